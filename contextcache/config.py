@@ -1,0 +1,144 @@
+"""What one application wants: mode, ignored paths, rules, callbacks and limits."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import ClassVar, Literal, get_args
+
+from contextcache.exceptions import ConfigurationError
+from contextcache.findings import Finding
+from contextcache.paths import tokens
+from contextcache.rules import BUILT_IN, Rule, as_verb, unknown
+
+Mode = Literal["strip", "warn", "raise"]
+Subscriber = Callable[[Finding], None]
+
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Config:
+    """The policy of one application; every part has a default.
+
+    Args:
+        mode: `strip` cuts offenders out and stores the rest; `warn` stores exactly what would
+            have been stored without contextcache, and reports; `raise` refuses the write.
+        ignore: Patterns of paths that are not reported, such as `session['cart'].items[*].client`.
+        rules: The application's own rules; they come before the built-in ones.
+        on_finding: Called with each finding that is reported.
+        max_size: The most bytes a payload may have; the default is the most Redis takes.
+        debug: Whether a developer reads along: the log is a block, and every finding is located.
+    """
+
+    mode: Mode = "strip"
+    ignore: tuple[str, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    on_finding: tuple[Subscriber, ...] = ()
+    max_size: int = 512 * 1024 * 1024
+    debug: bool = False
+
+    KEYS: ClassVar[tuple[str, ...]] = ("MODE", "IGNORE", "RULES", "ON_FINDING", "MAX_SIZE")
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ConfigurationError(unknown(self.mode, MODES, "unknown mode"))
+        for pattern in self.ignore:
+            try:
+                tokens(pattern)
+            except (TypeError, ValueError) as error:
+                raise ConfigurationError(f"ignore: {error}") from None
+        if type(self.max_size) is not int or self.max_size <= 0:
+            raise ConfigurationError("max_size is a positive number of bytes")
+
+    @classmethod
+    def from_mapping(
+        cls,
+        mapping: Mapping[str, object],
+        *,
+        where: str = "CONTEXTCACHE",
+        debug: bool = False,
+        base: Config | None = None,
+    ) -> Config:
+        """Read a configuration from the settings of a framework.
+
+        Args:
+            mapping: Settings by their upper-case names, any of `Config.KEYS`.
+            where: What the mapping is called there, for messages.
+            debug: Whether a developer reads along.
+            base: What to start from; `IGNORE` and `RULES` are added to it, never replaced.
+
+        Raises:
+            ConfigurationError: If a key, mode, verb or pattern is unknown; it names the nearest.
+        """
+        base = base if base is not None else cls(debug=debug)
+        changes: dict[str, object] = {}
+        for key, value in mapping.items():
+            match key:
+                case "MODE":
+                    if value not in MODES:
+                        raise ConfigurationError(unknown(value, MODES, f"{where}: unknown mode"))
+                    changes["mode"] = value
+                case "IGNORE":
+                    changes["ignore"] = (*base.ignore, *_strings(value, f"{where} IGNORE"))
+                case "RULES":
+                    changes["rules"] = (*_rules(value, f"{where} RULES"), *base.rules)
+                case "ON_FINDING":
+                    own = _callables(value, f"{where} ON_FINDING")
+                    changes["on_finding"] = (*base.on_finding, *own)
+                case "MAX_SIZE":
+                    changes["max_size"] = value
+                case _:
+                    raise ConfigurationError(unknown(key, cls.KEYS, f"{where}: unknown setting"))
+        try:
+            return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{where}: {error}") from None
+
+
+def _strings(value: object, where: str) -> tuple[str, ...]:
+    values = (value,) if isinstance(value, str) else value
+    if not isinstance(values, (list, tuple, set, frozenset)):
+        raise ConfigurationError(f"{where} is a list of path patterns")
+    if not all(isinstance(part, str) for part in values):
+        raise ConfigurationError(f"{where} is a list of path patterns, each a string")
+    return tuple(values)
+
+
+def _rules(value: object, where: str) -> tuple[Rule, ...]:
+    if isinstance(value, Mapping):
+        return tuple(_rule(str(name), verb, where) for name, verb in value.items())
+    if isinstance(value, (list, tuple)) and all(isinstance(rule, Rule) for rule in value):
+        return tuple(value)
+    raise ConfigurationError(f"{where} maps type names to verbs, or is a list of contextcache.Rule")
+
+
+def _rule(name: str, verb: object, where: str) -> Rule:
+    if isinstance(verb, Rule):
+        return verb
+    verb = as_verb(verb, f"{where}[{name!r}]")
+    known = BUILT_IN.get(name)
+    if known is not None:
+        make = known.make if known.verb is verb else None
+        return dataclasses.replace(known, verb=verb, make=make, did="")
+    return Rule(type=name, verb=verb, reason="a rule of this application says so")
+
+
+def _callables(value: object, where: str) -> tuple[Subscriber, ...]:
+    values = value if isinstance(value, (list, tuple)) else (value,)
+    found = []
+    for part in values:
+        target = _imported(part, where) if isinstance(part, str) else part
+        if not callable(target):
+            raise ConfigurationError(f"{where} is a function, its dotted path, or a list of them")
+        found.append(target)
+    return tuple(found)
+
+
+def _imported(dotted: str, where: str) -> object:
+    module, _, name = dotted.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(f"{where}: cannot import {dotted!r}") from error

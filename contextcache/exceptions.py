@@ -1,0 +1,67 @@
+"""The errors contextcache raises; each carries its evidence as attributes."""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from contextcache.findings import Finding
+
+
+class ContextCacheError(Exception):
+    """Base of every error contextcache raises on purpose."""
+
+
+class ConfigurationError(ContextCacheError, ValueError):
+    """A setting, mode, verb or rule that contextcache does not understand."""
+
+
+class UncacheableValueError(ContextCacheError, pickle.PicklingError, TypeError):
+    """A value that cannot, or by policy must not, be stored.
+
+    It is a `PicklingError` and a `TypeError` because those are what pickle raises today, so
+    handlers written for them still catch it.
+
+    Attributes:
+        findings: Every offending field, first the one pickle would have tripped over.
+    """
+
+    def __init__(self, message: str, findings: Sequence[Finding] = ()) -> None:
+        super().__init__(message)
+        self.findings = tuple(findings)
+
+    def __reduce__(self) -> tuple[type[UncacheableValueError], tuple[object, ...]]:
+        return type(self), (self.args[0], self.findings)
+
+
+class UnreadablePayloadError(ContextCacheError, pickle.UnpicklingError):
+    """Stored bytes that cannot be turned back into a value.
+
+    Attributes:
+        label: Where the payload was read from, such as `cache['user:42']`.
+        reason: Why it cannot be read, without any of its content.
+        remedy: What to do about it.
+    """
+
+    def __init__(self, label: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{label} cannot be read: {reason}; {remedy}")
+        self.label = label
+        self.reason = reason
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type[UnreadablePayloadError], tuple[str, str, str]]:
+        return type(self), (self.label, self.reason, self.remedy)
+
+
+class StrippedValueError(ContextCacheError, AttributeError, TypeError):
+    """The use of a field that was not stored because it belonged to one thread or process.
+
+    It is an `AttributeError`, so `hasattr` and Django templates treat the field as absent.
+    """
+
+
+class ServerError(ContextCacheError, ConnectionError):
+    """A Redis server that cannot be reached or a Redis URL that cannot be used."""

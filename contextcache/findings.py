@@ -1,0 +1,94 @@
+"""What was found: the codes, and the finding as data that is complete before anyone words it."""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from contextcache.paths import Path
+
+
+class Action(StrEnum):
+    """What became of an offending field."""
+
+    RECREATED = "recreated"
+    SNAPSHOTTED = "snapshotted"
+    STRIPPED = "stripped"
+    LEFT_OUT = "left out"
+    REFUSED = "refused"
+    OBSERVED = "observed"
+
+
+CODES: dict[str, str] = {
+    "CC101": "a thread-local belongs to the threads of this process",
+    "CC102": "a lock belongs to this process",
+    "CC103": "a context variable belongs to this process",
+    "CC104": "a proxy points at something else in each request",
+    "CC105": "a lazy object stores whatever it evaluates to",
+    "CC106": "a request belongs to one visitor and carries credentials",
+    "CC107": "an open file belongs to this process",
+    "CC108": "a connection or client belongs to this process",
+    "CC109": "a generator, coroutine or iterator in progress cannot be resumed elsewhere",
+    "CC110": "a function or class that cannot be imported by name cannot be stored",
+    "CC111": "a module is code, not data",
+    "CC112": "a weak reference points into this process",
+    "CC113": "an SSL context lives in this process's memory",
+    "CC114": "frames, tracebacks and code objects belong to the running program",
+    "CC115": "a thread, process, task or event loop runs in this process",
+    "CC116": "a view shows another object and cannot be stored apart from it",
+    "CC117": "its type refuses to be pickled",
+    "CC118": "its own pickling method raised an error",
+    "CC119": "it can be stored but not loaded again",
+    "CC120": "it carries a secret",
+    "CC121": "it drags far more into the cache than it shows",
+    "CC122": "it loses part of itself when it is stored",
+    "CC123": "a framework object that belongs to the running application",
+    "CC130": "the value is nested too deep",
+    "CC131": "the value is too large",
+    "CC132": "the value was being changed while it was stored",
+    "CC133": "the object needs itself to be rebuilt",
+}
+"""Every code with its reason in one clause. Codes are stable: they are never reused."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """One field that cannot, or should not, be stored as it is.
+
+    Attributes:
+        code: Stable code of the kind of finding, such as `CC102`.
+        path: Where the offending object is; `str(path)` is a Python expression.
+        leaf_type: Qualified type of the offending object.
+        owner_type: Qualified type of the object whose field it is; empty at the root.
+        action: What became of it.
+        reason: Why it cannot be stored, in one clause.
+        did: What was stored instead, in one clause.
+        fix: What to do about it, in one sentence.
+        cut: The path that was cut where that is not `path` itself but a holder of it.
+        sink: The words for where the value was being stored, such as `session in redis`.
+        origin: The request, view or line that stored it; empty where unknown.
+        field: Where the field is set: `shop.api.Client._lock, set at shop/api.py:18: ...`.
+        located: False where the search for the exact field ran out of its budget; the path is then
+            that of the value.
+        count: How often this pattern has been seen in this process.
+    """
+
+    code: str
+    path: Path
+    leaf_type: str
+    owner_type: str
+    action: Action
+    reason: str
+    did: str
+    fix: str
+    cut: Path | None = None
+    sink: str = ""
+    origin: str = ""
+    field: str = ""
+    located: bool = True
+    count: int = dataclasses.field(default=1, compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.path} ({self.leaf_type}) {self.reason}"

@@ -1,0 +1,293 @@
+"""The guard: between a value and the bytes that are stored.
+
+A clean value takes the fast pass and nothing else. One whose offenders were seen at the same
+place before takes the fast pass, too, which cuts them as it goes. Only what is new gets a close
+look: it is located, tried whether it loads, and reported.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import dataclasses
+import pickle
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from contextcache.config import Config
+from contextcache.exceptions import UncacheableValueError, UnreadablePayloadError
+from contextcache.findings import CODES, Action, Finding
+from contextcache.inspection import NOTHING, Inspection, without_keys
+from contextcache.paths import Path, generalised, qualified_name
+from contextcache.pickler import PROTOCOL, Dump, Table, cannot_break
+from contextcache.reporting import Reporter, collectors, report_internal, show_findings
+from contextcache.rules import RuleBook
+from contextcache.scopes import current_scope
+from contextcache.walker import MOST_SECONDS, heaviest, too_deep
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MOST_SITES = 1024
+SHARE = 0.05  # of a process's time that close looks may take, once the first seconds are used up
+FIRST_SECONDS = 2.0
+DEEPEST = 5000  # levels that the C stack of CPython 3.11 surely bears
+
+_FRAGILE = sys.version_info < (3, 12)  # its C pickler counts recursion by a limit apps may raise
+
+
+class Site:
+    """What is known about the values written at one place."""
+
+    __slots__ = ("careful", "dropped", "findings", "kinds", "where")
+
+    def __init__(self, look: Inspection, *, careful: bool) -> None:
+        self.careful = careful
+        self.dropped = look.dropped
+        self.findings = look.findings
+        self.kinds = look.kinds
+        self.where = look.where
+
+
+class Guard:
+    """Turn values into payloads, without what belongs to one thread, request or process.
+
+    Keep one per place of storage; it is safe to use from many threads.
+
+    Args:
+        config: The policy; by default that of `Config()`.
+        sink: The words for where values are stored, such as `session in redis`.
+        session: Whether values are sessions: an offending top-level key is then left out.
+        **options: Single parts of the policy, by the names of `Config`.
+    """
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        sink: str = "",
+        session: bool = False,
+        **options: Any,
+    ) -> None:
+        config = config if config is not None else Config()
+        self.config = dataclasses.replace(config, **options) if options else config
+        self.sink = sink
+        self._session = session
+        self._reporter = Reporter(self.config, sink)
+        self._table = Table(RuleBook(self.config.rules))
+        self._sites: dict[tuple[str, str], Site] = {}
+        self._lock = threading.Lock()
+        self._started = time.monotonic()
+        self._spent = 0.0
+        if self.config.debug:
+            show_findings()
+
+    def dumps(self, value: object, *, label: str = "value") -> bytes:
+        """Pickle `value`, cutting out and reporting what cannot be stored.
+
+        Args:
+            value: Any value; it is never changed.
+            label: The root of the paths in it, such as `cache['user:42']`.
+
+        Returns:
+            A pickle of protocol 5; of a clean value, byte for byte that of `pickle.dumps`.
+
+        Raises:
+            UncacheableValueError: If nothing of it can be stored, if a field must not be cut, and
+                in mode `raise` if anything in it offends.
+        """
+        try:
+            payload = self._payload(value, label)
+        except (UncacheableValueError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001  # our own bug must not break the user's write
+            report_internal("guarding a value", error)
+            payload = pickle.dumps(value, PROTOCOL)
+        if len(payload) > self.config.max_size:
+            finding = self._oversized(value, label)
+            self._reporter.report([finding])
+            raise uncacheable([finding])
+        return payload
+
+    def loads(self, payload: bytes, *, label: str = "value") -> Any:
+        """Turn a payload back into the value.
+
+        Args:
+            payload: What `dumps` returned.
+            label: Where it was read from, for the error.
+
+        Raises:
+            UnreadablePayloadError: If it cannot be read, for whatever reason.
+        """
+        try:
+            return pickle.loads(payload)
+        except Exception as error:
+            raise unreadable(error, label) from error
+
+    def explain(self, value: object, *, label: str = "value") -> list[Finding]:
+        """Find everything in `value` that cannot or should not be stored.
+
+        Nothing is stored, changed or logged, and no mode, budget or ignore pattern applies.
+
+        Args:
+            value: Any value.
+            label: The root of the paths in it.
+        """
+        look = Inspection(
+            self._table, label, sink=self.sink, debug=True, seconds=60.0, nodes=100_000_000
+        )
+        return look.run(value).findings
+
+    def report_unreadable(self, error: UnreadablePayloadError) -> None:
+        """Warn that a payload counts as a miss; each reason at its 1st, 10th, 100th... time."""
+        self._reporter.unreadable(error)
+
+    def _payload(self, value: object, label: str) -> bytes:
+        """Take the fast pass, and a close look only at what is new."""
+        table = self._table
+        if len(copyreg.dispatch_table) != table.registered:
+            table = self._publish(Table(table.book))  # somebody registered a reducer since
+        dump = Dump(table, label)
+        site = self._sites.get(self._place(label)) if self._sites else None
+        kept = value
+        if site is not None:
+            dump.where = site.where
+            kept = without_keys(value, site.dropped, dump)
+        careful = site is not None and site.careful
+        try:
+            if _FRAGILE and sys.getrecursionlimit() > DEEPEST and too_deep(value, DEEPEST):
+                raise RecursionError  # noqa: TRY301  # as newer versions of Python do by themselves
+            payload = dump.careful(kept) if careful else dump.fast(kept)
+        except Exception:  # noqa: BLE001  # the close look tells what it was, and where
+            return self._inspected(value, label, careful=True)
+        if not dump.hits:
+            if table.fresh and not self._trusted(dump, payload):
+                return self._inspected(value, label, careful=careful)
+            return payload
+        if site is None or not self._is_known(site, dump):
+            return self._inspected(value, label, careful=careful)
+        return payload
+
+    def _trusted(self, dump: Dump, payload: bytes) -> bool:
+        """Try a payload with types that were met for the first time; tell whether it loads."""
+        if not all(map(cannot_break, dump.met)):
+            try:
+                pickle.loads(payload)
+            except Exception:  # noqa: BLE001  # whatever a constructor raises, a reader would meet
+                return False
+        self._publish(dump.table.learned(sound=dump.met))
+        return True
+
+    def _is_known(self, site: Site, dump: Dump) -> bool:
+        """Tell whether these hits were reported before and need not be again."""
+        if self.config.mode != "strip" or self.config.debug or collectors or dump.met:
+            return False
+        for hit in dump.hits:
+            if (hit.rule.code, qualified_name(type(hit.leaf))) not in site.kinds:
+                return False
+        return not self._reporter.due(site.findings)
+
+    def _inspected(self, value: object, label: str, *, careful: bool) -> bytes:
+        """Take a close look, remember it, report it, and do what the mode says."""
+        began = time.monotonic()
+        look = Inspection(
+            self._table,
+            label,
+            sink=self.sink,
+            session=self._session,
+            debug=self.config.debug,
+            seconds=self._affordable(began),
+        ).run(value)
+        self._publish(look.table)
+        self._remember(self._place(label), Site(look, careful=careful))
+        self._spent += time.monotonic() - began
+        if self.config.mode == "warn":
+            return self._observed(value, look.findings)
+        heard = self._reporter.report(look.findings, log=self.config.mode == "strip")
+        if look.payload is None:
+            raise uncacheable(look.findings)
+        if heard and self.config.mode == "raise":
+            raise uncacheable(heard)
+        return look.payload
+
+    def _observed(self, value: object, findings: Sequence[Finding]) -> bytes:
+        """Report `findings` and store exactly what would have been stored without us."""
+        seen = [dataclasses.replace(one, action=Action.OBSERVED, did=UNCHANGED) for one in findings]
+        self._reporter.report(seen)
+        try:
+            return pickle.dumps(value, PROTOCOL)
+        except Exception as error:
+            raise uncacheable(findings) from error
+
+    def _oversized(self, value: object, label: str) -> Finding:
+        place = Path(label, heaviest(value))
+        return Finding(
+            code="CC131",
+            path=place,
+            leaf_type=qualified_name(type(value)),
+            owner_type="",
+            action=Action.REFUSED,
+            reason=CODES["CC131"],
+            did=NOTHING,
+            fix=f"store less of it; the limit is {self.config.max_size} bytes (MAX_SIZE)",
+            sink=self.sink,
+            origin=str(current_scope() or ""),
+        )
+
+    def _affordable(self, now: float) -> float:
+        """Return how many seconds the search for exact paths may take now.
+
+        A hot page with ever new offenders must not spend its time on diagnosis; what is not
+        located is still cut, tried and counted.
+        """
+        if self.config.debug or collectors or self.config.mode == "raise":
+            return MOST_SECONDS * 20
+        allowance = FIRST_SECONDS + SHARE * (now - self._started) - self._spent
+        return min(MOST_SECONDS, max(0.0, allowance))
+
+    def _place(self, label: str) -> tuple[str, str]:
+        scope = current_scope()
+        return generalised(label), scope.view[0] if scope is not None else ""
+
+    def _remember(self, place: tuple[str, str], site: Site) -> None:
+        with self._lock:
+            if len(self._sites) >= MOST_SITES:  # keys may be hostile: forget the oldest
+                del self._sites[next(iter(self._sites))]
+            self._sites[place] = site
+
+    def _publish(self, learned: Table) -> Table:
+        """Add what was learned to what others have learned since, in a table of its own."""
+        with self._lock:
+            self._table = self._table.learned(beside=learned)
+            return self._table
+
+
+UNCHANGED = "stored unchanged (mode warn)"
+
+
+def uncacheable(findings: Sequence[Finding]) -> UncacheableValueError:
+    """Build the error for a value that is not stored, with all its findings."""
+    lines = [
+        f"{one.code} {one.path} ({one.leaf_type}): {one.reason}; {one.fix}" for one in findings
+    ]
+    root = findings[0].path.root if findings else "the value"
+    return UncacheableValueError("\n  ".join([f"{root} was not stored:", *lines]), findings)
+
+
+def unreadable(error: Exception, label: str) -> UnreadablePayloadError:
+    """Build the error for a payload that cannot be read, without any of its content."""
+    match error:
+        case ModuleNotFoundError(name=str(name)):
+            reason = f"its module {name} is gone"
+            remedy = "restore it under its old name, or delete the entry"
+        case AttributeError(name=str(name)):
+            reason = f"its class or attribute {name} is gone"
+            remedy = "restore it under its old name, or delete the entry"
+        case pickle.UnpicklingError() | EOFError() | IndexError() | KeyError() | ValueError():
+            reason = "its bytes are no pickle, or a damaged one"
+            remedy = "delete the entry; if it comes back, look for who else writes this key"
+        case _:
+            reason = f"rebuilding it raised {type(error).__name__}"
+            remedy = "mend __setstate__ or __reduce__ of its class, or delete the entry"
+    return UnreadablePayloadError(label, reason, remedy)

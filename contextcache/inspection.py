@@ -1,0 +1,335 @@
+"""The close look at a value with offenders: dump, locate, try to load, cut higher, word.
+
+It is taken once for each new pattern. What it learns about types goes into its table, from
+which the fast pass does the same from then on.
+"""
+
+from __future__ import annotations
+
+import pickle
+from types import FunctionType
+from typing import TYPE_CHECKING
+
+from contextcache import origins
+from contextcache.findings import CODES, Action, Finding
+from contextcache.paths import Path, Step, StepKind, class_mro, qualified_name
+from contextcache.pickler import (
+    MARKED,
+    RAISED,
+    REFUSES,
+    UNLOADABLE,
+    Dump,
+    Hit,
+    SelfReferenceError,
+    Table,
+    failed_trial,
+    importable,
+)
+from contextcache.rules import Rule, Verb
+from contextcache.scopes import current_scope
+from contextcache.walker import MOST_NODES, MOST_SECONDS, Place, Search, too_deep
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MOST_ROUNDS = 16  # each learns something; a value that needs more is refused
+MOST_RETRIES = 5  # of a dump during which another thread changed the value
+DEEP = 150  # levels from which on a RecursionError is the depth's fault, not a method's
+
+NOTHING = "nothing was stored"
+
+_DEEP = Rule(
+    type="",
+    verb=Verb.REFUSE,
+    code="CC130",
+    fix="store a flat list with ids instead of nested objects",
+)
+_CHANGING = Rule(
+    type="", verb=Verb.REFUSE, code="CC132", fix="store a copy made under the lock that guards it"
+)
+_CIRCULAR = Rule(
+    type="",
+    verb=Verb.REFUSE,
+    code="CC133",
+    fix="return what refers back to it as the state of __reduce__, not as its arguments",
+)
+
+
+class Inspection:
+    """One close look at one value.
+
+    Args:
+        table: What is known about types.
+        label: The root of the paths in the value.
+        sink: The words for where it is being stored.
+        session: Whether an offending top-level key may be left out.
+        debug: Whether to look up the lines that set the fields.
+        seconds: How long locating may take, each time.
+        nodes: How many objects locating may look at, each time.
+
+    Attributes:
+        payload: What is stored; None if nothing can be.
+        findings: Every offender, in pickle's order.
+        table: What is known about types now.
+        dropped: The top-level keys that were left out, with the types of their values.
+        where: The path pattern of what was stripped, by the name of its type.
+        kinds: Code and type name of every offender.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        label: str,
+        *,
+        sink: str = "",
+        session: bool = False,
+        debug: bool = False,
+        seconds: float = MOST_SECONDS,
+        nodes: int = MOST_NODES,
+    ) -> None:
+        self.table = table
+        self.label = label
+        self.payload: bytes | None = None
+        self.findings: list[Finding] = []
+        self.dropped: set[tuple[str, type]] = set()
+        self.where: dict[int | str, str] = {}
+        self.kinds: set[tuple[str, str]] = set()
+        self._sink = sink
+        self._session = session
+        self._debug = debug
+        self._seconds = seconds
+        self._nodes = nodes
+
+    def run(self, value: object) -> Inspection:
+        """Dump `value` until what is stored also loads, and word what was found."""
+        markers: dict[int | str, str] = {}
+        for _ in range(MOST_ROUNDS):
+            dump = Dump(self.table, self.label, where=markers, capture=True)
+            try:
+                payload = self._dumped(value, dump)
+            except _Refusal as refusal:
+                dump.hits.append(Hit(refusal.leaf, refusal.rule, Action.REFUSED, NOTHING))
+                self._word(dump, self._search(value, dump), refusal.steps)
+                return self
+            search = self._search(value, dump)
+            if self._learns(value, dump, search):
+                continue
+            if markers.keys() < (named := self._named(dump, search)).keys():
+                markers = {**markers, **named}  # a marker tells its own path, so it is made again
+                continue
+            culprit = self._culprit(payload, dump, search)
+            if culprit is None:
+                refused = any(_refuses(hit, value) for hit in dump.hits)
+                self.payload = None if refused else payload
+                self.table = self.table.learned(sound=dump.met)
+                self._word(dump, search)
+                return self
+            self.table = self.table.learned(suspect=[type(culprit)])
+        dump.hits.append(Hit(value, UNLOADABLE, Action.REFUSED, NOTHING))
+        self._word(dump, search)
+        return self
+
+    def _dumped(self, value: object, dump: Dump) -> bytes:
+        kept = without_keys(value, self.dropped, dump)
+        for _ in range(MOST_RETRIES):
+            try:
+                return dump.careful(kept)
+            except SelfReferenceError as error:
+                raise _Refusal(error.obj, _CIRCULAR) from None
+            except RecursionError:
+                beginning = too_deep(value, DEEP)
+                if beginning is not None:
+                    raise _Refusal(value, _DEEP, beginning) from None
+                raise _Refusal(value, RAISED) from None
+            except RuntimeError:
+                # "changed size during iteration", or the like of a deque or set: another thread
+                del dump.hits[:]
+                kept = without_keys(value, self.dropped, dump)
+            except Exception:  # noqa: BLE001  # what pickle itself raises names no object
+                raise _Refusal(value, REFUSES) from None
+        raise _Refusal(value, _CHANGING)
+
+    def _search(self, value: object, dump: Dump) -> Search:
+        return Search(value, dump, seconds=self._seconds, nodes=self._nodes)
+
+    def _learns(self, value: object, dump: Dump, search: Search) -> bool:
+        """Learn which attributes and keys can be left out instead of marked; tell if any is new."""
+        unset: dict[type, frozenset[str]] = {}
+        dropped = set(self.dropped)
+        for hit in dump.hits:
+            place = search.found.get(id(hit.leaf))
+            if hit.action is not Action.STRIPPED or place is None or place.step is None:
+                continue
+            holder, name = place.parent, place.step.name
+            if holder is None or not isinstance(name, str):
+                continue
+            if place.step.kind is StepKind.ITEM and holder.obj is value and self._session:
+                dropped.add((name, type(hit.leaf)))
+            cls = type(holder.obj)
+            known = self.table.unset.get(cls, frozenset())
+            if place.step.kind is StepKind.ATTRIBUTE and name not in known:
+                state = _state(dump, holder.obj)
+                if name in state and _has_default(cls, name) and self.table.strips(hit.leaf):
+                    unset[cls] = unset.get(cls, frozenset()) | {name}
+        if unset:
+            self.table = self.table.learned(unset=unset)
+        news = bool(unset) or dropped != self.dropped
+        self.dropped = dropped
+        return news
+
+    def _named(self, dump: Dump, search: Search) -> dict[int | str, str]:
+        """Return the path of everything a marker stands for, by its id."""
+        return {
+            id(hit.leaf): str(search.found[id(hit.leaf)].path(self.label))
+            for hit in dump.hits
+            if hit.action is Action.STRIPPED and id(hit.leaf) in search.found
+        }
+
+    def _culprit(self, payload: bytes, dump: Dump, search: Search) -> object | None:
+        """Return the innermost object that keeps `payload` from loading; None if it loads."""
+        try:
+            pickle.loads(payload)
+        except Exception:  # noqa: BLE001  # whatever a constructor raises, the reader would meet it
+            for candidate in _candidates(dump, search):
+                if type(candidate) not in self.table.suspect and failed_trial(dump, candidate):
+                    return candidate
+            return _UNKNOWN
+        return None
+
+    def _word(self, dump: Dump, search: Search, steps: tuple[Step, ...] = ()) -> None:
+        """Turn the hits of `dump` into findings."""
+        told: set[int] = set()
+        for hit in dump.hits:
+            if id(hit.leaf) in told:
+                continue
+            told.add(id(hit.leaf))
+            place = search.found.get(id(hit.leaf))
+            leaf_type = qualified_name(type(hit.leaf))
+            self.kinds.add((hit.rule.code, leaf_type))
+            path = place.path(self.label) if place is not None else Path(self.label)
+            if place is not None and hit.did == MARKED:
+                self.where[leaf_type] = path.pattern
+            inner = list(self._inside(hit, path)) if place is not None else []
+            self.findings.extend(
+                inner or [self._finding(hit, Path(path.root, path.steps + steps), place)]
+            )
+
+    def _inside(self, hit: Hit, path: Path) -> Iterator[Finding]:
+        """Word the offenders inside an object that had to be stripped whole because of them."""
+        if hit.inside is None:
+            return
+        search = self._search(hit.leaf, hit.inside)
+        for inner in hit.inside.hits:
+            place = search.found.get(id(inner.leaf))
+            if place is None or inner.leaf is hit.leaf:
+                continue
+            inner.action, inner.did = Action.STRIPPED, f"stored the rest without {path}"
+            below = place.path(self.label)
+            yield self._finding(inner, Path(path.root, path.steps + below.steps), place, cut=path)
+
+    def _finding(
+        self, hit: Hit, path: Path, place: Place | None, *, cut: Path | None = None
+    ) -> Finding:
+        holder = place.holder if place is not None else None
+        owner = qualified_name(type(holder.obj)) if holder is not None else ""
+        action, did = hit.action, hit.did
+        if not path.steps and action is Action.STRIPPED:
+            action, did = Action.REFUSED, NOTHING
+        elif action is Action.REFUSED:
+            did = NOTHING
+        fix = hit.rule.fix or "store the data it was made from"
+        scope = current_scope()
+        return Finding(
+            code=hit.rule.code,
+            path=path,
+            leaf_type=qualified_name(type(hit.leaf)),
+            owner_type=owner,
+            action=action,
+            reason=hit.rule.reason or CODES[hit.rule.code],
+            did=did,
+            fix=fix.replace("the class that holds it", owner.rpartition(".")[2] or "its holder"),
+            cut=cut,
+            sink=self._sink,
+            origin=str(scope) if scope is not None else origins.call_site(),
+            field=field_to_act_on(place, path.root) if place is not None and self._debug else "",
+            located=place is not None,
+        )
+
+
+class _Refusal(Exception):  # noqa: N818  # a signal inside this module
+    def __init__(self, leaf: object, rule: Rule, steps: tuple[Step, ...] = ()) -> None:
+        super().__init__()
+        self.leaf = leaf
+        self.rule = rule
+        self.steps = steps
+
+
+class _Unknown:
+    """What keeps a payload from loading where no single object could be blamed."""
+
+
+_UNKNOWN = _Unknown()
+
+
+def without_keys(value: object, dropped: set[tuple[str, type]], dump: Dump) -> object:
+    """Return `value` without the top-level keys known to hold what can only be stripped.
+
+    Args:
+        value: The value; only an exact dict loses keys, in a copy.
+        dropped: The keys, with the types under them that offend.
+        dump: Gets a hit for each key that is left out.
+    """
+    if not dropped or type(value) is not dict:
+        return value
+    kept = dict(value)
+    for name, cls in dropped:
+        leaf = kept.get(name)
+        if type(leaf) is cls and not (cls is FunctionType and importable(leaf)):
+            del kept[name]
+            rule = dump.table.strips(leaf) or REFUSES
+            dump.hits.append(Hit(leaf, rule, Action.LEFT_OUT, "left the key out, stored the rest"))
+    return kept
+
+
+def field_to_act_on(place: Place, root: str) -> str:
+    """Say where the innermost field in the user's own code on the way to `place` is set."""
+    fallback = ""
+    for at in reversed(place.chain()):
+        if at.step is None or at.step.kind is not StepKind.ATTRIBUTE or at.parent is None:
+            continue
+        cls = type(at.parent.obj)
+        told = origins.field_origin(cls, str(at.step.name))
+        if origins.is_own(cls):
+            return told if at is place else f"{at.path(root)}: {told}"
+        fallback = fallback or told
+    return fallback
+
+
+def _candidates(dump: Dump, search: Search) -> Iterator[object]:
+    """Yield what may keep a payload from loading, the innermost first."""
+    yield from reversed(dump.met.values())
+    for hit in dump.hits:
+        place = search.found.get(id(hit.leaf))
+        while place is not None and (place := place.holder) is not None:
+            yield place.obj
+
+
+def _refuses(hit: Hit, value: object) -> bool:
+    return hit.action is Action.REFUSED or (hit.leaf is value and hit.action is Action.STRIPPED)
+
+
+def _state(dump: Dump, obj: object) -> dict[str, object]:
+    reduced = (dump.captured or {}).get(id(obj), (None, ()))[1]
+    state = reduced[2] if len(reduced) > 2 else None
+    return state if type(state) is dict else {}
+
+
+def _has_default(cls: type, name: str) -> bool:
+    """Tell whether objects of `cls` without an attribute `name` still have a value for it.
+
+    A plain class attribute or a `cached_property` is one; a slot or property is not.
+    """
+    for base in class_mro(cls):
+        if name in base.__dict__:
+            return not hasattr(type(base.__dict__[name]), "__set__")
+    return False

@@ -1,0 +1,299 @@
+"""Where an offender sits: a Python expression rooted at the place it was being stored.
+
+`session['cart'].items[3].client._lock` is a path: the root names the sink, and evaluating the
+rest on the value gives the offending object. What has no accessor in Python is written in a
+form that cannot be mistaken for one:
+
+=============  ==================================================================
+`{0}`          the first element of a set, in iteration order
+`<key 2>`      the third key of a mapping
+`<value 2>`    the value under the third key, where the key itself is not printed
+`<arg 1>`      the second argument with which pickle rebuilds the object
+`<state>`      what `__getstate__` returned, where no attribute holds it
+`<function>`   the callable with which pickle rebuilds the object, where it is an object itself
+=============  ==================================================================
+"""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import re
+from dataclasses import dataclass
+from enum import Enum
+from fnmatch import fnmatchcase
+from types import GetSetDescriptorType, MemberDescriptorType
+
+LONGEST_KEY = 40  # characters of a mapping key that are printed; a longer one may be data
+
+
+class StepKind(Enum):
+    """How one step leads from a holder to what it holds."""
+
+    ATTRIBUTE = "attribute"
+    ITEM = "item"
+    ELEMENT = "element"
+    KEY = "key"
+    VALUE = "value"
+    ARGUMENT = "argument"
+    STATE = "state"
+    FUNCTION = "function"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a path: an attribute name, a printable key, or a position."""
+
+    kind: StepKind
+    name: str | int | tuple[object, ...] | bool | None
+
+    def __str__(self) -> str:
+        match self.kind:
+            case StepKind.ATTRIBUTE:
+                text = str(self.name)
+                plain = text.isidentifier() and not keyword.iskeyword(text)
+                return f".{text}" if plain else f".__dict__[{text!r}]"
+            case StepKind.ITEM:
+                return f"[{self.name!r}]"
+            case StepKind.ELEMENT:
+                return f"{{{self.name}}}"
+            case StepKind.ARGUMENT:
+                return f"<arg {self.name}>"
+            case StepKind.STATE | StepKind.FUNCTION:
+                return f"<{self.kind.value}>"
+            case _:
+                return f"<{self.kind.value} {self.name}>"
+
+    @property
+    def pattern(self) -> str:
+        """The step with positions generalised, so that equal fields of many items are one."""
+        match self.kind:
+            case StepKind.ATTRIBUTE | StepKind.STATE | StepKind.FUNCTION:
+                return str(self)
+            case StepKind.ITEM:
+                return "[*]" if isinstance(self.name, int) else generalised(str(self))
+            case StepKind.ELEMENT:
+                return "{*}"
+            case _:
+                return str(self).replace(str(self.name), "*")
+
+
+def attribute(name: str) -> Step:
+    """Return the step to the attribute `name`."""
+    return Step(StepKind.ATTRIBUTE, name)
+
+
+def item(key: object, position: int) -> Step:
+    """Return the step to the value under `key`, which stands at `position` in its mapping.
+
+    Only short strings and plain numbers are printed: a key can be somebody's e-mail address,
+    and the `repr` of any other object is not ours to run.
+    """
+    if printable(key):
+        return Step(StepKind.ITEM, key)  # type: ignore[arg-type]
+    return Step(StepKind.VALUE, position)
+
+
+def printable(key: object) -> bool:
+    """Tell whether `key` may stand in a message: a short str, an int, None, or a tuple of them."""
+    kind = type(key)
+    if kind is str:
+        return len(key) <= LONGEST_KEY  # type: ignore[arg-type]
+    if kind is int:
+        return -(10**20) < key < 10**20  # type: ignore[operator]
+    if kind is tuple:
+        return len(key) <= 4 and all(printable(part) for part in key)  # type: ignore[arg-type,attr-defined]
+    return key is None or kind is bool
+
+
+def generalised(text: str) -> str:
+    """Return `text` with every run of digits as `*`, so that `user:42` and `user:7` are one."""
+    return re.sub(r"\d+", "*", text)
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The way from a sink to one object inside the value stored there.
+
+    Args:
+        root: The sink as an expression, such as `session` or `cache['user:42']`.
+        steps: The steps from the value to the object; none for the value itself.
+    """
+
+    root: str = "value"
+    steps: tuple[Step, ...] = ()
+
+    def __str__(self) -> str:
+        return self.root + "".join(map(str, self.steps))
+
+    def __truediv__(self, step: Step) -> Path:
+        return Path(self.root, (*self.steps, step))
+
+    @property
+    def parent(self) -> Path:
+        """The path of the holder; the root is its own parent."""
+        return Path(self.root, self.steps[:-1])
+
+    @property
+    def pattern(self) -> str:
+        """The path with positions and digits generalised: `cache['user:*'].items[*].client`."""
+        return generalised(self.root) + "".join(step.pattern for step in self.steps)
+
+    def matches(self, pattern: str) -> bool:
+        """Tell whether `pattern` covers this path.
+
+        A pattern is a path in which `[*]` stands for any key or index, `*` inside a key or
+        name for any text, and which also covers everything below it:
+        `session['cart']` covers `session['cart'].items[3].client`.
+
+        Args:
+            pattern: The pattern, such as `session['cart'].items[*].client._lock`.
+
+        Raises:
+            ValueError: If the pattern cannot be read as a path.
+        """
+        wanted = tokens(pattern)
+        own = tokens(str(self))
+        return len(wanted) <= len(own) and all(map(_covers, wanted, own))
+
+    def resolve(self, value: object) -> object:
+        """Return the object this path leads to, starting from `value`.
+
+        Attributes are read from the instance's own dictionary and slots before anything else,
+        so no property runs where a plain attribute exists.
+
+        Args:
+            value: The value the path was found in.
+
+        Raises:
+            LookupError: If a step leads nowhere.
+        """
+        for step in self.steps:
+            value = _follow(value, step)
+        return value
+
+
+_TOKEN = re.compile(
+    r"""\s*(?:
+      (?P<attribute>\.[\w*]+)
+    | (?P<item>\[(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\((?:[^()'"]|'[^']*'|"[^"]*")*\)|[^\]'"(]*)\])
+    | (?P<other>\{[\d*]+\}|<(?:key|value|arg)\ [\d*]+>|<state>|<function>)
+    )""",
+    re.VERBOSE,
+)
+
+
+def tokens(text: str) -> list[str]:
+    """Split a path or pattern into its root and steps, one string each.
+
+    The sink of a cache is one root with its key: `cache['user:42']` gives `cache` and
+    `['user:42']`.
+
+    Raises:
+        ValueError: If `text` cannot be read as a path.
+    """
+    root = re.match(r"[\w*]+", text)
+    if root is None:
+        raise ValueError(f"a path starts with a name, such as session or cache[...]: {text!r}")
+    found = [root[0]]
+    position = root.end()
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if match is None:
+            raise ValueError(f"cannot read this path from column {position + 1} on: {text!r}")
+        found.append(_normal(match[0].strip()))
+        position = match.end()
+    return found
+
+
+def _normal(token: str) -> str:
+    if token.startswith('["'):
+        return f"[{ast.literal_eval(token[1:-1])!r}]"
+    return token
+
+
+def _covers(wanted: str, own: str) -> bool:
+    if wanted == "[*]":
+        return own[0] in "[<{"
+    if "*" not in wanted:
+        return wanted == own
+    return fnmatchcase(own, wanted.replace("[", "[[]"))
+
+
+def instance_dict(obj: object) -> dict[str, object] | None:
+    """Return the attribute dictionary of `obj` without running any code of its class."""
+    for base in class_mro(type(obj)):
+        descriptor = base.__dict__.get("__dict__")
+        if isinstance(descriptor, GetSetDescriptorType):
+            try:
+                found = descriptor.__get__(obj)
+            except Exception:  # noqa: BLE001  # a C getter may refuse; then there is nothing to read
+                return None
+            return found if type(found) is dict else None
+    return None
+
+
+def slot_values(obj: object) -> dict[str, object]:
+    """Return what the `__slots__` of `obj` hold, by the names its attributes go by."""
+    found: dict[str, object] = {}
+    for base in class_mro(type(obj)):
+        slots = base.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else tuple(slots):
+            if name in ("__dict__", "__weakref__"):
+                continue
+            if name.startswith("__") and not name.endswith("__"):
+                name = f"_{base.__name__.lstrip('_')}{name}"  # noqa: PLW2901  # as Python mangles it
+            descriptor = base.__dict__.get(name)
+            if name not in found and isinstance(descriptor, MemberDescriptorType):
+                try:
+                    found[name] = descriptor.__get__(obj)
+                except AttributeError:
+                    continue  # the slot is empty
+    return found
+
+
+def attributes(obj: object) -> dict[str, object]:
+    """Return the stored attributes of `obj` by name: dictionary, slots, pydantic's private ones."""
+    found = dict(instance_dict(obj) or {})
+    found.update(slot_values(obj))
+    private = found.get("__pydantic_private__")
+    if type(private) is dict:
+        found.update(private)
+    return found
+
+
+def class_mro(cls: type) -> tuple[type, ...]:
+    """Return the method resolution order of `cls`, whatever its metaclass says."""
+    mro: tuple[type, ...] = type.__dict__["__mro__"].__get__(cls)
+    return mro
+
+
+def qualified_name(cls: type) -> str:
+    """Return `module.QualName` of `cls`, without `builtins.`, whatever its metaclass says."""
+    module = type.__dict__["__module__"].__get__(cls)
+    name: str = type.__dict__["__qualname__"].__get__(cls)
+    return f"{module}.{name}" if isinstance(module, str) and module != "builtins" else name
+
+
+def type_name(obj: object) -> str:
+    """Return the qualified type name of `obj` for a message; for a class, a class's own name."""
+    return qualified_name(type(obj))
+
+
+def _follow(holder: object, step: Step) -> object:
+    name = step.name
+    match step.kind:
+        case StepKind.ATTRIBUTE:
+            own = attributes(holder)
+            return own[name] if name in own else getattr(holder, str(name))  # type: ignore[index]
+        case StepKind.ITEM:
+            return holder[name]  # type: ignore[index]
+        case StepKind.ELEMENT:
+            return list(holder)[name]  # type: ignore[call-overload, index]
+        case StepKind.KEY:
+            return list(dict.keys(holder))[name]  # type: ignore[arg-type, index]
+        case StepKind.VALUE:
+            return list(dict.values(holder))[name]  # type: ignore[arg-type, index]
+        case StepKind.ARGUMENT:
+            return holder.__reduce_ex__(5)[1][name]  # type: ignore[index]
+    raise LookupError(f"{step} has no accessor")

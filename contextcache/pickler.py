@@ -1,0 +1,530 @@
+"""The dump: one pass of the C pickler, in which offenders are replaced as they come by.
+
+CPython asks a pickler's `dispatch_table` for every instance before it asks the instance itself
+(`Modules/_pickle.c`, `save()`). The table here learns: a type with nothing to hide is answered
+with a C callable that does what pickle would have done, so a clean payload runs no Python code
+of ours. An offending type is answered with a reducer that notes the hit and returns what is
+stored instead, so the cut happens inside the same pass and shared references stay shared.
+
+Functions and classes never reach a dispatch table. Where one of them made the fast pass fail,
+and where the exact structure is wanted, the careful pass asks about every object.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import io
+import operator
+import pickle
+import sys
+from contextvars import ContextVar
+from importlib import import_module
+from types import (
+    EllipsisType,
+    FunctionType,
+    MappingProxyType,
+    MethodType,
+    NoneType,
+    NotImplementedType,
+)
+from typing import TYPE_CHECKING, Any
+
+from contextcache.findings import Action
+from contextcache.paths import class_mro, qualified_name
+from contextcache.rules import Rule, RuleBook, Verb
+from contextcache.snapshots import ByName, NothingThere, current_values, now
+from contextcache.standins import Stripped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    Reduced = str | tuple[Any, ...]
+    Reducer = Callable[[Any], Reduced]
+
+PROTOCOL = 5
+MOST_REPEATS = 100  # of objects reduced again before they were memoised; then it has no end
+
+reduce_as_pickle_does: Reducer = operator.methodcaller("__reduce_ex__", PROTOCOL)
+
+REFUSES = Rule(
+    type="",
+    verb=Verb.STRIP,
+    code="CC117",
+    fix="leave it out in __getstate__, or store what it was made from",
+)
+RAISED = Rule(
+    type="",
+    verb=Verb.STRIP,
+    code="CC118",
+    fix="mend its __reduce__ or __getstate__, or store what it was made from",
+)
+UNIMPORTABLE = Rule(
+    type="",
+    verb=Verb.STRIP,
+    code="CC110",
+    fix="move it to the top level of a module, under its own name",
+)
+UNLOADABLE = Rule(type="", verb=Verb.STRIP, code="CC119", fix="give its class a __reduce__ that its constructor accepts, or store what it was made from")  # fmt: skip
+
+
+MARKED = "stored the rest; on load a marker stands here that says so when it is used"
+
+
+class Hit:
+    """One offender met during a dump.
+
+    It holds the offender itself, so it must not outlive the report.
+    """
+
+    __slots__ = ("action", "did", "holder", "inside", "leaf", "name", "rule")
+
+    def __init__(self, leaf: object, rule: Rule, action: Action, did: str) -> None:
+        self.leaf = leaf
+        self.rule = rule
+        self.action = action
+        self.did = did
+        self.holder: object = None  # what it was left out of, where pickle never got to see it
+        self.name = ""  # the attribute of the holder
+        self.inside: Dump | None = None  # the trial that showed that the leaf does not load
+
+
+class SelfReferenceError(Exception):
+    """An object that needs itself to be rebuilt, so that pickle would recurse for ever."""
+
+    def __init__(self, obj: object) -> None:
+        super().__init__()
+        self.obj = obj
+
+
+class Dump:
+    """One run of the pickler over one value, and what it met.
+
+    Args:
+        table: What is known about types.
+        label: The root of paths in this value.
+        where: The path of an offender by its id, or the usual path by the name of its type.
+        capture: Whether to keep what every object was reduced to, so that it can be walked.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        label: str,
+        *,
+        where: Mapping[int | str, str] = MappingProxyType({}),
+        capture: bool = False,
+    ) -> None:
+        self.table = table
+        self.label = label
+        self.where = where
+        self.hits: list[Hit] = []
+        self.met: dict[type, object] = {}
+        self.behind: dict[int, object] = {}
+        self.covered: dict[int, Hit] = {}
+        self.kept: list[object] = []
+        self.captured: dict[int, tuple[object, tuple[Any, ...]]] | None = {} if capture else None
+        self.verdicts: dict[int, Dump | None] = {}
+        self.repeated = 0
+
+    def fast(self, value: object) -> bytes:
+        """Pickle `value` in one C pass.
+
+        Raises:
+            Exception: Whatever pickle raises for a function or class that has no name.
+        """
+        buffer = io.BytesIO()
+        pickler = pickle.Pickler(buffer, PROTOCOL)
+        pickler.dispatch_table = self.table
+        token = _running.set(self)
+        try:
+            pickler.dump(value)
+        finally:
+            _running.reset(token)
+        return buffer.getvalue()
+
+    def careful(self, value: object) -> bytes:
+        """Pickle `value`, asking about every object that is not a builtin container."""
+        buffer = io.BytesIO()
+        token = _running.set(self)
+        try:
+            _CarefulPickler(buffer, self).dump(value)
+        finally:
+            _running.reset(token)
+        return buffer.getvalue()
+
+    def hit(self, leaf: object, rule: Rule, action: Action, did: str) -> Hit:
+        """Note an offender; one behind a proxy belongs to the proxy's own hit."""
+        outer = self.covered.get(id(leaf))
+        if outer is not None:
+            if outer.action is not Action.OBSERVED:
+                outer.action, outer.did = action, did
+            return outer
+        found = Hit(leaf, rule, action, did)
+        self.hits.append(found)
+        return found
+
+    def strip(self, leaf: object, rule: Rule) -> Reduced:
+        """Note an offender and return what stands in for it."""
+        action = Action.REFUSED if rule.verb is Verb.REFUSE else Action.STRIPPED
+        self.hit(leaf, rule, action, MARKED)
+        kind = qualified_name(type(leaf))
+        where = self.where.get(id(leaf)) or self.where.get(kind) or self.label
+        return Stripped, (rule.code, kind, where, now())
+
+    def apply(self, rule: Rule, obj: object) -> Reduced | None:
+        """Treat `obj` as `rule` says; None means that it is no offender after all.
+
+        Raises:
+            NothingThere: If there is nothing behind it, so that it can only be stripped.
+        """
+        if rule.when is not None and not rule.when(obj):
+            return None
+        match rule.verb:
+            case Verb.RECREATE:
+                made = rule.make(obj) if rule.make is not None else (type(obj), ())
+                self.hit(obj, rule, Action.RECREATED, rule.did or "on load this field is a new one")
+                return made  # type: ignore[no-any-return]
+            case Verb.SNAPSHOT:
+                return self._snapshot(rule, obj)
+            case Verb.TRIM:
+                return self._trim(rule, obj)
+            case Verb.OBSERVE:
+                self.hit(obj, rule, Action.OBSERVED, rule.did or "stored it as it is")
+                return None
+            case _:
+                return self.strip(obj, rule)
+
+    def _snapshot(self, rule: Rule, obj: object) -> Reduced:
+        made = (rule.make or current_values)(obj)
+        found = self.hit(obj, rule, Action.SNAPSHOTTED, rule.did or "stored a snapshot of it")
+        if type(made) is ByName:
+            return str(made)
+        self.kept.append(made)  # ids stay valid, and the proxy's target is memoised, while it lives
+        self.behind[id(obj)] = made
+        self.covered[id(made)] = found
+        return operator.getitem, ((made,), 0)
+
+    def _trim(self, rule: Rule, obj: object) -> Reduced | None:
+        reduced = reduce_as_pickle_does(obj)
+        trimmed = rule.make(obj, reduced) if rule.make is not None else None
+        if trimmed is None:
+            return None
+        changed, left_out = trimmed
+        for leaf in left_out:
+            found = self.hit(leaf, rule, Action.LEFT_OUT, rule.did or "stored the rest without it")
+            found.holder = obj
+        self.kept.append(changed)
+        return changed  # type: ignore[no-any-return]
+
+
+_running: ContextVar[Dump] = ContextVar("contextcache_dump")
+
+
+class Table(dict[type, "Reducer"]):
+    """What is known about types, in the form the C pickler asks for it.
+
+    A published table is never changed: a free-threaded interpreter reads it without a lock
+    (cpython#157198). What a dump learns becomes a new table, which replaces the old one.
+
+    Args:
+        book: The rules of this application.
+        known: What has been learned so far.
+        sound: Types whose objects have been seen to load again.
+        suspect: Types of which some objects do not load; each is tried before it is stored.
+        unset: Attributes that are left out where they offend, by the class that has a default.
+    """
+
+    def __init__(
+        self,
+        book: RuleBook,
+        known: Mapping[type, Reducer] = MappingProxyType({}),
+        *,
+        sound: frozenset[type] = frozenset(),
+        suspect: frozenset[type] = frozenset(),
+        unset: Mapping[type, frozenset[str]] | None = None,
+    ) -> None:
+        super().__init__(known)
+        self.book = book
+        self.sound = sound
+        self.suspect = suspect
+        self.unset = dict(unset or {})
+        self.fresh: dict[type, Reducer] = {}
+        self.registered = len(copyreg.dispatch_table)
+
+    def __missing__(self, cls: type) -> Reducer:
+        reducer = self.fresh.get(cls)
+        if reducer is None:
+            reducer = self._classify(cls)
+            if importable(cls):  # a class made anew in each request must not be remembered
+                self.fresh[cls] = reducer
+        return reducer
+
+    def learned(
+        self,
+        *,
+        sound: Iterable[type] = (),
+        suspect: Iterable[type] = (),
+        unset: Mapping[type, frozenset[str]] | None = None,
+        beside: Table | None = None,
+    ) -> Table:
+        """Return a table that also knows what a dump has shown.
+
+        Args:
+            sound: Types whose objects are known to load again; C serves them from now on.
+            suspect: Types of which an object did not load.
+            unset: Attributes to leave out, by class.
+            beside: A table whose knowledge is added, too.
+        """
+        tables = (self,) if beside is None else (self, beside)
+        left_out: dict[type, frozenset[str]] = {}
+        for more in (*(table.unset for table in tables), unset or {}):
+            for cls, names in more.items():
+                left_out[cls] = left_out.get(cls, frozenset()) | names
+        doubtful = frozenset(suspect).union(*(table.suspect for table in tables))
+        trusted = frozenset(sound).union(*(table.sound for table in tables)) - doubtful
+        known: dict[type, Reducer] = {}
+        for table in tables:
+            for cls, reducer in (*table.items(), *table.fresh.items()):
+                plain = reducer is _guarded and cls in trusted
+                known[cls] = (
+                    copyreg.dispatch_table.get(cls, reduce_as_pickle_does) if plain else reducer
+                )
+        for cls in (*left_out, *doubtful):
+            known.pop(cls, None)  # classified anew, with what is known now
+        return Table(self.book, known, sound=trusted, suspect=doubtful, unset=left_out)
+
+    def _classify(self, cls: type) -> Reducer:
+        reducer = _tried if cls in self.suspect else self.untried(cls)
+        names = self.unset.get(cls)
+        return _leaving_out(names, reducer) if names else reducer
+
+    def untried(self, cls: type) -> Reducer:
+        """Return how an object of `cls` is reduced where it is known to load."""
+        rule = self.book.lookup(cls)
+        if rule is not None and rule.verb is not Verb.ALLOW:
+            return _ruled(rule)
+        if cls not in copyreg.dispatch_table and type in class_mro(cls):
+            return _by_name
+        return _guarded
+
+    def strips(self, obj: object) -> Rule | None:
+        """Return the rule by which `obj` can only be stripped, or None."""
+        cls = type(obj)
+        if cls is FunctionType or type in class_mro(cls):
+            return None if importable(obj) else UNIMPORTABLE
+        rule = self.book.lookup(cls)
+        if rule is not None:
+            return rule if rule.verb is Verb.STRIP else None
+        if cls.__reduce_ex__ is object.__reduce_ex__ and not importable(cls):
+            return UNIMPORTABLE
+        return None
+
+
+def _guarded(obj: object) -> Reduced:
+    """Reduce an object of a type not known to be sound."""
+    dump = _running.get()
+    cls = type(obj)
+    try:
+        reduced: Reduced = copyreg.dispatch_table.get(cls, reduce_as_pickle_does)(obj)
+    except (RecursionError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001  # 3.14 changed the types; any of them is an offender
+        return dump.strip(obj, _refusal(cls, error))
+    if _without_name(obj, reduced):
+        return dump.strip(obj, UNIMPORTABLE)
+    if cls not in dump.table.sound:
+        dump.met.setdefault(cls, obj)
+    return reduced
+
+
+def _refusal(cls: type, error: Exception) -> Rule:
+    """Tell a type that refuses from a pickling method that raised by accident."""
+    own = any(
+        name in base.__dict__
+        for base in class_mro(cls)[:-1]
+        if base.__flags__ & _HEAP_TYPE
+        for name in ("__reduce__", "__reduce_ex__", "__getstate__")
+    )
+    deliberate = isinstance(error, (TypeError, pickle.PicklingError, NotImplementedError))
+    return RAISED if own and not deliberate else REFUSES
+
+
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by a class statement
+
+
+def _ruled(rule: Rule) -> Reducer:
+    def reduce(obj: object) -> Reduced:
+        dump = _running.get()
+        try:
+            reduced = dump.apply(rule, obj)
+        except NothingThere:
+            return dump.strip(obj, rule)
+        except (RecursionError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001  # a broken rule must not break the write
+            from contextcache.reporting import report_internal  # noqa: PLC0415  # only on failure
+
+            report_internal(f"the rule for {rule.type}", error)
+            reduced = None
+        return _guarded(obj) if reduced is None else reduced
+
+    return reduce
+
+
+def _by_name(obj: Any) -> Reduced:
+    """Reduce a class that has a metaclass as pickle does: by its name."""
+    if not importable(obj):
+        return _running.get().strip(obj, UNIMPORTABLE)
+    name: str = obj.__qualname__
+    return name
+
+
+def _leaving_out(names: frozenset[str], otherwise: Reducer) -> Reducer:
+    """Leave out attributes that offend and for which the class has a default of its own."""
+
+    def reduce(obj: object) -> Reduced:
+        dump = _running.get()
+        reduced = otherwise(obj)
+        if not isinstance(reduced, tuple) or len(reduced) < 3 or type(reduced[2]) is not dict:
+            return reduced
+        state = dict(reduced[2])
+        for name in names & state.keys():
+            rule = dump.table.strips(state[name])
+            if rule is not None:
+                leaf = state.pop(name)
+                did = "left the attribute out; on load the default of the class applies"
+                found = dump.hit(leaf, rule, Action.LEFT_OUT, did)
+                found.holder, found.name = obj, name
+        dump.kept.append(state)
+        return (*reduced[:2], state, *reduced[3:])
+
+    return reduce
+
+
+def _tried(obj: object) -> Reduced:
+    """Reduce an object of a suspect type if it loads again, and strip it if it does not."""
+    dump = _running.get()
+    key = id(obj)
+    if key not in dump.verdicts:
+        dump.verdicts[key] = None  # met again inside itself: the outer trial decides
+        dump.kept.append(obj)
+        dump.verdicts[key] = failed_trial(dump, obj)
+    failed = dump.verdicts[key]
+    if failed is None:
+        return dump.table.untried(type(obj))(obj)
+    stripped = dump.strip(obj, UNLOADABLE)
+    dump.hits[-1].inside = failed
+    return stripped
+
+
+def failed_trial(dump: Dump, obj: object) -> Dump | None:
+    """Dump `obj` by itself, with what is known in `dump`; return that dump if it does not load."""
+    trial = Dump(dump.table, dump.label, capture=dump.captured is not None)
+    trial.verdicts = dump.verdicts
+    try:
+        pickle.loads(trial.careful(obj))
+    except Exception:  # noqa: BLE001  # whatever a constructor raises, the reader would meet it
+        return trial
+    return None
+
+
+class _CarefulPickler(pickle.Pickler):
+    """Ask about every object, functions and classes included."""
+
+    def __init__(self, file: io.BytesIO, dump: Dump) -> None:
+        super().__init__(file, PROTOCOL)
+        self._dump = dump
+
+    def reducer_override(self, obj: Any) -> Any:
+        dump = self._dump
+        cls = type(obj)
+        if cls is FunctionType or cls is type:
+            if (
+                obj is NoneType
+                or obj is EllipsisType
+                or obj is NotImplementedType
+                or importable(obj)
+            ):
+                return NotImplemented
+            return dump.strip(obj, UNIMPORTABLE)
+        try:
+            reducer = dump.table[cls]
+        except Exception:  # noqa: BLE001  # a metaclass whose __hash__ raises
+            # pickle would ask for the hash of the class, too
+            return dump.strip(obj, REFUSES)
+        if not isinstance(reducer, FunctionType) or reducer.__module__ != __name__:
+            reducer = _guarded  # it was sound so far; here every object is asked about
+        reduced = reducer(obj)
+        if dump.captured is None or not isinstance(reduced, tuple):
+            return reduced
+        if id(obj) in dump.captured:
+            dump.repeated += 1
+            if dump.repeated > MOST_REPEATS:
+                raise SelfReferenceError(obj)
+        # The pickler consumes the iterators over items, so the walk gets lists of its own.
+        readable = [
+            list(part) if at in (3, 4) and part else part for at, part in enumerate(reduced)
+        ]
+        dump.captured[id(obj)] = (obj, tuple(readable))
+        return tuple(iter(part) if type(part) is list else part for part in readable)
+
+
+def _without_name(obj: object, reduced: object) -> bool:
+    """Tell whether `reduced` names a class or function that a reader could not import."""
+    if isinstance(reduced, str):
+        return not importable(obj, reduced)
+    if not isinstance(reduced, tuple) or len(reduced) < 2 or type(reduced[1]) is not tuple:
+        return True
+    function, arguments = reduced[0], reduced[1]
+    if type(function) is MethodType:
+        function = function.__self__
+    if _has_a_name(function) and not importable(function):
+        return True
+    if not arguments or type not in class_mro(type(arguments[0])):
+        return False
+    cls = arguments[0]
+    if getattr(function, "__name__", "") in ("__newobj__", "__newobj_ex__"):
+        # pickle insists on this, and says "has the wrong class" of a proxy that lies about it
+        return cls is not obj.__class__ or not importable(cls)
+    return cls is type(obj) and not importable(cls)
+
+
+def _has_a_name(obj: object) -> bool:
+    return type(obj) is FunctionType or type in class_mro(type(obj))
+
+
+def importable(obj: Any, name: str = "") -> bool:
+    """Tell whether pickle finds `obj`, a class or function, again by its module and name."""
+    try:
+        name = name or obj.__qualname__
+        if "<" in name:  # <lambda>, <locals>
+            return False
+        module = getattr(obj, "__module__", None)
+        if not isinstance(module, str):
+            module = pickle.whichmodule(obj, name)  # type: ignore[attr-defined]
+        found: Any = sys.modules.get(module) or import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except Exception:  # noqa: BLE001  # a module that cannot be imported has nothing to find
+        return False
+    return found is obj
+
+
+_HOOKS = (
+    "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__",
+    "__getnewargs_ex__", "__new__", "__getattr__", "__getattribute__", "__setattr__",
+    "__setitem__", "append", "extend", "__init_subclass__", "__class__",
+)  # fmt: skip
+
+
+def cannot_break(cls: type) -> bool:
+    """Tell whether objects of `cls` load whatever they hold, so that no trial is needed.
+
+    True for a class that leaves pickling and attribute access to `object`.
+    """
+    for base in class_mro(cls)[:-1]:
+        if not base.__flags__ & _HEAP_TYPE:
+            return False
+        if any(name in base.__dict__ for name in _HOOKS):
+            return False
+    return True

@@ -1,0 +1,220 @@
+"""Saying it: one log record per pattern of finding, for a person first and for machines too.
+
+The message is a constant template with its arguments apart, because log aggregators group on
+the template. No value, secret or `repr` ever gets here: a finding holds names only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from contextcache.paths import Path
+from contextcache.scopes import current_scope
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from contextcache.config import Config
+    from contextcache.exceptions import UnreadablePayloadError
+    from contextcache.findings import Finding
+
+logger = logging.getLogger("contextcache")
+logger.addHandler(logging.NullHandler())
+
+LINE = "contextcache %s: %s (%s) %s: %s"
+BLOCK = (
+    LINE + "\n  at      %s\n  field   %s\n  did     %s\n  fix     %s\n  silence %s\n  docs    %s"
+)
+UNREADABLE = "contextcache: %s cannot be read and counts as a miss: %s; %s"
+INTERNAL = (
+    "contextcache: %s failed with %s at %s; what would have been stored without it was stored"
+)
+
+MOST_PATTERNS = 4096
+
+collectors: list[list[Finding]] = []
+"""Where `contextcache.testing` collects findings; empty in production."""
+
+
+class Reporter:
+    """Report the findings of one application, each pattern at its 1st, 10th, 100th... time.
+
+    Args:
+        config: The policy of the application.
+        sink: The words for where values are stored.
+    """
+
+    def __init__(self, config: Config, sink: str) -> None:
+        self._config = config
+        self._sink = sink
+        self._counts: dict[tuple[str, ...], int] = {}
+        self._lock = threading.Lock()
+
+    def ignores(self, finding: Finding) -> bool:
+        """Tell whether the application asked not to hear of this field."""
+        return any(finding.path.matches(pattern) for pattern in self._config.ignore)
+
+    def due(self, findings: Sequence[Finding]) -> bool:
+        """Tell whether known findings are to be reported again; if not, count them once more."""
+        keys = [self._key(finding) for finding in findings]
+        if any(_is_milestone(self._counts.get(key, 0) + 1) for key in keys):
+            return True
+        for key in keys:
+            self._add(key)
+        return False
+
+    def report(self, findings: Sequence[Finding], *, log: bool = True) -> list[Finding]:
+        """Report what the application wants to hear, and return it.
+
+        Args:
+            findings: All findings of one write.
+            log: Whether to log and call back; without, they are only collected.
+        """
+        heard = [finding for finding in findings if not self.ignores(finding)]
+        for collector in collectors:
+            collector.extend(heard)
+        scope = current_scope()
+        if scope is not None and scope.collect:
+            scope.findings.extend(heard)
+        for finding in heard if log else ():
+            count = self._add(self._key(finding))
+            if _is_milestone(count):
+                self._say(dataclasses.replace(finding, count=count))
+        return heard
+
+    def unreadable(self, error: UnreadablePayloadError) -> None:
+        """Warn of a payload that counts as a miss, each reason at its 1st, 10th, 100th... time."""
+        key = ("unreadable", Path(error.label).pattern, error.reason)
+        if _is_milestone(self._add(key)):
+            extra = {"contextcache_path": error.label, "contextcache_sink": self._sink}
+            logger.warning(UNREADABLE, error.label, error.reason, error.remedy, extra=extra)
+
+    def _key(self, finding: Finding) -> tuple[str, ...]:
+        scope = current_scope()
+        view = scope.view[0] if scope is not None else ""
+        return finding.code, finding.path.pattern, finding.owner_type, view
+
+    def _add(self, key: tuple[str, ...]) -> int:
+        with self._lock:
+            count = self._counts.pop(key, 0) + 1
+            if len(self._counts) >= MOST_PATTERNS:  # keys may be hostile: forget the oldest
+                del self._counts[next(iter(self._counts))]
+            self._counts[key] = count
+            return count
+
+    def _say(self, finding: Finding) -> None:
+        for subscriber in self._config.on_finding:
+            try:
+                subscriber(finding)
+            except Exception as error:  # noqa: BLE001  # a broken callback must not break the write
+                report_internal("a callback of on_finding", error)
+        where = "not located: the search ran out of its budget" if not finding.located else ""
+        head: tuple[object, ...] = (
+            finding.code,
+            str(finding.path),
+            finding.leaf_type,
+            "cannot be stored" if finding.action != "observed" else "should not be stored",
+            finding.reason,
+        )
+        extra = record_fields(finding)
+        if not self._config.debug:
+            tail = " · did: %s · fix: %s · seen %d×"
+            logger.warning(LINE + tail, *head, finding.did, finding.fix, finding.count, extra=extra)
+            return
+        logger.warning(
+            BLOCK,
+            *head,
+            " · ".join(filter(None, (finding.origin, finding.sink))) or "-",
+            finding.field or where or "-",
+            finding.did,
+            finding.fix,
+            f'CONTEXTCACHE["IGNORE"] += ["{finding.path.pattern}"]',
+            finding.code + (f" · seen {finding.count}×" if finding.count > 1 else ""),
+            extra=extra,
+        )
+
+
+def record_fields(finding: Finding) -> dict[str, Any]:
+    """Return the `extra` of a log record: the finding by the documented, prefixed names."""
+    return {
+        "contextcache_code": finding.code,
+        "contextcache_path": str(finding.path),
+        "contextcache_pattern": finding.path.pattern,
+        "contextcache_leaf_type": finding.leaf_type,
+        "contextcache_owner_type": finding.owner_type,
+        "contextcache_action": str(finding.action),
+        "contextcache_sink": finding.sink,
+        "contextcache_origin": finding.origin,
+        "contextcache_count": finding.count,
+    }
+
+
+def _is_milestone(count: int) -> bool:
+    """Tell whether `count` is 1, 10, 100..."""
+    while count >= 10 and count % 10 == 0:
+        count //= 10
+    return count == 1
+
+
+_internal: set[tuple[str, str]] = set()
+
+
+def report_internal(what: str, error: BaseException) -> None:
+    """Log a failure of contextcache or of a user's hook once, without the error's own text.
+
+    The text of an exception may hold a value; its type and place do not.
+    """
+    place = "?"
+    traceback = error.__traceback__
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        place = f"{code.co_filename}:{traceback.tb_lineno}"
+        traceback = traceback.tb_next
+    key = (what, place)
+    if key in _internal or len(_internal) > 256:
+        return
+    _internal.add(key)
+    logger.error(INTERNAL, what, type(error).__name__, place)
+
+
+class DevelopmentFormatter(logging.Formatter):
+    """Show findings as they are, coloured where the stream is a terminal."""
+
+    _COLOURS = {"contextcache CC": "\x1b[33;1m", "  fix": "\x1b[32m", "  did": "\x1b[36m"}
+
+    def __init__(self, *, colour: bool | None = None) -> None:
+        super().__init__("%(message)s")
+        self._colour = sys.stderr.isatty() if colour is None else colour
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the message of `record`, coloured line by line where that is wanted."""
+        text = super().format(record)
+        if not self._colour:
+            return text
+        return "\n".join(map(self._coloured, text.split("\n")))
+
+    def _coloured(self, line: str) -> str:
+        for start, colour in self._COLOURS.items():
+            if line.startswith(start):
+                return f"{colour}{line}\x1b[0m"
+        return line
+
+
+def show_findings() -> None:
+    """Show findings on stderr unless the application has arranged its own logging for them.
+
+    For development: without a handler on the way to the root logger, Python would print a
+    warning without its formatting.
+    """
+    current: logging.Logger | None = logger
+    while current is not None:
+        if any(not isinstance(handler, logging.NullHandler) for handler in current.handlers):
+            return
+        current = current.parent if current.propagate else None
+    handler = logging.StreamHandler()
+    handler.setFormatter(DevelopmentFormatter())
+    logger.addHandler(handler)

@@ -1,0 +1,448 @@
+"""What is an offender and what becomes of it: one row per type.
+
+A row names a type by its qualified name, so that nothing is imported to recognise it, or as
+`package:Class`, which means a class of that name anywhere below the package: third parties move
+their classes between modules, not their names. A row also covers subclasses, unless the author
+of the subclass took pickling into their own hands.
+
+Adding an offending type is one row here and one case in `tests/zoo.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from contextcache import snapshots
+from contextcache.exceptions import ConfigurationError
+from contextcache.findings import CODES
+from contextcache.paths import class_mro, qualified_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+
+class Verb(StrEnum):
+    """What a rule does with an object of its type."""
+
+    RECREATE = "recreate"
+    SNAPSHOT = "snapshot"
+    STRIP = "strip"
+    TRIM = "trim"
+    OBSERVE = "observe"
+    REFUSE = "refuse"
+    ALLOW = "allow"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """How objects of one type are treated.
+
+    Args:
+        type: Qualified name of the type, such as `shop.api.Client`, or `package:Class`.
+        verb: `recreate`, `snapshot`, `strip`, `trim`, `observe`, `refuse` or `allow`.
+        code: Code of the findings; says why.
+        reason: Why, in one clause, where the code's own text is not it.
+        fix: What to do about it, in one sentence.
+        did: What was stored instead, in one clause.
+        make: For `snapshot`: called with the object, returns what is stored in its place; by
+            default a namespace of its attributes.
+            For `recreate`: returns the callable and the arguments that build a fresh one on load;
+            by default its type, called without arguments.
+            For `trim`: called with the object and its reduce value, returns the changed reduce
+            value and what was left out of it, or None.
+        when: Tells whether an object of the type is an offender at all; by default it is.
+        force: Whether the rule holds for subclasses that pickle themselves, too.
+    """
+
+    type: str
+    verb: Verb
+    code: str = "CC117"
+    reason: str = ""
+    fix: str = ""
+    did: str = ""
+    make: Callable[..., Any] | None = None
+    when: Callable[[Any], bool] | None = None
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "verb", as_verb(self.verb, f"rule for {self.type}"))
+        if self.code not in CODES:
+            raise ConfigurationError(f"rule for {self.type}: there is no code {self.code}")
+        if self.verb is Verb.TRIM and self.make is None:
+            raise ConfigurationError(
+                f"rule for {self.type}: trim needs make=, which says what is left out"
+            )
+
+
+def as_verb(text: object, where: str) -> Verb:
+    """Return the verb called `text`.
+
+    Raises:
+        ConfigurationError: If there is none; it names the nearest one.
+    """
+    try:
+        return Verb(str(text))
+    except ValueError:
+        raise ConfigurationError(unknown(text, [*Verb], f"{where}: unknown verb")) from None
+
+
+def unknown(given: object, allowed: Iterable[str], what: str) -> str:
+    """Word the message for a name that is not among `allowed`, with the nearest that is."""
+    names = sorted(allowed)
+    near = get_close_matches(str(given), names, n=1, cutoff=0.5)
+    near = near or get_close_matches(str(given).upper(), names, n=1, cutoff=0.5)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"{what} {str(given)[:60]!r}{hint}; valid: {', '.join(names)}"
+
+
+class RuleBook:
+    """All rules of one application, looked up by type.
+
+    Args:
+        rules: The user's own rules; they come before the built-in ones.
+    """
+
+    def __init__(self, rules: Iterable[Rule] = ()) -> None:
+        self._own = {rule.type: rule for rule in rules}
+
+    def lookup(self, cls: type) -> Rule | None:
+        """Return the rule for `cls`, or None where pickle may decide.
+
+        The type itself comes first, then its bases in their order. Only `type(obj)` is ever
+        asked: `isinstance` believes a `LocalProxy` and runs the query of a lazy object.
+        """
+        own_pickling = False
+        for base in class_mro(cls)[:-1]:
+            rule = self._row(base)
+            if rule is not None and (not own_pickling or rule.force):
+                return rule
+            own_pickling = own_pickling or any(
+                name in base.__dict__ for name in ("__reduce__", "__reduce_ex__", "__getstate__")
+            )
+        return None
+
+    def _row(self, cls: type) -> Rule | None:
+        name = qualified_name(cls)
+        package, _, short = name.partition(".")
+        anywhere = f"{package}:{short.rpartition('.')[2]}"
+        for table in (self._own, BUILT_IN):
+            rule = table.get(name) or table.get(anywhere)
+            if rule is not None:
+                return rule
+        return None
+
+
+def _rows(code: str, verb: Verb, *types: str, **more: Any) -> dict[str, Rule]:
+    return {name: Rule(type=name, verb=verb, code=code, **more) for name in types}
+
+
+def _recreated(what: str) -> str:
+    return f"stored the rest; on load this field is a new, {what}"
+
+
+_CLIENT_FIX = "store the data or the settings of the client, and build the client on read"
+_LOCK_FIX = (
+    "leave it out in __getstate__ of the class that holds it; across processes it protects nothing"
+)
+_REQUEST_FIX = "store the values you need from it, not the request"
+
+BUILT_IN: Mapping[str, Rule] = {
+    # Thread-locals
+    **_rows(
+        "CC101", Verb.RECREATE,
+        "_thread._local", "_threading_local.local",
+        make=snapshots.empty_local,
+        did=_recreated("empty thread-local"),
+        fix="leave it out in __getstate__ of the class that holds it, or store the value you need from it",
+    ),
+    # Locks; what is built of them (Condition, Event, Semaphore, Queue, Barrier) comes along whole
+    **_rows(
+        "CC102", Verb.RECREATE, "_thread.lock",
+        make=lambda _: (snapshots.allocate_lock, ()), did=_recreated("unlocked lock"), fix=_LOCK_FIX,
+    ),
+    **_rows(
+        "CC102", Verb.RECREATE, "_thread.RLock", "threading._RLock",
+        make=lambda _: (snapshots.RLock, ()), did=_recreated("unlocked lock"), fix=_LOCK_FIX,
+    ),
+    **_rows(
+        "CC102", Verb.STRIP,
+        "multiprocessing.synchronize.SemLock", "multiprocessing.synchronize.Condition",
+        "multiprocessing.synchronize.Event", "multiprocessing.queues.Queue",
+        "multiprocessing.queues.SimpleQueue",
+        reason="a lock shared between processes is inherited, not stored", fix=_LOCK_FIX, force=True,
+    ),
+    **_rows(
+        "CC102", Verb.RECREATE, "_queue.SimpleQueue",
+        reason="a queue belongs to the threads of this process",
+        did=_recreated("empty queue"), fix="store the items, as a list",
+    ),
+    # Context variables
+    **_rows(
+        "CC103", Verb.SNAPSHOT, "_contextvars.ContextVar", "contextvars.ContextVar",
+        make=snapshots.context_variable,
+        did="stored the variable by name; its value stays in this process",
+        fix="store the variable's value, from its get()",
+    ),
+    **_rows(
+        "CC103", Verb.STRIP,
+        "_contextvars.Token", "_contextvars.Context", "contextvars.Token", "contextvars.Context",
+        fix="store the values you need from it",
+    ),
+    **_rows(
+        "CC103", Verb.RECREATE, "asgiref.local.Local",
+        make=snapshots.asgiref_local, did=_recreated("empty Local"),
+        fix="leave it out in __getstate__ of the class that holds it, or store the value you need from it",
+    ),
+    **_rows(
+        "CC103", Verb.RECREATE, "werkzeug.local.Local", "werkzeug.local.LocalStack",
+        did=_recreated("empty Local"), fix="store the value you need from it",
+    ),
+    # Proxies and lazy objects
+    **_rows(
+        "CC104", Verb.SNAPSHOT, "werkzeug.local.LocalProxy",
+        make=snapshots.proxy_target, did="stored what it points at now, cleaned in turn",
+        fix="store proxy._get_current_object() or, better, the value you need from it",
+    ),
+    **_rows(
+        "CC105", Verb.SNAPSHOT, "django.utils.functional.SimpleLazyObject",
+        make=snapshots.lazy_value, did="stored what it evaluates to, a user without the password hash",
+        fix="store its primary key (.pk) and fetch the object on read",
+        force=True,
+    ),
+    # Requests and what lives as long as one
+    **_rows(
+        "CC106", Verb.SNAPSHOT,
+        "django.http.request.HttpRequest", "rest_framework.request.Request",
+        "werkzeug.sansio.request.Request", "werkzeug.wrappers.request.Request",
+        "starlette.requests.HTTPConnection",
+        make=snapshots.request_snapshot,
+        did="stored a read-only RequestSnapshot without credentials", fix=_REQUEST_FIX, force=True,
+    ),
+    **_rows(
+        "CC106", Verb.SNAPSHOT,
+        "django.http.request.HttpHeaders", "werkzeug.datastructures.headers.EnvironHeaders",
+        make=snapshots.header_snapshot,
+        reason="the headers of a request carry its credentials",
+        did="stored the headers without credentials, as a dict",
+        fix="store the headers you need, as a dict", force=True,
+    ),
+    **_rows(
+        "CC106", Verb.OBSERVE, "flask.ctx._AppCtxGlobals",
+        reason="flask.g belongs to one request", did="stored a copy of what it held",
+        fix="store the values you need from g, not g",
+    ),
+    **_rows(
+        "CC106", Verb.STRIP,
+        "flask.ctx.AppContext", "flask.ctx.RequestContext",
+        "django.contrib.sessions.backends.base.SessionBase", "django.urls.resolvers.ResolverMatch",
+        reason="it belongs to one request", fix=_REQUEST_FIX, force=True,
+    ),
+    # Files
+    **_rows(
+        "CC107", Verb.STRIP,
+        "_io._IOBase", "_io.BufferedReader", "_io.BufferedWriter", "_io.BufferedRandom",
+        "_io.BufferedRWPair", "_io.TextIOWrapper", "_io.FileIO", "mmap.mmap",
+        "tempfile._TemporaryFileWrapper", "tempfile.SpooledTemporaryFile",
+        "tempfile.TemporaryDirectory", "zipfile.ZipFile", "tarfile.TarFile", "posix.ScandirIterator",
+        "botocore.response.StreamingBody",
+        fix="store the file's name or its content",
+    ),
+    **_rows(
+        "CC107", Verb.STRIP, "logging.Handler",
+        reason="a log handler writes to a stream of this process", fix="store the logger's name",
+    ),
+    **_rows(
+        "CC107", Verb.STRIP, "posix.DirEntry", "nt.DirEntry",
+        reason="a directory entry belongs to a listing in progress", fix="store its .path",
+    ),
+    # Connections and clients: cut whole, because one with its sockets cut out is a zombie
+    **_rows(
+        "CC108", Verb.STRIP,
+        "_socket.socket", "ssl.SSLSocket", "ssl.SSLObject", "select.epoll", "select.poll",
+        "selectors._BaseSelectorImpl", "subprocess.Popen",
+        "http.client.HTTPConnection", "http.client.HTTPResponse", "smtplib.SMTP", "ftplib.FTP",
+        "imaplib.IMAP4", "poplib.POP3", "xmlrpc.client.ServerProxy", "urllib.request.OpenerDirector",
+        "asyncio.streams.StreamReader", "asyncio.streams.StreamWriter",
+        "asyncio.transports.BaseTransport",
+        "sqlite3.Connection", "sqlite3.Cursor",
+        "multiprocessing.connection._ConnectionBase", "multiprocessing.managers.BaseManager",
+        "multiprocessing.managers.BaseProxy",
+        "django.utils.connection.BaseConnectionHandler", "django.utils.connection.ConnectionProxy",
+        "django.db.backends.base.base.BaseDatabaseWrapper", "django.db.backends.utils.CursorWrapper",
+        "django.core.cache.backends.base.BaseCache", "django.core.mail.backends.base.BaseEmailBackend",
+        "cachelib:BaseCache", "flask_caching:Cache", "flask_sqlalchemy:SQLAlchemy",
+        "redis:Redis", "redis:RedisCluster", "redis:ConnectionPool", "redis:AbstractConnection",
+        "redis:Sentinel", "redis:Pipeline", "redis:PubSub", "redis:Lock",
+        "valkey:Valkey", "valkey:ConnectionPool", "fakeredis:FakeServer",
+        "pymemcache:Client", "pymemcache:PooledClient", "pymemcache:HashClient", "pylibmc:Client",
+        "pymongo:MongoClient", "pymongo:AsyncMongoClient", "pymongo:Database",
+        "pymongo:AsyncDatabase", "pymongo:Collection", "pymongo:AsyncCollection",
+        "pymongo:Cursor", "pymongo:AsyncCursor", "pymongo:CommandCursor", "pymongo:ClientSession",
+        "pymongo:ChangeStream", "motor:AgnosticBase", "gridfs:GridFS", "gridfs:GridOut",
+        "sqlalchemy:Engine", "sqlalchemy:AsyncEngine", "sqlalchemy:Connection",
+        "sqlalchemy:AsyncConnection", "sqlalchemy:Session", "sqlalchemy:AsyncSession",
+        "sqlalchemy:scoped_session", "sqlalchemy:sessionmaker", "sqlalchemy:Pool",
+        "sqlalchemy:CursorResult", "sqlalchemy:Result", "sqlalchemy:Query",
+        "psycopg:BaseConnection", "psycopg:BaseCursor", "psycopg:Cursor", "psycopg_pool:BasePool",
+        "psycopg2:connection", "psycopg2:cursor", "asyncpg:Connection", "asyncpg:Pool",
+        "pymysql:Connection", "pymysql:Cursor", "MySQLdb:Connection",
+        "cassandra:Cluster", "cassandra:Session",
+        "boto3:Session", "boto3:ServiceResource", "botocore:BaseClient", "botocore:Session",
+        "s3transfer:TransferManager", "minio:Minio",
+        "httpx:Client", "httpx:AsyncClient", "httpx2:Client", "httpx2:AsyncClient",
+        "httpcore:ConnectionPool", "httpcore:AsyncConnectionPool",
+        "aiohttp:ClientSession", "aiohttp:BaseConnector", "aiohttp:ClientResponse",
+        "aiohttp:ClientWebSocketResponse", "urllib3:PoolManager", "urllib3:HTTPConnectionPool",
+        "websocket:WebSocket", "websocket:WebSocketApp", "websockets:Connection",
+        "websockets:ClientConnection", "wsproto:WSConnection",
+        "socketio:BaseClient", "socketio:BaseServer", "engineio:BaseClient", "simple_websocket:Base",
+        "grpc:Channel", "grpc:Server", "grpc:_MultiCallable",
+        "openai:SyncAPIClient", "openai:AsyncAPIClient", "openai:SyncAPIResource",
+        "openai:AsyncAPIResource", "openai:Stream", "openai:AsyncStream",
+        "anthropic:SyncAPIClient", "anthropic:AsyncAPIClient", "anthropic:SyncAPIResource",
+        "anthropic:AsyncAPIResource", "anthropic:Stream", "langsmith:Client",
+        "elasticsearch:BaseClient", "elasticsearch:Elasticsearch", "elasticsearch:AsyncElasticsearch",
+        "elastic_transport:Transport", "opensearchpy:OpenSearch", "meilisearch:Client",
+        "kombu:ConnectionPool", "kombu:Producer", "kombu:Consumer", "kombu:Transport", "kombu:Channel",
+        "amqp:Connection", "amqp:Channel", "pika:Connection", "pika:BlockingConnection",
+        "pika:BlockingChannel", "pika:Channel", "aio_pika:Connection",
+        "confluent_kafka:Producer", "kafka:KafkaProducer", "kafka:KafkaConsumer",
+        "rq:Queue", "rq:Worker", "kazoo:KazooClient", "paho:Client", "nats:Client",
+        "paramiko:SSHClient", "paramiko:Transport", "paramiko:SFTPClient", "paramiko:Channel",
+        "ldap3:Connection", "zeep:Client", "zeep:AsyncClient", "zeep:Transport", "zeep:ServiceProxy",
+        "gql:Client", "gql:SyncClientSession", "gql:AsyncClientSession", "gql:Transport",
+        "gql:AsyncTransport", "requests_cache:BaseCache",
+        "google:ClientWithProject", "google:Client", "google:BaseClient", "google:PublisherClient",
+        "google:SubscriberClient", "azure:PipelineClient", "azure:AsyncPipelineClient",
+        "azure:StorageAccountHostsMixin", "azure:TableServiceClient", "msal:ClientApplication",
+        "sentry_sdk:_Client", "sentry_sdk:BaseClient", "opentelemetry:TracerProvider",
+        "opentelemetry:SpanProcessor", "docker:APIClient", "docker:DockerClient",
+        "selenium:WebDriver", "playwright:SyncBase",
+        fix=_CLIENT_FIX, force=True,
+    ),
+    # Generators, coroutines, iterators
+    **_rows(
+        "CC109", Verb.STRIP,
+        "generator", "coroutine", "async_generator", "coroutine_wrapper",
+        "async_generator_asend", "_csv.reader",
+        fix="store its items: list(...), or the awaited result",
+    ),
+    **_rows("CC111", Verb.STRIP, "module", fix="store the module's name and import it on read"),
+    # Weak references
+    **_rows(
+        "CC112", Verb.STRIP, "weakref.ReferenceType", "weakref.KeyedRef", "weakref.WeakMethod",
+        fix="store the object itself or its key",
+    ),
+    **_rows(
+        "CC112", Verb.RECREATE,
+        "_weakrefset.WeakSet", "weakref.WeakValueDictionary", "weakref.WeakKeyDictionary",
+        make=lambda obj: (type(obj), ()), did=_recreated("empty collection"),
+        fix="store the objects in a plain set or dict, or leave the field out in __getstate__",
+    ),
+    **_rows(
+        "CC113", Verb.STRIP, "_ssl._SSLContext", "_ssl._SSLSocket", "truststore:SSLContext",
+        fix="build the context on read", force=True,
+    ),
+    # The running program
+    **_rows(
+        "CC114", Verb.STRIP, "frame", "traceback", "code", "cell", "property", "classmethod",
+        "staticmethod",
+        fix="store its text, for example traceback.format_exc()",
+    ),
+    **_rows(
+        "CC115", Verb.STRIP,
+        "threading.Thread", "multiprocessing.process.BaseProcess", "multiprocessing.pool.Pool",
+        "concurrent.futures._base.Future", "_asyncio.Future", "asyncio.futures.Future",
+        "_asyncio.Task", "asyncio.events.AbstractEventLoop", "asyncio.events.Handle",
+        "sched.scheduler", "gevent:Greenlet", "greenlet:greenlet", "trio:Nursery",
+        fix="store its result, and start it again on read if it is needed", force=True,
+    ),
+    **_rows(
+        "CC115", Verb.RECREATE, "concurrent.futures.thread.ThreadPoolExecutor",
+        make=snapshots.thread_pool, did=_recreated("idle pool"),
+        fix="leave it out in __getstate__ and make it on first use",
+    ),
+    **_rows(
+        "CC115", Verb.RECREATE, "concurrent.futures.process.ProcessPoolExecutor",
+        make=snapshots.process_pool, did=_recreated("idle pool"),
+        fix="leave it out in __getstate__ and make it on first use",
+    ),
+    # Views of other objects
+    **_rows(
+        "CC116", Verb.SNAPSHOT, "dict_keys", "dict_values", "dict_items", "odict_keys",
+        "odict_values", "odict_items", "collections.abc.KeysView",
+        make=snapshots.plain_list, did="stored a list of what it shows", fix="store list(...) of it",
+    ),
+    **_rows(
+        "CC116", Verb.SNAPSHOT, "mappingproxy", "sqlite3.Row",
+        make=snapshots.plain_dict, did="stored a dict of what it shows", fix="store dict(...) of it",
+    ),
+    **_rows(
+        "CC116", Verb.SNAPSHOT, "memoryview",
+        make=snapshots.plain_bytes, did="stored the bytes it shows", fix="store bytes(...) of it",
+    ),
+    **_rows(
+        "CC117", Verb.RECREATE, "random.SystemRandom",
+        reason="it draws from the operating system and has no state",
+        did="stored the rest; on load this field is a new one", fix="make it where it is used",
+    ),
+    # Secrets
+    **_rows(
+        "CC120", Verb.STRIP,
+        "braintree:BraintreeGateway", "braintree:Configuration", "twilio:Client", "stripe:StripeClient",
+        "slack_sdk:BaseClient", "slack_sdk:AsyncBaseClient", "slack_sdk:WebClient", "tweepy:Client",
+        "tweepy:API", "tweepy:BaseClient", "github:Github", "github:Requester", "github:Auth",
+        "spotipy:Spotify", "praw:Reddit", "prawcore:Session", "hubspot:Client", "shopify:Session",
+        "google.auth.crypt.base.Signer", "azure:ClientSecretCredential",
+        "django.conf.LazySettings", "django.conf.Settings", "django.conf.UserSettingsHolder",
+        "os._Environ",
+        reason="it carries the secrets of this application",
+        fix="store the data you fetched, and take the client from where the application keeps it",
+        force=True,
+    ),
+    **_rows(
+        "CC120", Verb.OBSERVE, "google.oauth2.credentials.Credentials", "oauthlib:Client",
+        reason="it carries access tokens", did="stored it as it is",
+        fix="store it encrypted, or fetch it where it is used",
+    ),
+    # More than meets the eye
+    **_rows(
+        "CC121", Verb.TRIM, "django.core.paginator.Page",
+        make=snapshots.slim_page,
+        reason="the page drags all rows of its paginator along",
+        did="stored the page and the count, not the other rows",
+        fix="store page.object_list as a list, with page.number and paginator.num_pages",
+    ),
+    **_rows(
+        "CC121", Verb.SNAPSHOT, "bs4.element.NavigableString",
+        make=snapshots.plain_str, when=snapshots.has_parent,
+        reason="the string drags the whole document along",
+        did="stored the text alone", fix="store str(...) of it",
+    ),
+    # Less than meets the eye
+    **_rows(
+        "CC122", Verb.STRIP, "requests.sessions.Session",
+        when=snapshots.loses_attributes,
+        reason="requests.Session stores only the attributes it knows; the others would be lost",
+        fix="store the settings, and build the session on read",
+    ),
+    # Frameworks
+    **_rows(
+        "CC123", Verb.STRIP,
+        "flask.sansio.scaffold.Scaffold", "flask.scaffold.Scaffold", "werkzeug.routing.map.Map",
+        "django.template.engine.Engine", "django.template.backends.base.BaseEngine",
+        "django.template.base.Template", "django.template.backends.django.Template",
+        "jinja2.environment.Environment", "jinja2.environment.Template",
+        fix="store the rendered text or the template's name", force=True,
+    ),
+    **_rows(
+        "CC123", Verb.TRIM,
+        "django.http.response.HttpResponseBase", "werkzeug.sansio.response.Response",
+        make=snapshots.closers,
+        reason="the response would close what another request had opened",
+        did="stored the response without it", fix="cache the response before callbacks are added",
+    ),
+}  # fmt: skip

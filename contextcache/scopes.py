@@ -1,0 +1,83 @@
+"""Who is writing: the request a finding belongs to.
+
+The Django middleware and the Flask hooks open a scope; everything else only reads it.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from contextcache.findings import Finding
+
+
+class RequestScope:
+    """What is known about the request during which a value is written.
+
+    Args:
+        method: HTTP method, such as `PUT`.
+        path: URL path without the query string.
+        request_id: An id of this request that says nothing about its user.
+        view: Names the view once it is known, as (dotted name, `file:line`); called only
+            when there is something to report, and at most once.
+        collect: Whether the findings of this request are kept for a header, page or panel.
+    """
+
+    __slots__ = ("_named", "_view", "collect", "findings", "method", "path", "request_id")
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        *,
+        request_id: str = "",
+        view: Callable[[], tuple[str, str]] | None = None,
+        collect: bool = False,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.request_id = request_id
+        self.collect = collect
+        self.findings: list[Finding] = []
+        self._view = view
+        self._named: tuple[str, str] | None = None
+
+    @property
+    def view(self) -> tuple[str, str]:
+        """The dotted name of the view and its `file:line`; empty strings while unknown."""
+        if self._named is None:
+            named = self._view() if self._view is not None else ("", "")
+            if not named[0]:
+                return "", ""
+            self._named = named
+        return self._named
+
+    def __str__(self) -> str:
+        name, location = self.view
+        text = f"{self.method} {self.path}"
+        if name:
+            text += f" · {name}"
+        if location:
+            text += f" ({location})"
+        return text
+
+
+_scope: ContextVar[RequestScope | None] = ContextVar("contextcache_request", default=None)
+
+
+def enter_scope(scope: RequestScope) -> Token[RequestScope | None]:
+    """Make `scope` the current request and return what `exit_scope` needs to undo it."""
+    return _scope.set(scope)
+
+
+def exit_scope(token: Token[RequestScope | None]) -> None:
+    """Restore the request that was current before `enter_scope` returned `token`."""
+    _scope.reset(token)
+
+
+def current_scope() -> RequestScope | None:
+    """Return the request this code runs for, or None outside of any."""
+    return _scope.get()

@@ -1,0 +1,340 @@
+"""How to take the storable part of an offender: one small function per kind.
+
+Each is called with the offender inside a dump and returns what the rule that names it asks for.
+None imports a framework: they read instance dictionaries, so no property of the offender runs.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from _thread import RLock, allocate_lock
+from datetime import UTC, datetime
+from types import BuiltinMethodType, FunctionType, MethodType, SimpleNamespace
+from typing import Any
+from urllib.parse import parse_qs
+
+from contextcache.paths import class_mro, instance_dict, qualified_name
+from contextcache.standins import RequestSnapshot, Stripped
+
+SECRET_PARTS = (
+    "auth", "cookie", "credential", "csrf", "jwt", "passw", "secret", "session", "signature", "token",
+)  # fmt: skip
+"""Text inside a header or parameter name behind which a credential must be assumed."""
+
+SECRET_WORDS = frozenset(
+    {"apikey", "code", "key", "nonce", "otp", "pin", "pwd", "sid", "sig", "state"}
+)
+"""Whole words of such a name; as parts they would hit `shipping` and `postcode`."""
+
+
+class NothingThere(Exception):  # noqa: N818  # a signal between a snapshot and its rule
+    """There is nothing behind the offender to take, so it can only be stripped."""
+
+
+class ByName(str):
+    """The name under which pickle finds an object again in its module."""
+
+    __slots__ = ()
+
+
+def now() -> str:
+    """Return the present second, ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def fields(obj: object) -> dict[str, Any]:
+    """Return the instance dictionary of `obj`, empty where it has none."""
+    return instance_dict(obj) or {}
+
+
+def innocent(name: str) -> bool:
+    """Tell whether a header or parameter called `name` can be kept."""
+    folded = name.lower()
+    words = set(re.split(r"[^a-z0-9]+", folded))
+    return not words & SECRET_WORDS and not any(part in folded for part in SECRET_PARTS)
+
+
+# Thread-locals, locks, context variables
+
+
+def empty_local(obj: object) -> tuple[object, tuple[object, ...]]:
+    """Rebuild a thread-local of the same class without values, as a new thread would see it."""
+    cls = type(obj)
+    for base in class_mro(cls):
+        init = base.__dict__.get("__init__")
+        if init is not None:
+            code = getattr(init, "__code__", None)
+            if code is not None:
+                wanted = code.co_argcount - 1 - len(init.__defaults__ or ())
+                keywords = code.co_kwonlyargcount - len(init.__kwdefaults__ or {})
+                if wanted > 0 or keywords > 0:
+                    return cls.__new__, (cls,)
+            break
+    return cls, ()
+
+
+def asgiref_local(obj: object) -> tuple[object, tuple[object, ...]]:
+    """Rebuild an empty `asgiref.local.Local` with the same binding to threads."""
+    return type(obj), (bool(fields(obj).get("_thread_critical", False)),)
+
+
+def context_variable(obj: object) -> ByName:
+    """Name a context variable that is a global of a module, so that it is stored by name."""
+    for module_name, module in list(sys.modules.items()):
+        if module_name == "__main__" or module is None:
+            continue
+        for name, value in list(getattr(module, "__dict__", {}).items()):
+            if value is obj:
+                return ByName(name)
+    raise NothingThere
+
+
+def thread_pool(obj: object) -> tuple[object, tuple[object, ...]]:
+    """Rebuild an idle thread pool with the same number of workers."""
+    return type(obj), (fields(obj).get("_max_workers"), fields(obj).get("_thread_name_prefix", ""))
+
+
+def process_pool(obj: object) -> tuple[object, tuple[object, ...]]:
+    """Rebuild an idle process pool with the same number of workers."""
+    return type(obj), (fields(obj).get("_max_workers"),)
+
+
+def current_values(obj: object) -> SimpleNamespace:
+    """Return the attributes of `obj` as a plain namespace: of a thread-local, this thread's."""
+    return SimpleNamespace(**fields(obj))
+
+
+# Proxies and lazy objects
+
+
+def proxy_target(obj: object) -> object:
+    """Return what a werkzeug `LocalProxy` points at in this request."""
+    try:
+        return object.__getattribute__(obj, "_get_current_object")()
+    except RuntimeError:
+        raise NothingThere from None
+
+
+def lazy_value(obj: object) -> object:
+    """Evaluate a Django lazy object, as pickle would, and return it without a password hash."""
+    own = fields(obj)
+    wrapped = own.get("_wrapped")
+    if type(wrapped) is object or wrapped is None:  # Django's mark for "not evaluated"
+        object.__getattribute__(obj, "_setup")()
+        wrapped = fields(obj).get("_wrapped")
+    return without_password(wrapped)
+
+
+def without_password(user: object) -> object:
+    """Return a copy of a user row whose password hash is deferred; any other value unchanged.
+
+    Django reads a field that is missing from the instance dictionary from the database on its
+    first use (`DeferredAttribute`), so the copy stays a whole user without the hash being stored.
+    """
+    names = {qualified_name(base) for base in class_mro(type(user))}
+    if "django.contrib.auth.base_user.AbstractBaseUser" not in names:
+        return user
+    copy = object.__new__(type(user))
+    own = instance_dict(copy)
+    if own is None:
+        return user
+    own.update((name, value) for name, value in fields(user).items() if name != "password")
+    return copy
+
+
+# Requests
+
+
+def request_snapshot(obj: object) -> RequestSnapshot:
+    """Keep what describes a Django, DRF, Flask, werkzeug or Starlette request."""
+    own = fields(obj)
+    inner = own.get("_request")  # rest_framework.request.Request
+    if inner is not None:
+        own = fields(inner)
+    environ = own.get("META") or own.get("environ") or {}
+    scope = own.get("scope") or {}
+    if environ:
+        return _from_environ(obj, own, environ)
+    return _from_scope(obj, scope if isinstance(scope, dict) else {})
+
+
+def _from_environ(obj: object, own: dict[str, Any], environ: dict[str, Any]) -> RequestSnapshot:
+    def text(name: str) -> str:
+        value = environ.get(name, "")
+        return value if type(value) is str else ""
+
+    headers = {
+        name[5:].replace("_", "-").title(): value
+        for name, value in environ.items()
+        if type(name) is str and name.startswith("HTTP_") and type(value) is str
+    }
+    match = own.get("resolver_match")
+    rule = own.get("url_rule")
+    named = fields(match).get("view_name") or fields(rule).get("endpoint") or ""
+    return RequestSnapshot(
+        kind=qualified_name(type(obj)),
+        method=text("REQUEST_METHOD") or "GET",
+        path=own.get("path") if type(own.get("path")) is str else text("PATH_INFO"),
+        host=headers.get("Host") or _server(text("SERVER_NAME"), text("SERVER_PORT")),
+        scheme=text("wsgi.url_scheme") or str(own.get("_scheme") or own.get("scheme") or "http"),
+        content_type=text("CONTENT_TYPE"),
+        query=_query(text("QUERY_STRING")),
+        headers={name: value for name, value in headers.items() if innocent(name)},
+        view_name=named if type(named) is str else "",
+        taken=now(),
+    )
+
+
+def _from_scope(obj: object, scope: dict[str, Any]) -> RequestSnapshot:
+    headers = {
+        name.decode("latin-1").title(): value.decode("latin-1")
+        for name, value in scope.get("headers", ())
+        if isinstance(name, bytes) and isinstance(value, bytes)
+    }
+    return RequestSnapshot(
+        kind=qualified_name(type(obj)),
+        method=str(scope.get("method", "GET")),
+        path=str(scope.get("path", "")),
+        host=headers.get("Host", ""),
+        scheme=str(scope.get("scheme", "http")),
+        content_type=headers.get("Content-Type", ""),
+        query=_query(bytes(scope.get("query_string", b"")).decode("latin-1")),
+        headers={name: value for name, value in headers.items() if innocent(name)},
+        taken=now(),
+    )
+
+
+def _server(name: str, port: str) -> str:
+    return f"{name}:{port}" if name and port else name
+
+
+def _query(text: str) -> dict[str, list[str]]:
+    try:
+        parsed = parse_qs(text, keep_blank_values=True)
+    except ValueError:
+        return {}
+    return {name: values for name, values in parsed.items() if innocent(name)}
+
+
+def header_snapshot(obj: object) -> dict[str, str]:
+    """Keep the headers of a request, less those that carry credentials."""
+    own = fields(obj)
+    environ = own.get("environ")
+    if isinstance(environ, dict):  # werkzeug EnvironHeaders, a live view of the environ
+        pairs: list[tuple[object, object]] = [
+            (name[5:].replace("_", "-").title(), value)
+            for name, value in environ.items()
+            if type(name) is str and name.startswith("HTTP_")
+        ]
+    else:  # django.http.request.HttpHeaders
+        store = own.get("_store") or {}
+        pairs = list(store.values()) if isinstance(store, dict) else []
+    return {
+        name: value
+        for name, value in pairs
+        if type(name) is str and type(value) is str and innocent(name)
+    }
+
+
+# Views of other objects
+
+
+def plain_list(obj: Any) -> list[object]:
+    """Return what a dictionary view shows."""
+    return list(obj)
+
+
+def plain_dict(obj: Any) -> dict[object, object]:
+    """Return what a mapping proxy or database row shows."""
+    return {key: obj[key] for key in obj.keys()}  # noqa: SIM118  # sqlite3.Row iterates its values
+
+
+def plain_bytes(obj: Any) -> bytes:
+    """Return the bytes a memoryview shows."""
+    return bytes(obj)
+
+
+def plain_str(obj: Any) -> str:
+    """Return the text of a string subclass."""
+    return str.__str__(obj)
+
+
+# Parts that must not come along: each returns the changed reduce value and what was left out
+
+Reduced = tuple[Any, ...]
+
+
+def _with_state(reduced: Reduced, **changes: object) -> Reduced:
+    return (*reduced[:2], {**reduced[2], **changes}, *reduced[3:])
+
+
+def _state(reduced: object) -> dict[str, Any]:
+    if isinstance(reduced, tuple) and len(reduced) > 2 and type(reduced[2]) is dict:
+        return reduced[2]
+    return {}
+
+
+def slim_page(_obj: object, reduced: Reduced) -> tuple[Reduced, list[object]] | None:
+    """Keep the rows of a Django page and the count behind it, not all the other rows."""
+    paginator = _state(reduced).get("paginator")
+    own = fields(paginator)
+    rows = own.get("object_list")
+    if rows is None or type(rows) is Stripped:
+        return None
+    if type(rows) in (list, tuple) and len(rows) <= own.get("per_page", 0):
+        return None  # the page is all there is
+    copy = object.__new__(type(paginator))
+    slim = instance_dict(copy)
+    if slim is None:
+        return None
+    slim.update(own)
+    slim["count"] = own["count"] if "count" in own else paginator.count  # type: ignore[union-attr]
+    slim["object_list"] = Stripped(
+        "CC121", qualified_name(type(rows)), "page.paginator.object_list", now()
+    )
+    return _with_state(reduced, paginator=copy), [rows]
+
+
+def closers(obj: object, reduced: Reduced) -> tuple[Reduced, list[object]] | None:
+    """Leave out the callbacks that close another request's resources."""
+    state = _state(reduced)
+    for name in ("_on_close", "_resource_closers"):
+        callbacks = state.get(name)
+        if type(callbacks) is list and callbacks:
+            offending = [call for call in callbacks if not _plain_function(call)]
+            if offending:
+                kept = [call for call in callbacks if _plain_function(call)]
+                return _with_state(reduced, **{name: kept}), list(map(_owner, offending))
+    return None
+
+
+def _plain_function(call: object) -> bool:
+    name = getattr(call, "__qualname__", "<") if type(call) is FunctionType else "<"
+    module = sys.modules.get(getattr(call, "__module__", "") or "")
+    return "<" not in name and getattr(module, name, None) is call
+
+
+def _owner(call: object) -> object:
+    bound = type(call) in (MethodType, BuiltinMethodType)
+    return call.__self__ if bound else call  # type: ignore[attr-defined]
+
+
+# When an otherwise innocent object is one
+
+
+def has_parent(obj: object) -> bool:
+    """Tell whether a BeautifulSoup string hangs in a document, which it would drag along."""
+    return fields(obj).get("parent") is not None
+
+
+def loses_attributes(obj: object) -> bool:
+    """Tell whether a `requests.Session` has attributes beyond those it stores."""
+    stored = getattr(type(obj), "__attrs__", ())
+    return any(name not in stored for name in fields(obj))
+
+
+def has_cause(obj: object) -> bool:
+    """Tell whether an exception was raised from another one, which pickle forgets."""
+    cause = BaseException.__dict__["__cause__"].__get__(obj)
+    return cause is not None

@@ -1,0 +1,53 @@
+"""For the tests of your own project: see every finding, and fail where there is one."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from contextcache.guard import Guard
+from contextcache.reporting import collectors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from contextcache.config import Config
+    from contextcache.findings import Finding
+
+
+@contextmanager
+def capture_findings() -> Iterator[list[Finding]]:
+    """Collect every finding of every guard and thread, each time it occurs.
+
+    Yields:
+        A list that grows while the block runs. Ignored paths do not appear in it.
+    """
+    findings: list[Finding] = []
+    collectors.append(findings)
+    try:
+        yield findings
+    finally:
+        collectors[:] = [one for one in collectors if one is not findings]
+
+
+def assert_cacheable(value: object, *, label: str = "value", config: Config | None = None) -> None:
+    """Assert that `value` can be stored as it is.
+
+    Args:
+        value: Any value; it is not changed.
+        label: What to call it in the message.
+        config: Whose rules and ignore patterns apply; by default the built-in ones.
+
+    Raises:
+        AssertionError: With every finding, one per line, if it cannot.
+    """
+    guard = Guard(config)
+    ignored = guard.config.ignore
+    findings = [
+        finding
+        for finding in guard.explain(value, label=label)
+        if not any(finding.path.matches(pattern) for pattern in ignored)
+    ]
+    if findings:
+        lines = [f"  {finding}; {finding.fix}" for finding in findings]
+        raise AssertionError("\n".join([f"{label} cannot be cached as it is:", *lines]))

@@ -1,0 +1,342 @@
+"""Locating: from what the pickler saw to the exact path of each offender.
+
+The walk follows what every object was reduced to during a careful dump, in pickle's own order,
+so an owner that filters its state is followed where pickle went and nowhere else. A step gets
+the name by which Python reaches the same object: the attribute that holds it, the item, the
+index. Nothing here calls a property, `__eq__`, `__hash__`, `__repr__` or `__getattr__`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from types import (
+    BuiltinFunctionType,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
+from typing import TYPE_CHECKING, Any
+
+from contextcache.paths import Path, Step, StepKind, attribute, attributes, class_mro, item
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from contextcache.pickler import Dump, Hit
+
+MOST_NODES = 200_000
+MOST_SECONDS = 0.05
+
+_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray})
+_CONTAINERS = frozenset({dict, list, tuple, set, frozenset})
+_CODE = (type, FunctionType, BuiltinFunctionType, ModuleType)
+
+
+class Place:
+    """An object in the walk, and how it was reached.
+
+    Attributes:
+        obj: The object.
+        parent: Where it was reached from; None for the value itself.
+        step: The step from there; None where it goes by the path of its parent.
+        owner: The object that pickling made this one for, such as the state of an instance;
+            None for what the value really holds.
+    """
+
+    __slots__ = ("obj", "owner", "parent", "step")
+
+    def __init__(
+        self,
+        obj: Any,
+        parent: Place | None = None,
+        step: Step | None = None,
+        owner: Place | None = None,
+    ) -> None:
+        self.obj = obj
+        self.parent = parent
+        self.step = step
+        self.owner = owner
+
+    def chain(self) -> list[Place]:
+        """Return the places from the value down to this one."""
+        found = [self]
+        while found[-1].parent is not None:
+            found.append(found[-1].parent)
+        return found[::-1]
+
+    def path(self, root: str) -> Path:
+        """Return the path of this place under `root`."""
+        return Path(root, tuple(place.step for place in self.chain() if place.step is not None))
+
+    @property
+    def holder(self) -> Place | None:
+        """The nearest object above that is no builtin container; None at the top."""
+        place = self.parent
+        while place is not None and (place.owner or type(place.obj) in _CONTAINERS):
+            place = place.parent
+        return place
+
+
+class Search:
+    """The places of the offenders of one dump.
+
+    Args:
+        value: The value that was dumped.
+        dump: The careful dump of it, with what it captured.
+        seconds: How long the search may take.
+        nodes: How many objects it may look at.
+
+    Attributes:
+        found: The place of each offender, by its id.
+        complete: False where the budget ended the search.
+        nodes: How many objects were looked at.
+    """
+
+    def __init__(
+        self,
+        value: object,
+        dump: Dump,
+        *,
+        seconds: float = MOST_SECONDS,
+        nodes: int = MOST_NODES,
+    ) -> None:
+        self.found: dict[int, Place] = {}
+        self.complete = True
+        self.nodes = 0
+        self._captured = dump.captured or {}
+        self._behind = dump.behind
+        self._names: dict[int, dict[int, Step]] = {}
+        self._kept: list[object] = []  # made while walking: an id must stay taken
+        left_out = [hit for hit in dump.hits if hit.holder is not None]
+        wanted = {id(hit.leaf) for hit in dump.hits if hit.holder is None}
+        wanted.update(id(hit.holder) for hit in left_out)
+        self._walk(Place(value), wanted, time.perf_counter() + seconds, nodes)
+        for hit in left_out:
+            place = self._below(hit)
+            if place is not None:
+                self.found[id(hit.leaf)] = place
+
+    def _walk(self, start: Place, wanted: set[int], deadline: float, nodes: int) -> None:
+        seen: set[int] = set()
+        stack = [iter((start,))]
+        while stack and len(self.found) < len(wanted):
+            place = next(stack[-1], None)
+            if place is None:
+                stack.pop()
+                continue
+            key = id(place.obj)
+            if key in seen or type(place.obj) in _ATOMS:
+                continue
+            seen.add(key)
+            if key in wanted:
+                self.found[key] = place
+            self.nodes += 1
+            if self.nodes > nodes or (self.nodes % 256 == 0 and time.perf_counter() > deadline):
+                self.complete = False
+                return
+            stack.append(self._children(place))
+
+    def _children(self, place: Place) -> Iterator[Place]:
+        """Yield what pickle stored for `place`, in the order in which it stored it."""
+        obj = place.obj
+        if id(obj) in self._behind:
+            yield Place(self._behind[id(obj)], place)
+        elif type(obj) in _CONTAINERS:
+            for step, child in _items(obj):
+                yield self._placed(child, step, place)
+        elif id(obj) in self._captured:
+            yield from self._parts(place, self._captured[id(obj)][1])
+
+    def _parts(self, place: Place, reduced: tuple[Any, ...]) -> Iterator[Place]:
+        obj = place.obj
+        function, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
+        if not isinstance(function, _CODE):
+            yield self._part(function, Step(StepKind.FUNCTION, None), place)
+        for index, argument in enumerate(arguments):
+            yield self._part(argument, _argument_step(obj, index, argument), place)
+        for index, child in enumerate(items or ()):
+            yield Place(child, place, Step(StepKind.ITEM, index))
+        for index, (key, child) in enumerate(pairs or ()):
+            yield Place(key, place, Step(StepKind.KEY, index))
+            yield Place(child, place, item(key, index))
+        if state is not None:
+            yield self._part(state, Step(StepKind.STATE, None), place)
+
+    def _placed(self, child: object, step: Step, place: Place) -> Place:
+        """Place an item of a container; of one that pickling made, by the name its owner has."""
+        if place.owner is None:
+            return Place(child, place, step)
+        name = self._name(place.owner, child, step.name)
+        if name is not None:
+            return Place(child, place.owner, name)
+        return Place(child, place, step, place.owner if type(child) in _CONTAINERS else None)
+
+    def _part(self, part: object, step: Step, place: Place) -> Place:
+        """Place a part of a reduce value, by the attribute that holds it if one does."""
+        name = self._name(place, part)
+        if name is not None:
+            return Place(part, place, name)
+        return Place(part, place, step, place if type(part) in _CONTAINERS else None)
+
+    def _name(self, owner: Place, child: object, preferred: object = None) -> Step | None:
+        """Return the step by which `owner` itself leads to `child`, or None."""
+        if type(child) in _ATOMS:
+            return None
+        names = self._names.get(id(owner.obj))
+        if names is None:
+            names = self._names[id(owner.obj)] = {}
+            for step, held in _held(owner.obj):
+                self._kept.append(held)
+                names.setdefault(id(held), step)
+        if isinstance(preferred, str) and attributes(owner.obj).get(preferred) is child:
+            return attribute(preferred)
+        return names.get(id(child))
+
+    def _below(self, hit: Hit) -> Place | None:
+        """Find an offender that was left out of what its holder was reduced to."""
+        top = self.found.get(id(hit.holder))
+        if top is None:
+            return None
+        if hit.name:
+            return Place(hit.leaf, top, attribute(hit.name))
+        queue = deque([top])
+        seen: set[int] = set()
+        while queue and len(seen) < 1000:
+            place = queue.popleft()
+            for step, child in _held(place.obj):
+                below = Place(child, place, step)
+                if child is hit.leaf:
+                    return below
+                if id(child) not in seen and type(child) not in _ATOMS:
+                    seen.add(id(child))
+                    queue.append(below)
+        return None
+
+
+def _argument_step(obj: object, index: int, argument: object) -> Step:
+    if type(obj) in (MethodType, BuiltinFunctionType) and index == 0:
+        return attribute("__self__")
+    if tuple in class_mro(type(obj)):
+        names = type(obj).__dict__.get("_fields", ())
+        for at, own in enumerate(tuple.__iter__(obj)):  # type: ignore[arg-type]
+            if own is argument:
+                return attribute(names[at]) if at < len(names) else Step(StepKind.ITEM, at)
+    return Step(StepKind.ARGUMENT, index)
+
+
+def _items(obj: Any) -> Iterator[tuple[Step, object]]:
+    """Yield the items of a builtin container with the steps that lead to them."""
+    if type(obj) is dict:
+        for index, (key, child) in enumerate(list(obj.items())):
+            if type(key) not in _ATOMS:
+                yield Step(StepKind.KEY, index), key
+            yield item(key, index), child
+    else:
+        kind = StepKind.ITEM if type(obj) in (list, tuple) else StepKind.ELEMENT
+        for index, child in enumerate(list(obj)):
+            yield Step(kind, index), child
+
+
+def _held(obj: Any) -> Iterator[tuple[Step, object]]:
+    """Yield what `obj` holds, whether or not pickle would store it."""
+    kind = type(obj)
+    if kind in _CONTAINERS:
+        yield from _items(obj)
+        return
+    if kind in (MethodType, BuiltinFunctionType):
+        yield attribute("__self__"), obj.__self__
+        return
+    if isinstance(obj, _CODE):
+        return
+    for name, child in attributes(obj).items():
+        yield attribute(name), child
+    for name, child in _members(obj):
+        yield attribute(name), child
+    for base in (set, frozenset):
+        if base in class_mro(kind):
+            for index, child in enumerate(base.__iter__(obj)):
+                yield Step(StepKind.ELEMENT, index), child
+
+
+def _members(obj: object) -> Iterator[tuple[str, object]]:
+    """Yield the members a type of the standard library keeps in C, such as `args`."""
+    for base in class_mro(type(obj))[:-1]:
+        if base.__module__.partition(".")[0] not in sys.stdlib_module_names | {"builtins"}:
+            continue
+        for name, descriptor in list(base.__dict__.items()):
+            readable = isinstance(descriptor, (MemberDescriptorType, GetSetDescriptorType))
+            if readable and name not in ("__dict__", "__weakref__"):
+                try:
+                    yield name, descriptor.__get__(obj)
+                except Exception:  # noqa: BLE001, S112  # an empty member, or a getter that refuses
+                    continue
+
+
+def too_deep(value: object, most: int) -> tuple[Step, ...] | None:
+    """Return where `value` begins to nest deeper than `most` levels, or None; it is only read.
+
+    Args:
+        value: Any value.
+        most: The number of levels that is still fine.
+    """
+    seen: set[int] = set()
+    steps: list[Step] = []
+    stack = [_held(value)]
+    while stack:
+        if len(stack) > most:
+            return tuple(steps[:5])
+        step, child = next(stack[-1], (None, None))
+        if step is None:
+            stack.pop()
+            if steps:
+                steps.pop()
+        elif type(child) not in _ATOMS and id(child) not in seen:
+            seen.add(id(child))
+            steps.append(step)
+            stack.append(_held(child))
+    return None
+
+
+def heaviest(value: object, *, seconds: float = 1.0) -> tuple[Step, ...]:
+    """Return the way to the part of `value` that makes it large; it is only read.
+
+    Args:
+        value: Any value.
+        seconds: How long to look; what was seen by then decides.
+    """
+    deadline = time.perf_counter() + seconds
+    seen = {id(value)}
+    root = _Weighed(value, ())
+    stack = [root]
+    while stack:
+        top = stack[-1]
+        step, child = next(top.held, (None, None))
+        if step is None or time.perf_counter() > deadline:
+            stack.pop()
+            if stack:
+                stack[-1].add(top)
+        elif id(child) not in seen:
+            seen.add(id(child))
+            stack.append(_Weighed(child, (*top.steps, step)))
+    return root.heaviest
+
+
+class _Weighed:
+    """An object on the way of `heaviest`, with the bytes seen in and below it."""
+
+    __slots__ = ("bytes", "heaviest", "held", "steps")
+
+    def __init__(self, obj: object, steps: tuple[Step, ...]) -> None:
+        self.steps = steps
+        self.bytes = len(obj) if type(obj) in (bytes, bytearray, str) else 16  # type: ignore[arg-type]
+        self.held = iter(()) if type(obj) in _ATOMS else _held(obj)
+        self.heaviest = steps
+
+    def add(self, child: _Weighed) -> None:
+        self.bytes += child.bytes
+        if child.bytes * 2 > self.bytes:
+            self.heaviest = child.heaviest
