@@ -204,6 +204,8 @@ class Inspection:
                 continue
             told.add(id(hit.leaf))
             place = search.found.get(id(hit.leaf))
+            if place is not None and search.is_behind_proxy(place):
+                continue  # the proxy is the field to act on; what it points at is cleaned silently
             leaf_type = qualified_name(type(hit.leaf))
             self.kinds.add((hit.rule.code, leaf_type))
             path = place.path(self.label) if place is not None else Path(self.label)

@@ -462,11 +462,12 @@ class _CarefulPickler(pickle.Pickler):
             if dump.repeated > MOST_REPEATS:
                 raise SelfReferenceError(obj)
         # The pickler consumes the iterators over items, so the walk gets lists of its own.
-        readable = [
-            list(part) if at in (3, 4) and part else part for at, part in enumerate(reduced)
-        ]
-        dump.captured[id(obj)] = (obj, tuple(readable))
-        return tuple(iter(part) if type(part) is list else part for part in readable)
+        items = {at: list(reduced[at]) for at in range(3, min(5, len(reduced))) if reduced[at]}
+        dump.captured[id(obj)] = (
+            obj,
+            tuple(items.get(at, part) for at, part in enumerate(reduced)),
+        )
+        return tuple(iter(items[at]) if at in items else part for at, part in enumerate(reduced))
 
 
 def _without_name(obj: object, reduced: object) -> bool:

@@ -422,6 +422,11 @@ BUILT_IN: Mapping[str, Rule] = {
         reason="the string drags the whole document along",
         did="stored the text alone", fix="store str(...) of it",
     ),
+    **_rows(
+        "CC102", Verb.TRIM, "pandas:NDFrame", "pandas:DataFrame", "pandas:Series",
+        make=snapshots.plain_attrs, did="left it out of attrs, stored the rest",
+        fix="keep only data in attrs",
+    ),
     # Less than meets the eye
     **_rows(
         "CC122", Verb.STRIP, "requests.sessions.Session",

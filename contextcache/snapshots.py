@@ -75,8 +75,12 @@ def empty_local(obj: object) -> tuple[object, tuple[object, ...]]:
 
 
 def asgiref_local(obj: object) -> tuple[object, tuple[object, ...]]:
-    """Rebuild an empty `asgiref.local.Local` with the same binding to threads."""
-    return type(obj), (bool(fields(obj).get("_thread_critical", False)),)
+    """Rebuild an empty `asgiref.local.Local` with the same binding to threads.
+
+    `Local(...)` makes an instance of a private subclass, one of which is thread-critical.
+    """
+    critical = fields(obj).get("_thread_critical", "ThreadCritical" in type(obj).__name__)
+    return class_mro(type(obj))[-2], (bool(critical),)
 
 
 def context_variable(obj: object) -> ByName:
@@ -296,7 +300,23 @@ def slim_page(_obj: object, reduced: Reduced) -> tuple[Reduced, list[object]] | 
     return _with_state(reduced, paginator=copy), [rows]
 
 
-def closers(obj: object, reduced: Reduced) -> tuple[Reduced, list[object]] | None:
+def plain_attrs(_obj: object, reduced: Reduced) -> tuple[Reduced, list[object]] | None:
+    """Keep of a pandas object's `attrs` what can be copied: pandas copies them on every access."""
+    attrs = _state(reduced).get("attrs")
+    if type(attrs) is not dict:
+        return None
+    offending = {name: held for name, held in attrs.items() if _is_lock(held)}
+    if not offending:
+        return None
+    kept = {name: held for name, held in attrs.items() if name not in offending}
+    return _with_state(reduced, attrs=kept), list(offending.values())
+
+
+def _is_lock(obj: object) -> bool:
+    return qualified_name(type(obj)) in ("_thread.lock", "_thread.RLock", "_thread._local")
+
+
+def closers(_obj: object, reduced: Reduced) -> tuple[Reduced, list[object]] | None:
     """Leave out the callbacks that close another request's resources."""
     state = _state(reduced)
     for name in ("_on_close", "_resource_closers"):

@@ -109,6 +109,7 @@ class Search:
         self.nodes = 0
         self._captured = dump.captured or {}
         self._behind = dump.behind
+        self._proxies = {id(hit.leaf) for hit in dump.hits if hit.rule.code == "CC104"}
         self._names: dict[int, dict[int, Step]] = {}
         self._kept: list[object] = []  # made while walking: an id must stay taken
         left_out = [hit for hit in dump.hits if hit.holder is not None]
@@ -119,6 +120,10 @@ class Search:
             place = self._below(hit)
             if place is not None:
                 self.found[id(hit.leaf)] = place
+
+    def is_behind_proxy(self, place: Place) -> bool:
+        """Tell whether `place` was reached through a proxy, which may lead elsewhere next time."""
+        return any(id(above.obj) in self._proxies for above in place.chain()[:-1])
 
     def _walk(self, start: Place, wanted: set[int], deadline: float, nodes: int) -> None:
         seen: set[int] = set()
