@@ -20,7 +20,7 @@ from contextcache.exceptions import UncacheableValueError, UnreadablePayloadErro
 from contextcache.findings import CODES, Action, Finding
 from contextcache.inspection import NOTHING, Inspection, without_keys
 from contextcache.paths import Path, generalised, qualified_name
-from contextcache.pickler import PROTOCOL, Dump, Table, cannot_break
+from contextcache.pickler import PROTOCOL, Dump, Table
 from contextcache.reporting import Reporter, collectors, report_internal, show_findings
 from contextcache.rules import RuleBook
 from contextcache.scopes import current_scope
@@ -29,9 +29,12 @@ from contextcache.walker import MOST_SECONDS, heaviest, too_deep
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from contextcache.reporting import Key
+
 MOST_SITES = 1024
 SHARE = 0.05  # of a process's time that close looks may take, once the first seconds are used up
 FIRST_SECONDS = 2.0
+FLAT = 16  # items up to which asking for their types costs less than a pickler
 DEEPEST = 5000  # levels that the C stack of CPython 3.11 surely bears
 
 _FRAGILE = sys.version_info < (3, 12)  # its C pickler counts recursion by a limit apps may raise
@@ -40,12 +43,12 @@ _FRAGILE = sys.version_info < (3, 12)  # its C pickler counts recursion by a lim
 class Site:
     """What is known about the values written at one place."""
 
-    __slots__ = ("careful", "dropped", "findings", "kinds", "where")
+    __slots__ = ("careful", "dropped", "keys", "kinds", "where")
 
-    def __init__(self, look: Inspection, *, careful: bool) -> None:
+    def __init__(self, look: Inspection, keys: set[Key], *, careful: bool) -> None:
         self.careful = careful
         self.dropped = look.dropped
-        self.findings = look.findings
+        self.keys = keys
         self.kinds = look.kinds
         self.where = look.where
 
@@ -97,6 +100,8 @@ class Guard:
             UncacheableValueError: If nothing of it can be stored, if a field must not be cut, and
                 in mode `raise` if anything in it offends.
         """
+        if type(value) is dict and len(value) <= FLAT and _is_flat(value):
+            return pickle.dumps(value, PROTOCOL)
         try:
             payload = self._payload(value, label)
         except (UncacheableValueError, MemoryError):
@@ -161,7 +166,7 @@ class Guard:
             payload = dump.careful(kept) if careful else dump.fast(kept)
         except Exception:  # noqa: BLE001  # the close look tells what it was, and where
             return self._inspected(value, label, careful=True)
-        if not dump.hits:
+        if not dump.hits and not dump.bare:
             if table.fresh and not self._trusted(dump, payload):
                 return self._inspected(value, label, careful=careful)
             return payload
@@ -171,7 +176,7 @@ class Guard:
 
     def _trusted(self, dump: Dump, payload: bytes) -> bool:
         """Try a payload with types that were met for the first time; tell whether it loads."""
-        if not all(map(cannot_break, dump.met)):
+        if dump.met:
             try:
                 pickle.loads(payload)
             except Exception:  # noqa: BLE001  # whatever a constructor raises, a reader would meet
@@ -183,10 +188,9 @@ class Guard:
         """Tell whether these hits were reported before and need not be again."""
         if self.config.mode != "strip" or self.config.debug or collectors or dump.met:
             return False
-        for hit in dump.hits:
-            if (hit.rule.code, qualified_name(type(hit.leaf))) not in site.kinds:
-                return False
-        return not self._reporter.due(site.findings)
+        if not dump.kinds() <= site.kinds:
+            return False
+        return not self._reporter.due(site.keys)
 
     def _inspected(self, value: object, label: str, *, careful: bool) -> bytes:
         """Take a close look, remember it, report it, and do what the mode says."""
@@ -200,7 +204,8 @@ class Guard:
             seconds=self._affordable(began),
         ).run(value)
         self._publish(look.table)
-        self._remember(self._place(label), Site(look, careful=careful))
+        keys = set(map(self._reporter.key, look.findings))
+        self._remember(self._place(label), Site(look, keys, careful=careful))
         self._spent += time.monotonic() - began
         if self.config.mode == "warn":
             return self._observed(value, look.findings)
@@ -262,6 +267,13 @@ class Guard:
             self._table = self._table.learned(beside=learned)
             return self._table
 
+
+def _is_flat(value: dict[object, object]) -> bool:
+    """Tell whether a small dict holds nothing but plain data, which needs no pickler of ours."""
+    return _PLAIN.issuperset(map(type, value)) and _PLAIN.issuperset(map(type, value.values()))
+
+
+_PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
 
 UNCHANGED = "stored unchanged (mode warn)"
 

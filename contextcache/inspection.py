@@ -133,7 +133,9 @@ class Inspection:
         kept = without_keys(value, self.dropped, dump)
         for _ in range(MOST_RETRIES):
             try:
-                return dump.careful(kept)
+                payload = dump.careful(kept)
+                dump.all_hits()
+                return payload
             except SelfReferenceError as error:
                 raise _Refusal(error.obj, _CIRCULAR) from None
             except RecursionError:
@@ -143,7 +145,8 @@ class Inspection:
                 raise _Refusal(value, RAISED) from None
             except RuntimeError:
                 # "changed size during iteration", or the like of a deque or set: another thread
-                del dump.hits[:]
+                dump.hits.clear()
+                dump.bare.clear()
                 kept = without_keys(value, self.dropped, dump)
             except Exception:  # noqa: BLE001  # what pickle itself raises names no object
                 raise _Refusal(value, REFUSES) from None
@@ -197,9 +200,10 @@ class Inspection:
         return None
 
     def _word(self, dump: Dump, search: Search, steps: tuple[Step, ...] = ()) -> None:
-        """Turn the hits of `dump` into findings."""
+        """Turn the hits of `dump` into findings, in the order in which pickle meets them."""
+        order = {key: at for at, key in enumerate(search.found)}
         told: set[int] = set()
-        for hit in dump.hits:
+        for hit in sorted(dump.hits, key=lambda hit: order.get(id(hit.leaf), len(order))):
             if id(hit.leaf) in told:
                 continue
             told.add(id(hit.leaf))

@@ -17,12 +17,14 @@ form that cannot be mistaken for one:
 from __future__ import annotations
 
 import ast
+import functools
 import keyword
 import re
 from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
 from types import GetSetDescriptorType, MemberDescriptorType
+from typing import NamedTuple
 
 LONGEST_KEY = 40  # characters of a mapping key that are printed; a longer one may be data
 
@@ -40,8 +42,7 @@ class StepKind(Enum):
     FUNCTION = "function"
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One step of a path: an attribute name, a printable key, or a position."""
 
     kind: StepKind
@@ -106,6 +107,7 @@ def printable(key: object) -> bool:
     return key is None or kind is bool
 
 
+@functools.lru_cache(maxsize=1024)
 def generalised(text: str) -> str:
     """Return `text` with every run of digits as `*`, so that `user:42` and `user:7` are one."""
     return re.sub(r"\d+", "*", text)

@@ -45,6 +45,8 @@ PROTOCOL = 5
 MOST_REPEATS = 100  # of objects reduced again before they were memoised; then it has no end
 
 reduce_as_pickle_does: Reducer = operator.methodcaller("__reduce_ex__", PROTOCOL)
+reduce_plainly: Reducer = operator.methodcaller("__reduce_ex__", PROTOCOL)
+"""The same, for the classes that `is_plain` knows to be sound beforehand."""
 
 REFUSES = Rule(
     type="",
@@ -67,6 +69,7 @@ UNIMPORTABLE = Rule(
 UNLOADABLE = Rule(type="", verb=Verb.STRIP, code="CC119", fix="give its class a __reduce__ that its constructor accepts, or store what it was made from")  # fmt: skip
 
 
+RENEWED = "stored the rest; on load this field is a new one"
 MARKED = "stored the rest; on load a marker stands here that says so when it is used"
 
 
@@ -104,6 +107,16 @@ class Dump:
         label: The root of paths in this value.
         where: The path of an offender by its id, or the usual path by the name of its type.
         capture: Whether to keep what every object was reduced to, so that it can be walked.
+
+    Attributes:
+        hits: The offenders met.
+        bare: Offenders of which no more needs to be known than their type; see `all_hits`.
+        met: The first object of each type that is not yet known to load again.
+        behind: What a proxy or other snapshotted object was replaced by, by its id.
+        covered: The hit that speaks for an object met behind a proxy, by the object's id.
+        kept: What was made during the dump, kept so that no id is used twice.
+        captured: What each object was reduced to, by its id; None unless asked for.
+        verdicts: The trial that showed that a suspect object does not load, by its id.
     """
 
     def __init__(
@@ -118,6 +131,7 @@ class Dump:
         self.label = label
         self.where = where
         self.hits: list[Hit] = []
+        self.bare: list[object] = []
         self.met: dict[type, object] = {}
         self.behind: dict[int, object] = {}
         self.covered: dict[int, Hit] = {}
@@ -125,6 +139,7 @@ class Dump:
         self.captured: dict[int, tuple[object, tuple[Any, ...]]] | None = {} if capture else None
         self.verdicts: dict[int, Dump | None] = {}
         self.repeated = 0
+        self._named: dict[int, bool] = {}
 
     def fast(self, value: object) -> bytes:
         """Pickle `value` in one C pass.
@@ -151,6 +166,31 @@ class Dump:
         finally:
             _running.reset(token)
         return buffer.getvalue()
+
+    def all_hits(self) -> list[Hit]:
+        """Return the hits, those of bare offenders worded like the others."""
+        for leaf in self.bare:
+            rule = self.table.book.lookup(type(leaf))
+            if rule is not None:
+                self.hit(leaf, rule, Action.RECREATED, rule.did or RENEWED)
+        self.bare.clear()
+        return self.hits
+
+    def kinds(self) -> set[tuple[str, str]]:
+        """Return code and type name of every offender met."""
+        found = {(hit.rule.code, qualified_name(type(hit.leaf))) for hit in self.hits}
+        for cls in set(map(type, self.bare)):
+            rule = self.table.book.lookup(cls)
+            found.add((rule.code if rule is not None else "", qualified_name(cls)))
+        return found
+
+    def can_import(self, obj: Any) -> bool:
+        """Tell whether a class or function is found by its name; looked up once per dump."""
+        known = self._named.get(id(obj))
+        if known is None:
+            known = self._named[id(obj)] = importable(obj)
+            self.kept.append(obj)
+        return known
 
     def hit(self, leaf: object, rule: Rule, action: Action, did: str) -> Hit:
         """Note an offender; one behind a proxy belongs to the proxy's own hit."""
@@ -181,8 +221,10 @@ class Dump:
             return None
         match rule.verb:
             case Verb.RECREATE:
-                made = rule.make(obj) if rule.make is not None else (type(obj), ())
-                self.hit(obj, rule, Action.RECREATED, rule.did or "on load this field is a new one")
+                made = _renewed(rule, obj)
+                if _without_name(self, obj, made):
+                    return self.strip(obj, UNIMPORTABLE)
+                self.hit(obj, rule, Action.RECREATED, rule.did or RENEWED)
                 return made  # type: ignore[no-any-return]
             case Verb.SNAPSHOT:
                 return self._snapshot(rule, obj)
@@ -255,8 +297,8 @@ class Table(dict[type, "Reducer"]):
         reducer = self.fresh.get(cls)
         if reducer is None:
             reducer = self._classify(cls)
-            if importable(cls):  # a class made anew in each request must not be remembered
-                self.fresh[cls] = reducer
+            if importable(cls) or _is_native(cls):
+                self.fresh[cls] = reducer  # but not a class that is made anew in each request
         return reducer
 
     def learned(
@@ -301,11 +343,15 @@ class Table(dict[type, "Reducer"]):
     def untried(self, cls: type) -> Reducer:
         """Return how an object of `cls` is reduced where it is known to load."""
         rule = self.book.lookup(cls)
+        if rule is not None and rule.uniform is not None:
+            reduced = rule.uniform(cls)
+            if not _has_a_name(reduced[0]) or importable(reduced[0]):
+                return _uniform(reduced)
         if rule is not None and rule.verb is not Verb.ALLOW:
             return _ruled(rule)
         if cls not in copyreg.dispatch_table and type in class_mro(cls):
             return _by_name
-        return _guarded
+        return reduce_plainly if cls not in copyreg.dispatch_table and is_plain(cls) else _guarded
 
     def strips(self, obj: object) -> Rule | None:
         """Return the rule by which `obj` can only be stripped, or None."""
@@ -330,7 +376,7 @@ def _guarded(obj: object) -> Reduced:
         raise
     except Exception as error:  # noqa: BLE001  # 3.14 changed the types; any of them is an offender
         return dump.strip(obj, _refusal(cls, error))
-    if _without_name(obj, reduced):
+    if _without_name(dump, obj, reduced):
         return dump.strip(obj, UNIMPORTABLE)
     if cls not in dump.table.sound:
         dump.met.setdefault(cls, obj)
@@ -367,6 +413,25 @@ def _ruled(rule: Rule) -> Reducer:
             report_internal(f"the rule for {rule.type}", error)
             reduced = None
         return _guarded(obj) if reduced is None else reduced
+
+    return reduce
+
+
+def _renewed(rule: Rule, obj: object) -> tuple[object, tuple[object, ...]]:
+    if rule.uniform is not None:
+        return rule.uniform(type(obj))
+    if rule.make is not None:
+        return rule.make(obj)  # type: ignore[no-any-return]
+    return type(obj), ()
+
+
+def _uniform(reduced: Reduced) -> Reducer:
+    """Recreate objects that are all alike: a lock in each of many rows is no rare thing."""
+    running = _running.get
+
+    def reduce(obj: object) -> Reduced:
+        running().bare.append(obj)
+        return reduced
 
     return reduce
 
@@ -422,7 +487,9 @@ def failed_trial(dump: Dump, obj: object) -> Dump | None:
     trial = Dump(dump.table, dump.label, capture=dump.captured is not None)
     trial.verdicts = dump.verdicts
     try:
-        pickle.loads(trial.careful(obj))
+        payload = trial.careful(obj)
+        trial.all_hits()
+        pickle.loads(payload)
     except Exception:  # noqa: BLE001  # whatever a constructor raises, the reader would meet it
         return trial
     return None
@@ -439,38 +506,44 @@ class _CarefulPickler(pickle.Pickler):
         dump = self._dump
         cls = type(obj)
         if cls is FunctionType or cls is type:
-            if (
-                obj is NoneType
-                or obj is EllipsisType
-                or obj is NotImplementedType
-                or importable(obj)
-            ):
+            if any(obj is known for known in _NAMELESS) or dump.can_import(obj):
                 return NotImplemented
             return dump.strip(obj, UNIMPORTABLE)
         try:
             reducer = dump.table[cls]
-        except Exception:  # noqa: BLE001  # a metaclass whose __hash__ raises
-            # pickle would ask for the hash of the class, too
+        except Exception:  # noqa: BLE001  # a metaclass whose __hash__ raises: pickle asks for it, too
             return dump.strip(obj, REFUSES)
-        if not isinstance(reducer, FunctionType) or reducer.__module__ != __name__:
+        if reducer is not reduce_plainly and not _is_ours(reducer):
             reducer = _guarded  # it was sound so far; here every object is asked about
         reduced = reducer(obj)
-        if dump.captured is None or not isinstance(reduced, tuple):
+        if dump.captured is None or type(reduced) is not tuple:
             return reduced
-        if id(obj) in dump.captured:
+        return self._captured(dump, obj, reduced)
+
+    def _captured(self, dump: Dump, obj: object, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Keep what `obj` was reduced to, with lists where the pickler consumes iterators."""
+        captured = dump.captured
+        assert captured is not None  # noqa: S101  # the caller asked
+        if id(obj) in captured:
             dump.repeated += 1
             if dump.repeated > MOST_REPEATS:
                 raise SelfReferenceError(obj)
-        # The pickler consumes the iterators over items, so the walk gets lists of its own.
         items = {at: list(reduced[at]) for at in range(3, min(5, len(reduced))) if reduced[at]}
-        dump.captured[id(obj)] = (
-            obj,
-            tuple(items.get(at, part) for at, part in enumerate(reduced)),
-        )
+        if not items:
+            captured[id(obj)] = (obj, reduced)
+            return reduced
+        captured[id(obj)] = obj, tuple(items.get(at, part) for at, part in enumerate(reduced))
         return tuple(iter(items[at]) if at in items else part for at, part in enumerate(reduced))
 
 
-def _without_name(obj: object, reduced: object) -> bool:
+def _is_ours(reducer: object) -> bool:
+    return isinstance(reducer, FunctionType) and reducer.__module__ == __name__
+
+
+_NAMELESS = (NoneType, EllipsisType, NotImplementedType)  # pickle knows them itself
+
+
+def _without_name(dump: Dump, obj: object, reduced: object) -> bool:
     """Tell whether `reduced` names a class or function that a reader could not import."""
     if isinstance(reduced, str):
         return not importable(obj, reduced)
@@ -479,15 +552,15 @@ def _without_name(obj: object, reduced: object) -> bool:
     function, arguments = reduced[0], reduced[1]
     if type(function) is MethodType:
         function = function.__self__
-    if _has_a_name(function) and not importable(function):
+    if _has_a_name(function) and not dump.can_import(function):
         return True
     if not arguments or type not in class_mro(type(arguments[0])):
         return False
     cls = arguments[0]
     if getattr(function, "__name__", "") in ("__newobj__", "__newobj_ex__"):
         # pickle insists on this, and says "has the wrong class" of a proxy that lies about it
-        return cls is not obj.__class__ or not importable(cls)
-    return cls is type(obj) and not importable(cls)
+        return cls is not obj.__class__ or not dump.can_import(cls)
+    return cls is type(obj) and not dump.can_import(cls)
 
 
 def _has_a_name(obj: object) -> bool:
@@ -513,19 +586,27 @@ def importable(obj: Any, name: str = "") -> bool:
 
 _HOOKS = (
     "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__",
-    "__getnewargs_ex__", "__new__", "__getattr__", "__getattribute__", "__setattr__",
-    "__setitem__", "append", "extend", "__init_subclass__", "__class__",
+    "__getnewargs_ex__", "__new__", "__getattr__", "__getattribute__", "__setattr__", "__class__",
 )  # fmt: skip
 
 
-def cannot_break(cls: type) -> bool:
-    """Tell whether objects of `cls` load whatever they hold, so that no trial is needed.
+def is_plain(cls: type) -> bool:
+    """Tell whether `cls` is an ordinary class that leaves pickling and attributes to `object`.
 
-    True for a class that leaves pickling and attribute access to `object`.
+    Its objects can always be reduced, and they load whatever they hold, so no trial is needed.
     """
-    for base in class_mro(cls)[:-1]:
-        if not base.__flags__ & _HEAP_TYPE:
-            return False
-        if any(name in base.__dict__ for name in _HOOKS):
-            return False
-    return True
+    if type(cls) is not type or not importable(cls):
+        return False
+    bases = class_mro(cls)[:-1]
+    return not any(
+        _is_native(base) or any(name in base.__dict__ for name in _HOOKS) for base in bases
+    )
+
+
+def _is_native(cls: type) -> bool:
+    """Tell whether `cls` and its bases are written in C, without room for attributes.
+
+    Only classes made by a class statement can be made anew at any time.
+    """
+    marks = ("__dict__", "__weakref__", "__slots__")
+    return not any(mark in base.__dict__ for base in class_mro(cls)[:-1] for mark in marks)

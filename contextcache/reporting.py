@@ -16,7 +16,7 @@ from contextcache.paths import Path
 from contextcache.scopes import current_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from contextcache.config import Config
     from contextcache.exceptions import UnreadablePayloadError
@@ -36,6 +36,8 @@ INTERNAL = (
 
 MOST_PATTERNS = 4096
 
+Key = tuple[str, ...]
+
 collectors: list[list[Finding]] = []
 """Where `contextcache.testing` collects findings; empty in production."""
 
@@ -51,20 +53,25 @@ class Reporter:
     def __init__(self, config: Config, sink: str) -> None:
         self._config = config
         self._sink = sink
-        self._counts: dict[tuple[str, ...], int] = {}
+        self._counts: dict[Key, int] = {}
         self._lock = threading.Lock()
 
     def ignores(self, finding: Finding) -> bool:
         """Tell whether the application asked not to hear of this field."""
         return any(finding.path.matches(pattern) for pattern in self._config.ignore)
 
-    def due(self, findings: Sequence[Finding]) -> bool:
+    def key(self, finding: Finding) -> Key:
+        """Return what makes two findings the same to a reader: code, pattern, owner and view."""
+        scope = current_scope()
+        view = scope.view[0] if scope is not None else ""
+        return finding.code, finding.path.pattern, finding.owner_type, view
+
+    def due(self, keys: Iterable[Key]) -> bool:
         """Tell whether known findings are to be reported again; if not, count them once more."""
-        keys = [self._key(finding) for finding in findings]
         if any(_is_milestone(self._counts.get(key, 0) + 1) for key in keys):
             return True
         for key in keys:
-            self._add(key)
+            self._count(key)
         return False
 
     def report(self, findings: Sequence[Finding], *, log: bool = True) -> list[Finding]:
@@ -80,8 +87,9 @@ class Reporter:
         scope = current_scope()
         if scope is not None and scope.collect:
             scope.findings.extend(heard)
-        for finding in heard if log else ():
-            count = self._add(self._key(finding))
+        patterns = {self.key(finding): finding for finding in reversed(heard)} if log else {}
+        for key, finding in reversed(patterns.items()):
+            count = self._count(key)
             if _is_milestone(count):
                 self._say(dataclasses.replace(finding, count=count))
         return heard
@@ -89,16 +97,11 @@ class Reporter:
     def unreadable(self, error: UnreadablePayloadError) -> None:
         """Warn of a payload that counts as a miss, each reason at its 1st, 10th, 100th... time."""
         key = ("unreadable", Path(error.label).pattern, error.reason)
-        if _is_milestone(self._add(key)):
+        if _is_milestone(self._count(key)):
             extra = {"contextcache_path": error.label, "contextcache_sink": self._sink}
             logger.warning(UNREADABLE, error.label, error.reason, error.remedy, extra=extra)
 
-    def _key(self, finding: Finding) -> tuple[str, ...]:
-        scope = current_scope()
-        view = scope.view[0] if scope is not None else ""
-        return finding.code, finding.path.pattern, finding.owner_type, view
-
-    def _add(self, key: tuple[str, ...]) -> int:
+    def _count(self, key: Key) -> int:
         with self._lock:
             count = self._counts.pop(key, 0) + 1
             if len(self._counts) >= MOST_PATTERNS:  # keys may be hostile: forget the oldest

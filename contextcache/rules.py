@@ -10,6 +10,7 @@ Adding an offending type is one row here and one case in `tests/zoo.py`.
 
 from __future__ import annotations
 
+from _thread import RLock, allocate_lock
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
@@ -55,6 +56,8 @@ class Rule:
             value and what was left out of it, or None.
         when: Tells whether an object of the type is an offender at all; by default it is.
         force: Whether the rule holds for subclasses that pickle themselves, too.
+        uniform: For `recreate`, in place of `make`, where all objects of a type are alike: called
+            with the type, once, returns the callable and the arguments.
     """
 
     type: str
@@ -66,6 +69,7 @@ class Rule:
     make: Callable[..., Any] | None = None
     when: Callable[[Any], bool] | None = None
     force: bool = False
+    uniform: Callable[[type], tuple[object, tuple[object, ...]]] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "verb", as_verb(self.verb, f"rule for {self.type}"))
@@ -154,18 +158,18 @@ BUILT_IN: Mapping[str, Rule] = {
     **_rows(
         "CC101", Verb.RECREATE,
         "_thread._local", "_threading_local.local",
-        make=snapshots.empty_local,
+        uniform=snapshots.empty_local,
         did=_recreated("empty thread-local"),
         fix="leave it out in __getstate__ of the class that holds it, or store the value you need from it",
     ),
     # Locks; what is built of them (Condition, Event, Semaphore, Queue, Barrier) comes along whole
     **_rows(
         "CC102", Verb.RECREATE, "_thread.lock",
-        make=lambda _: (snapshots.allocate_lock, ()), did=_recreated("unlocked lock"), fix=_LOCK_FIX,
+        uniform=lambda _: (allocate_lock, ()), did=_recreated("unlocked lock"), fix=_LOCK_FIX,
     ),
     **_rows(
         "CC102", Verb.RECREATE, "_thread.RLock", "threading._RLock",
-        make=lambda _: (snapshots.RLock, ()), did=_recreated("unlocked lock"), fix=_LOCK_FIX,
+        uniform=lambda _: (RLock, ()), did=_recreated("unlocked lock"), fix=_LOCK_FIX,
     ),
     **_rows(
         "CC102", Verb.STRIP,

@@ -153,8 +153,9 @@ def _new_client(
     defaults: dict[str, Any] = {
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
-        "max_connections": _UNBOUNDED,
     }
+    if pool_class is None:  # another pool has a limit for a reason
+        defaults["max_connections"] = _UNBOUNDED
     if not options.keys() & {"retry", "retry_on_timeout", "retry_on_error"}:
         defaults["retry"] = Retry(NoBackoff(), 0)
     try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import sys
-from _thread import RLock, allocate_lock
 from datetime import UTC, datetime
 from types import BuiltinMethodType, FunctionType, MethodType, SimpleNamespace
 from typing import Any
@@ -58,9 +57,8 @@ def innocent(name: str) -> bool:
 # Thread-locals, locks, context variables
 
 
-def empty_local(obj: object) -> tuple[object, tuple[object, ...]]:
-    """Rebuild a thread-local of the same class without values, as a new thread would see it."""
-    cls = type(obj)
+def empty_local(cls: type) -> tuple[object, tuple[object, ...]]:
+    """Rebuild a thread-local of this class without values, as a new thread would see it."""
     for base in class_mro(cls):
         init = base.__dict__.get("__init__")
         if init is not None:

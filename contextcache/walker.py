@@ -21,7 +21,16 @@ from types import (
 )
 from typing import TYPE_CHECKING, Any
 
-from contextcache.paths import Path, Step, StepKind, attribute, attributes, class_mro, item
+from contextcache.paths import (
+    Path,
+    Step,
+    StepKind,
+    attribute,
+    attributes,
+    class_mro,
+    instance_dict,
+    item,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +42,7 @@ MOST_SECONDS = 0.05
 
 _ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray})
 _CONTAINERS = frozenset({dict, list, tuple, set, frozenset})
+_PRIVATE = "__pydantic_private__"
 _CODE = (type, FunctionType, BuiltinFunctionType, ModuleType)
 
 
@@ -42,12 +52,11 @@ class Place:
     Attributes:
         obj: The object.
         parent: Where it was reached from; None for the value itself.
-        step: The step from there; None where it goes by the path of its parent.
         owner: The object that pickling made this one for, such as the state of an instance;
             None for what the value really holds.
     """
 
-    __slots__ = ("obj", "owner", "parent", "step")
+    __slots__ = ("_key", "_position", "_step", "obj", "owner", "parent")
 
     def __init__(
         self,
@@ -58,8 +67,24 @@ class Place:
     ) -> None:
         self.obj = obj
         self.parent = parent
-        self.step = step
         self.owner = owner
+        self._step = step
+        self._position = -1
+
+    @classmethod
+    def under(cls, key: object, position: int, obj: object, parent: Place) -> Place:
+        """Place `obj` under a key of a mapping; the key is worded only if it is asked for."""
+        place = cls(obj, parent)
+        place._key = key
+        place._position = position
+        return place
+
+    @property
+    def step(self) -> Step | None:
+        """The step from the parent; None where it goes by the path of its parent."""
+        if self._position >= 0:
+            self._step, self._position = item(self._key, self._position), -1
+        return self._step
 
     def chain(self) -> list[Place]:
         """Return the places from the value down to this one."""
@@ -127,14 +152,11 @@ class Search:
 
     def _walk(self, start: Place, wanted: set[int], deadline: float, nodes: int) -> None:
         seen: set[int] = set()
-        stack = [iter((start,))]
+        stack = [start]
         while stack and len(self.found) < len(wanted):
-            place = next(stack[-1], None)
-            if place is None:
-                stack.pop()
-                continue
+            place = stack.pop()
             key = id(place.obj)
-            if key in seen or type(place.obj) in _ATOMS:
+            if key in seen:
                 continue
             seen.add(key)
             if key in wanted:
@@ -143,33 +165,47 @@ class Search:
             if self.nodes > nodes or (self.nodes % 256 == 0 and time.perf_counter() > deadline):
                 self.complete = False
                 return
-            stack.append(self._children(place))
+            stack.extend(reversed(self._children(place)))
 
-    def _children(self, place: Place) -> Iterator[Place]:
-        """Yield what pickle stored for `place`, in the order in which it stored it."""
+    def _children(self, place: Place) -> list[Place]:
+        """Return what pickle stored for `place`, in the order in which it stored it."""
         obj = place.obj
         if id(obj) in self._behind:
-            yield Place(self._behind[id(obj)], place)
-        elif type(obj) in _CONTAINERS:
-            for step, child in _items(obj):
-                yield self._placed(child, step, place)
-        elif id(obj) in self._captured:
-            yield from self._parts(place, self._captured[id(obj)][1])
+            return [Place(self._behind[id(obj)], place)]
+        if type(obj) in _CONTAINERS:
+            if place.owner is None and type(obj) is dict:
+                return _values(obj, place)
+            return [self._placed(child, step, place) for step, child in _items(obj)]
+        captured = self._captured.get(id(obj))
+        return self._parts(place, captured[1]) if captured is not None else []
 
-    def _parts(self, place: Place, reduced: tuple[Any, ...]) -> Iterator[Place]:
+    def _parts(self, place: Place, reduced: tuple[Any, ...]) -> list[Place]:
         obj = place.obj
         function, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
+        found: list[Place] = []
         if not isinstance(function, _CODE):
-            yield self._part(function, Step(StepKind.FUNCTION, None), place)
+            found.append(self._part(function, Step(StepKind.FUNCTION, None), place))
         for index, argument in enumerate(arguments):
-            yield self._part(argument, _argument_step(obj, index, argument), place)
+            if type(argument) not in _ATOMS and type(argument) is not type:
+                step = _argument_step(obj, index, argument)
+                found.append(self._part(argument, step, place))
         for index, child in enumerate(items or ()):
-            yield Place(child, place, Step(StepKind.ITEM, index))
+            if type(child) not in _ATOMS:
+                found.append(Place(child, place, Step(StepKind.ITEM, index)))
         for index, (key, child) in enumerate(pairs or ()):
-            yield Place(key, place, Step(StepKind.KEY, index))
-            yield Place(child, place, item(key, index))
+            if type(key) not in _ATOMS:
+                found.append(Place(key, place, Step(StepKind.KEY, index)))
+            found.append(Place.under(key, index, child, place))
         if state is not None:
-            yield self._part(state, Step(StepKind.STATE, None), place)
+            if type(state) is dict and state is instance_dict(obj) and _PRIVATE not in state:
+                found += [
+                    Place(child, place, attribute(name))
+                    for name, child in list(state.items())
+                    if type(child) not in _ATOMS
+                ]
+            else:
+                found.append(self._part(state, Step(StepKind.STATE, None), place))
+        return found
 
     def _placed(self, child: object, step: Step, place: Place) -> Place:
         """Place an item of a container; of one that pickling made, by the name its owner has."""
@@ -233,6 +269,17 @@ def _argument_step(obj: object, index: int, argument: object) -> Step:
     return Step(StepKind.ARGUMENT, index)
 
 
+def _values(obj: dict[Any, Any], place: Place) -> list[Place]:
+    """Place what may matter of a dict, the keys that are objects included."""
+    found = []
+    for index, (key, child) in enumerate(list(obj.items())):
+        if type(key) not in _ATOMS:
+            found.append(Place(key, place, Step(StepKind.KEY, index)))
+        if type(child) not in _ATOMS:
+            found.append(Place.under(key, index, child, place))
+    return found
+
+
 def _items(obj: Any) -> Iterator[tuple[Step, object]]:
     """Yield the items of a builtin container with the steps that lead to them."""
     if type(obj) is dict:
@@ -243,7 +290,8 @@ def _items(obj: Any) -> Iterator[tuple[Step, object]]:
     else:
         kind = StepKind.ITEM if type(obj) in (list, tuple) else StepKind.ELEMENT
         for index, child in enumerate(list(obj)):
-            yield Step(kind, index), child
+            if type(child) not in _ATOMS:
+                yield Step(kind, index), child
 
 
 def _held(obj: Any) -> Iterator[tuple[Step, object]]:
