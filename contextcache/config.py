@@ -72,6 +72,8 @@ class Config:
         Raises:
             ConfigurationError: If a key, mode, verb or pattern is unknown; it names the nearest.
         """
+        if not isinstance(mapping, Mapping):
+            raise ConfigurationError(f"{where} is a dict with the keys {', '.join(cls.KEYS)}")
         base = base if base is not None else cls(debug=debug)
         changes: dict[str, object] = {}
         for key, value in mapping.items():
@@ -120,8 +122,9 @@ def _rule(name: str, verb: object, where: str) -> Rule:
     verb = as_verb(verb, f"{where}[{name!r}]")
     known = BUILT_IN.get(name)
     if known is not None:
-        make = known.make if known.verb is verb else None
-        return dataclasses.replace(known, verb=verb, make=make, did="")
+        if known.verb is verb:
+            return known
+        return dataclasses.replace(known, verb=verb, make=None, uniform=None, did="")
     return Rule(type=name, verb=verb, reason="a rule of this application says so")
 
 

@@ -52,6 +52,9 @@ CODES: dict[str, str] = {
 }
 """Every code with its reason in one clause. Codes are stable: they are never reused."""
 
+SILENT = frozenset({"CC105", "CC106", "CC120", "CC121", "CC122"})
+"""Codes of what pickle stores without a word, and should not."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copyreg
 import dataclasses
 import pickle
+import re
 import sys
 import threading
 import time
@@ -43,12 +44,13 @@ _FRAGILE = sys.version_info < (3, 12)  # its C pickler counts recursion by a lim
 class Site:
     """What is known about the values written at one place."""
 
-    __slots__ = ("careful", "dropped", "keys", "kinds", "where")
+    __slots__ = ("careful", "dropped", "keys", "kinds", "refused", "where")
 
     def __init__(self, look: Inspection, keys: set[Key], *, careful: bool) -> None:
         self.careful = careful
         self.dropped = look.dropped
         self.keys = keys
+        self.refused = look.payload is None
         self.kinds = look.kinds
         self.where = look.where
 
@@ -101,7 +103,9 @@ class Guard:
                 in mode `raise` if anything in it offends.
         """
         if type(value) is dict and len(value) <= FLAT and _is_flat(value):
-            return pickle.dumps(value, PROTOCOL)
+            payload = pickle.dumps(value, PROTOCOL)
+            if len(payload) <= self.config.max_size:
+                return payload
         try:
             payload = self._payload(value, label)
         except (UncacheableValueError, MemoryError):
@@ -162,9 +166,11 @@ class Guard:
         careful = site is not None and site.careful
         try:
             if _FRAGILE and sys.getrecursionlimit() > DEEPEST and too_deep(value, DEEPEST):
-                raise RecursionError  # noqa: TRY301  # as newer versions of Python do by themselves
+                raise RecursionError  # as newer versions of Python do by themselves
             payload = dump.careful(kept) if careful else dump.fast(kept)
         except Exception:  # noqa: BLE001  # the close look tells what it was, and where
+            payload = None
+        if payload is None:  # out here, no error carries the first one and its text as context
             return self._inspected(value, label, careful=True)
         if not dump.hits and not dump.bare:
             if table.fresh and not self._trusted(dump, payload):
@@ -186,7 +192,9 @@ class Guard:
 
     def _is_known(self, site: Site, dump: Dump) -> bool:
         """Tell whether these hits were reported before and need not be again."""
-        if self.config.mode != "strip" or self.config.debug or collectors or dump.met:
+        if site.refused or dump.met or self.config.mode != "strip":
+            return False
+        if self.config.debug or collectors:
             return False
         if not dump.kinds() <= site.kinds:
             return False
@@ -287,15 +295,23 @@ def uncacheable(findings: Sequence[Finding]) -> UncacheableValueError:
     return UncacheableValueError("\n  ".join([f"{root} was not stored:", *lines]), findings)
 
 
+# What CPython's unpickler says; it sets no `name` (Modules/_pickle.c, getattribute).
+_GONE = re.compile(r"Can't get attribute '([\w.]+)' on <module '([\w.]+)'")
+
+
 def unreadable(error: Exception, label: str) -> UnreadablePayloadError:
     """Build the error for a payload that cannot be read, without any of its content."""
+    below = error.__traceback__.tb_next if error.__traceback__ is not None else None
     match error:
         case ModuleNotFoundError(name=str(name)):
             reason = f"its module {name} is gone"
             remedy = "restore it under its old name, or delete the entry"
-        case AttributeError(name=str(name)):
-            reason = f"its class or attribute {name} is gone"
+        case AttributeError() if below is None and (gone := _GONE.match(str(error))):
+            reason = f"its class or attribute {gone[1]} is gone from {gone[2]}"
             remedy = "restore it under its old name, or delete the entry"
+        case _ if below is not None:  # pickle has no frames: a method of the value's own raised
+            reason = f"rebuilding it raised {type(error).__name__}"
+            remedy = "mend __setstate__ or __reduce__ of its class, or delete the entry"
         case pickle.UnpicklingError() | EOFError() | IndexError() | KeyError() | ValueError():
             reason = "its bytes are no pickle, or a damaged one"
             remedy = "delete the entry; if it comes back, look for who else writes this key"

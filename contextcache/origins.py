@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-import linecache
 import os
 import sys
 import sysconfig
@@ -17,25 +16,26 @@ from typing import TYPE_CHECKING
 from contextcache.paths import class_mro, qualified_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType
 
+    Assignment = ast.Assign | ast.AnnAssign
+
 _OWN = os.path.dirname(os.path.abspath(__file__))
-_LIBRARIES = tuple(
-    path + os.sep
-    for path in {
-        sysconfig.get_path("stdlib"),
-        sysconfig.get_path("purelib"),
-        sysconfig.get_path("platlib"),
-    }
+_LIBRARIES = tuple(  # site-packages lies in the standard library's directory, so it comes first
+    os.path.join(path, "")
+    for path in map(sysconfig.get_path, ("purelib", "platlib", "stdlib"))
     if path
 )
 _OWN_PACKAGES = tuple(_OWN + suffix + os.sep for suffix in ("", "_django", "_flask"))
 
 
 def relative(path: str) -> str:
-    """Return `path` relative to the working directory where it lies below it."""
-    base = os.getcwd() + os.sep
-    return path[len(base) :] if path.startswith(base) else path
+    """Return `path` relative to the library or working directory it lies in."""
+    for base in (*_LIBRARIES, os.getcwd() + os.sep):
+        if path.startswith(base):
+            return path[len(base) :]
+    return path
 
 
 def is_library(path: str) -> bool:
@@ -55,7 +55,7 @@ def is_own(cls: type) -> bool:
 
 def call_site() -> str:
     """Return `file:line` of the innermost frame in the user's own code; empty if there is none."""
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # 40x faster than inspect.stack
+    frame: FrameType | None = sys._getframe(1)  # 40x faster than inspect.stack
     while frame is not None:
         path = frame.f_code.co_filename
         if not is_library(path):
@@ -88,42 +88,56 @@ def _assignment(cls: type, name: str) -> tuple[str, int, str] | None:
     try:
         path = inspect.getsourcefile(cls)
         lines, first = inspect.getsourcelines(cls)
-        tree = ast.parse(
-            inspect.cleandoc("\n" + "".join(lines)) if lines[0][:1].isspace() else "".join(lines)
-        )
+        # Below an `if`, a nested class may stay indented as it is, multi-line strings included.
+        above = "if 1:\n" if lines[0][:1].isspace() else "\n"
+        tree = ast.parse(above + "".join(lines))
     except (OSError, TypeError, SyntaxError, ValueError):
         return None
-    if path is None:
+    found = next((node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)), None)
+    if path is None or found is None:
         return None
-    linecache.checkcache(path)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assign):
-            targets = node.targets
-        elif isinstance(node, ast.AnnAssign):
-            targets = [node.target]
-        else:
-            continue
-        if any(_sets(target, name) for target in targets):
-            return path, first + node.lineno - 1, _without_literals(node)
-    return None
+    best: dict[int, Assignment] = {}  # what a method assigns, what the class does, what it declares
+    for node, in_method in _assignments(found):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if any(_sets(target, name, in_method) for target in targets):
+            best.setdefault(2 if node.value is None else 1 - in_method, node)
+    if not best:
+        return None
+    node = best[min(best)]
+    return path, first + node.lineno - 2, _without_literals(node)
 
 
-def _sets(target: ast.expr, name: str) -> bool:
-    if isinstance(target, ast.Attribute):
-        return (
-            isinstance(target.value, ast.Name) and target.value.id == "self" and target.attr == name
-        )
-    if isinstance(target, ast.Tuple):
-        return any(_sets(element, name) for element in target.elts)
-    return isinstance(target, ast.Name) and target.id == name
+def _assignments(node: ast.AST, in_method: bool = False) -> Iterator[tuple[Assignment, bool]]:
+    """Yield the assignments of a class, not those of the classes in it."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.Assign, ast.AnnAssign)):
+            yield child, in_method
+        elif not isinstance(child, ast.ClassDef):
+            function = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef))
+            yield from _assignments(child, in_method or function)
+
+
+def _sets(target: ast.expr, name: str, in_method: bool) -> bool:
+    match target:
+        case ast.Attribute(value=ast.Name(id="self"), attr=attr):
+            return in_method and attr == name
+        case ast.Tuple(elts=elements) | ast.List(elts=elements):
+            return any(_sets(element, name, in_method) for element in elements)
+        case ast.Starred(value=inner):
+            return _sets(inner, name, in_method)
+        case ast.Name(id=own):  # in a method it is a local variable
+            return own == name and not in_method
+    return False
 
 
 class _Elided(ast.NodeTransformer):
     def visit_Constant(self, node: ast.Constant) -> ast.expr:
         return node if node.value is None or isinstance(node.value, bool) else ast.Name("…")
 
-    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.expr:
+    def visit_JoinedStr(self, _node: ast.JoinedStr) -> ast.expr:
         return ast.Name("…")
+
+    visit_TemplateStr = visit_JoinedStr  # noqa: N815  # of Python 3.14
 
 
 def _without_literals(node: ast.stmt) -> str:

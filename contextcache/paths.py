@@ -109,8 +109,13 @@ def printable(key: object) -> bool:
 
 @functools.lru_cache(maxsize=1024)
 def generalised(text: str) -> str:
-    """Return `text` with every run of digits as `*`, so that `user:42` and `user:7` are one."""
-    return re.sub(r"\d+", "*", text)
+    """Return `text` with numbers, UUIDs and hashes as `*`: `user:42` and `user:7` are one."""
+    return _VARYING.sub("*", text)
+
+
+_VARYING = re.compile(
+    r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<![0-9a-zA-Z])[0-9a-f]{16,}(?![0-9a-zA-Z])|\d+"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +160,11 @@ class Path:
             ValueError: If the pattern cannot be read as a path.
         """
         wanted = tokens(pattern)
-        own = tokens(str(self))
+        try:
+            own = tokens(self.root)
+        except ValueError:  # a root of the caller's own making
+            own = [self.root]
+        own += _split("".join(map(str, self.steps)))
         return len(wanted) <= len(own) and all(map(_covers, wanted, own))
 
     def resolve(self, value: object) -> object:
@@ -171,15 +180,18 @@ class Path:
             LookupError: If a step leads nowhere.
         """
         for step in self.steps:
-            value = _follow(value, step)
+            try:
+                value = _follow(value, step)
+            except (AttributeError, TypeError) as error:
+                raise LookupError(f"{step} leads nowhere") from error
         return value
 
 
 _TOKEN = re.compile(
     r"""\s*(?:
-      (?P<attribute>\.[\w*]+)
-    | (?P<item>\[(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\((?:[^()'"]|'[^']*'|"[^"]*")*\)|[^\]'"(]*)\])
-    | (?P<other>\{[\d*]+\}|<(?:key|value|arg)\ [\d*]+>|<state>|<function>)
+      \.[^\s.\[{<]+
+    | \[(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\]'"])+\]
+    | \{[\d*]+\}|<(?:key|value|arg)\ [\d*]+>|<state>|<function>
     )""",
     re.VERBOSE,
 )
@@ -197,8 +209,11 @@ def tokens(text: str) -> list[str]:
     root = re.match(r"[\w*]+", text)
     if root is None:
         raise ValueError(f"a path starts with a name, such as session or cache[...]: {text!r}")
-    found = [root[0]]
-    position = root.end()
+    return [root[0], *_split(text, root.end())]
+
+
+def _split(text: str, position: int = 0) -> list[str]:
+    found = []
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
@@ -209,8 +224,12 @@ def tokens(text: str) -> list[str]:
 
 
 def _normal(token: str) -> str:
-    if token.startswith('["'):
-        return f"[{ast.literal_eval(token[1:-1])!r}]"
+    """Return a key in the quotes `repr` would choose."""
+    if token[1] in "'\"":
+        try:
+            return f"[{ast.literal_eval(token[1:-1])!r}]"
+        except (SyntaxError, ValueError):  # an escape that was generalised, such as `\x*`
+            return token
     return token
 
 
@@ -219,14 +238,14 @@ def _covers(wanted: str, own: str) -> bool:
         return own[0] in "[<{"
     if "*" not in wanted:
         return wanted == own
-    return fnmatchcase(own, wanted.replace("[", "[[]"))
+    return fnmatchcase(own, wanted.replace("[", "[[]").replace("?", "[?]"))
 
 
 def instance_dict(obj: object) -> dict[str, object] | None:
     """Return the attribute dictionary of `obj` without running any code of its class."""
     for base in class_mro(type(obj)):
         descriptor = base.__dict__.get("__dict__")
-        if isinstance(descriptor, GetSetDescriptorType):
+        if isinstance(descriptor, (GetSetDescriptorType, MemberDescriptorType)):
             try:
                 found = descriptor.__get__(obj)
             except Exception:  # noqa: BLE001  # a C getter may refuse; then there is nothing to read

@@ -343,7 +343,7 @@ class Table(dict[type, "Reducer"]):
     def untried(self, cls: type) -> Reducer:
         """Return how an object of `cls` is reduced where it is known to load."""
         rule = self.book.lookup(cls)
-        if rule is not None and rule.uniform is not None:
+        if rule is not None and rule.verb is Verb.RECREATE and rule.uniform is not None:
             reduced = rule.uniform(cls)
             if not _has_a_name(reduced[0]) or importable(reduced[0]):
                 return _uniform(reduced)

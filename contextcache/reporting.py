@@ -7,11 +7,13 @@ the template. No value, secret or `repr` ever gets here: a finding holds names o
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from contextcache.findings import SILENT
 from contextcache.paths import Path
 from contextcache.scopes import current_scope
 
@@ -120,7 +122,7 @@ class Reporter:
             finding.code,
             str(finding.path),
             finding.leaf_type,
-            "cannot be stored" if finding.action != "observed" else "should not be stored",
+            "should not be stored" if finding.code in SILENT else "cannot be stored",
             finding.reason,
         )
         extra = record_fields(finding)
@@ -135,7 +137,7 @@ class Reporter:
             finding.field or where or "-",
             finding.did,
             finding.fix,
-            f'CONTEXTCACHE["IGNORE"] += ["{finding.path.pattern}"]',
+            f'CONTEXTCACHE["IGNORE"] += [{json.dumps(finding.path.pattern, ensure_ascii=False)}]',
             finding.code + (f" · seen {finding.count}×" if finding.count > 1 else ""),
             extra=extra,
         )

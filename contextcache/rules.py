@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 
+Class = type  # `Rule.type` is a name, so inside Rule the builtin needs another
+
+
 class Verb(StrEnum):
     """What a rule does with an object of its type."""
 
@@ -69,7 +72,7 @@ class Rule:
     make: Callable[..., Any] | None = None
     when: Callable[[Any], bool] | None = None
     force: bool = False
-    uniform: Callable[[type], tuple[object, tuple[object, ...]]] | None = None
+    uniform: Callable[[Class], tuple[object, tuple[object, ...]]] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "verb", as_verb(self.verb, f"rule for {self.type}"))
@@ -106,11 +109,12 @@ class RuleBook:
     """All rules of one application, looked up by type.
 
     Args:
-        rules: The user's own rules; they come before the built-in ones.
+        rules: The user's own rules; they come before the built-in ones, and of two for the same
+            type the first one counts.
     """
 
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
-        self._own = {rule.type: rule for rule in rules}
+        self._own = {rule.type: rule for rule in reversed(tuple(rules))}  # the first one counts
 
     def lookup(self, cls: type) -> Rule | None:
         """Return the rule for `cls`, or None where pickle may decide.

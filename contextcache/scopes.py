@@ -49,7 +49,10 @@ class RequestScope:
     def view(self) -> tuple[str, str]:
         """The dotted name of the view and its `file:line`; empty strings while unknown."""
         if self._named is None:
-            named = self._view() if self._view is not None else ("", "")
+            try:
+                named = self._view() if self._view is not None else ("", "")
+            except Exception:  # noqa: BLE001  # a view nobody can name must not break the write
+                self._view, named = None, ("", "")
             if not named[0]:
                 return "", ""
             self._named = named
@@ -62,7 +65,8 @@ class RequestScope:
             text += f" · {name}"
         if location:
             text += f" ({location})"
-        return text
+        # A URL path may hold a decoded newline, which would forge a line of the log.
+        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 _scope: ContextVar[RequestScope | None] = ContextVar("contextcache_request", default=None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from _thread import _local as local
 from datetime import UTC, datetime
 from types import BuiltinMethodType, FunctionType, MethodType, SimpleNamespace
 from typing import Any
@@ -17,13 +18,14 @@ from contextcache.paths import class_mro, instance_dict, qualified_name
 from contextcache.standins import RequestSnapshot, Stripped
 
 SECRET_PARTS = (
-    "auth", "cookie", "credential", "csrf", "jwt", "passw", "secret", "session", "signature", "token",
+    "accesskey", "apikey", "auth", "bearer", "cookie", "credential", "csrf", "jwt", "passphrase",
+    "passw", "saml", "secret", "session", "signature", "token",
 )  # fmt: skip
 """Text inside a header or parameter name behind which a credential must be assumed."""
 
-SECRET_WORDS = frozenset(
-    {"apikey", "code", "key", "nonce", "otp", "pin", "pwd", "sid", "sig", "state"}
-)
+SECRET_WORDS = frozenset({
+    "assertion", "code", "key", "nonce", "otp", "pass", "pin", "pwd", "sid", "sig", "state", "ticket",
+})  # fmt: skip
 """Whole words of such a name; as parts they would hit `shipping` and `postcode`."""
 
 
@@ -50,8 +52,15 @@ def fields(obj: object) -> dict[str, Any]:
 def innocent(name: str) -> bool:
     """Tell whether a header or parameter called `name` can be kept."""
     folded = name.lower()
-    words = set(re.split(r"[^a-z0-9]+", folded))
+    words = {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
     return not words & SECRET_WORDS and not any(part in folded for part in SECRET_PARTS)
+
+
+def harmless(text: str) -> str:
+    """Return `text` without the query, fragment and password of every URL in it."""
+    text = re.sub(r"(/[^\s?#\"]*)[?#]\S*", r"\1", text)
+    text = re.sub(r"[?#][^\s?#\"]*=\S*", "", text)  # not the brands of `Sec-CH-UA: "Not?A_Brand"`
+    return re.sub(r"//[^/\s]*@", "//", text)
 
 
 # Thread-locals, locks, context variables
@@ -104,6 +113,8 @@ def process_pool(obj: object) -> tuple[object, tuple[object, ...]]:
 
 def current_values(obj: object) -> SimpleNamespace:
     """Return the attributes of `obj` as a plain namespace: of a thread-local, this thread's."""
+    if local in class_mro(type(obj)):
+        return SimpleNamespace(**local.__getattribute__(obj, "__dict__"))  # type: ignore[arg-type]
     return SimpleNamespace(**fields(obj))
 
 
@@ -182,7 +193,7 @@ def _from_environ(obj: object, own: dict[str, Any], environ: dict[str, Any]) -> 
         scheme=text("wsgi.url_scheme") or str(own.get("_scheme") or own.get("scheme") or "http"),
         content_type=text("CONTENT_TYPE"),
         query=_query(text("QUERY_STRING")),
-        headers={name: value for name, value in headers.items() if innocent(name)},
+        headers={name: harmless(value) for name, value in headers.items() if innocent(name)},
         view_name=named if type(named) is str else "",
         taken=now(),
     )
@@ -202,7 +213,7 @@ def _from_scope(obj: object, scope: dict[str, Any]) -> RequestSnapshot:
         scheme=str(scope.get("scheme", "http")),
         content_type=headers.get("Content-Type", ""),
         query=_query(bytes(scope.get("query_string", b"")).decode("latin-1")),
-        headers={name: value for name, value in headers.items() if innocent(name)},
+        headers={name: harmless(value) for name, value in headers.items() if innocent(name)},
         taken=now(),
     )
 
@@ -213,10 +224,11 @@ def _server(name: str, port: str) -> str:
 
 def _query(text: str) -> dict[str, list[str]]:
     try:
-        parsed = parse_qs(text, keep_blank_values=True)
+        # The older separator is read, too, and a parameter without a value may be a token itself.
+        parsed = parse_qs(text.replace(";", "&"))
     except ValueError:
         return {}
-    return {name: values for name, values in parsed.items() if innocent(name)}
+    return {name: [*map(harmless, values)] for name, values in parsed.items() if innocent(name)}
 
 
 def header_snapshot(obj: object) -> dict[str, str]:
@@ -233,7 +245,7 @@ def header_snapshot(obj: object) -> dict[str, str]:
         store = own.get("_store") or {}
         pairs = list(store.values()) if isinstance(store, dict) else []
     return {
-        name: value
+        name: harmless(value)
         for name, value in pairs
         if type(name) is str and type(value) is str and innocent(name)
     }

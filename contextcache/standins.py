@@ -25,11 +25,17 @@ class Stripped:
 
     __slots__ = ("__code", "__leaf_type", "__when", "__where")
 
+    __code: str
+    __leaf_type: str
+    __when: str
+    __where: str
+
     def __init__(self, code: str, leaf_type: str, where: str, when: str) -> None:
-        self.__code = code
-        self.__leaf_type = leaf_type
-        self.__where = where
-        self.__when = when
+        keep = object.__setattr__  # setting an attribute is a use of the marker, too
+        keep(self, "_Stripped__code", code)
+        keep(self, "_Stripped__leaf_type", leaf_type)
+        keep(self, "_Stripped__where", where)
+        keep(self, "_Stripped__when", when)
 
     def __reduce__(self) -> tuple[type[Stripped], tuple[str, str, str, str]]:
         return Stripped, (self.__code, self.__leaf_type, self.__where, self.__when)
@@ -55,16 +61,18 @@ class Stripped:
     def __use(self, *_args: object, **_kwargs: object) -> NoReturn:
         self.__refuse()
 
+    __setattr__ = __delattr__ = __use
     __call__ = __use
     __iter__ = __next__ = __len__ = __contains__ = __reversed__ = __use
     __getitem__ = __setitem__ = __delitem__ = __use
     __enter__ = __exit__ = __aenter__ = __aexit__ = __await__ = __aiter__ = __anext__ = __use
     __lt__ = __le__ = __gt__ = __ge__ = __use
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = (
-        __use
-    )
-    __floordiv__ = __mod__ = __pow__ = __neg__ = __abs__ = __int__ = __float__ = __index__ = __use
-    __and__ = __or__ = __xor__ = __bytes__ = __fspath__ = __use
+    __add__ = __sub__ = __mul__ = __matmul__ = __truediv__ = __floordiv__ = __mod__ = __use
+    __radd__ = __rsub__ = __rmul__ = __rmatmul__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __use
+    __pow__ = __divmod__ = __lshift__ = __rshift__ = __and__ = __or__ = __xor__ = __use
+    __rpow__ = __rdivmod__ = __rlshift__ = __rrshift__ = __rand__ = __ror__ = __rxor__ = __use
+    __neg__ = __pos__ = __abs__ = __invert__ = __round__ = __use
+    __int__ = __float__ = __complex__ = __index__ = __bytes__ = __fspath__ = __use
 
 
 def is_stripped(value: object) -> bool:

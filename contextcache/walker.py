@@ -58,6 +58,8 @@ class Place:
 
     __slots__ = ("_key", "_position", "_step", "obj", "owner", "parent")
 
+    _key: object
+
     def __init__(
         self,
         obj: Any,
@@ -136,6 +138,7 @@ class Search:
         self._behind = dump.behind
         self._proxies = {id(hit.leaf) for hit in dump.hits if hit.rule.code == "CC104"}
         self._names: dict[int, dict[int, Step]] = {}
+        self._inner: dict[int, dict[int, tuple[object, Step, Step]]] = {}
         self._kept: list[object] = []  # made while walking: an id must stay taken
         left_out = [hit for hit in dump.hits if hit.holder is not None]
         wanted = {id(hit.leaf) for hit in dump.hits if hit.holder is None}
@@ -183,7 +186,7 @@ class Search:
         obj = place.obj
         function, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
         found: list[Place] = []
-        if not isinstance(function, _CODE):
+        if not _is_code(function):
             found.append(self._part(function, Step(StepKind.FUNCTION, None), place))
         for index, argument in enumerate(arguments):
             if type(argument) not in _ATOMS and type(argument) is not type:
@@ -191,7 +194,7 @@ class Search:
                 found.append(self._part(argument, step, place))
         for index, child in enumerate(items or ()):
             if type(child) not in _ATOMS:
-                found.append(Place(child, place, Step(StepKind.ITEM, index)))
+                found.append(self._item(child, index, place))
         for index, (key, child) in enumerate(pairs or ()):
             if type(key) not in _ATOMS:
                 found.append(Place(key, place, Step(StepKind.KEY, index)))
@@ -221,7 +224,32 @@ class Search:
         name = self._name(place, part)
         if name is not None:
             return Place(part, place, name)
+        if step.kind is StepKind.ARGUMENT and type(part) not in _CONTAINERS:
+            within = self._within(place, part)
+            if within is not None:
+                return within
         return Place(part, place, step, place if type(part) in _CONTAINERS else None)
+
+    def _item(self, child: object, index: int, place: Place) -> Place:
+        """Place an item with which an object is filled on load; not every such object has items."""
+        step = Step(StepKind.ITEM, index)
+        if any(base in (list, deque) for base in class_mro(type(place.obj))):
+            return Place(child, place, step)
+        return self._within(place, child) or Place(child, place, step)
+
+    def _within(self, owner: Place, child: object) -> Place | None:
+        """Place `child` in a container that `owner` holds, such as the `args` of an exception."""
+        inner = self._inner.get(id(owner.obj))
+        if inner is None:
+            inner = self._inner[id(owner.obj)] = {}
+            for step, held in _held(owner.obj):
+                if type(held) in _CONTAINERS:
+                    for below, own in _items(held):
+                        inner.setdefault(id(own), (held, step, below))
+        if id(child) not in inner:
+            return None
+        held, step, below = inner[id(child)]
+        return Place(child, Place(held, owner, step), below)
 
     def _name(self, owner: Place, child: object, preferred: object = None) -> Step | None:
         """Return the step by which `owner` itself leads to `child`, or None."""
@@ -303,7 +331,7 @@ def _held(obj: Any) -> Iterator[tuple[Step, object]]:
     if kind in (MethodType, BuiltinFunctionType):
         yield attribute("__self__"), obj.__self__
         return
-    if isinstance(obj, _CODE):
+    if _is_code(obj):
         return
     for name, child in attributes(obj).items():
         yield attribute(name), child
@@ -313,6 +341,11 @@ def _held(obj: Any) -> Iterator[tuple[Step, object]]:
         if base in class_mro(kind):
             for index, child in enumerate(base.__iter__(obj)):
                 yield Step(StepKind.ELEMENT, index), child
+
+
+def _is_code(obj: object) -> bool:
+    """Tell whether `obj` is stored by name; `isinstance` would ask a proxy for its `__class__`."""
+    return any(base in _CODE for base in class_mro(type(obj)))
 
 
 def _members(obj: object) -> Iterator[tuple[str, object]]:

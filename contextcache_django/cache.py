@@ -1,0 +1,290 @@
+"""The cache backend: Django's own Redis backend behind the guard.
+
+Django's class does all that has to do with Redis. This one turns values into bytes before they
+reach it, because here the key is still known, and because an async caller is still in its own
+thread and context: `aset` would serialise in another thread, where a `threading.local` is unset.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import sync_to_async
+from django.core.cache import caches
+from django.core.cache.backends import redis as backend
+from django.core.cache.backends.base import DEFAULT_TIMEOUT
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from contextcache import ConfigurationError, UncacheableValueError, UnreadablePayloadError
+from contextcache.servers import DEFAULT_URL, connect
+from contextcache_django.conf import guard_for
+from contextcache_django.serializers import CacheSerializer, decode, encode, miss
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import redis
+
+    from contextcache import Guard
+
+LONGEST_KEY = 100  # characters of a cache key that a label shows
+
+# Django's cached sessions have the session id in their key, and it opens the session.
+_SESSION_KEYS = ("django.contrib.sessions.cache", "django.contrib.sessions.cached_db")
+
+
+class RedisCache(backend.RedisCache):
+    """`CACHES[...]["BACKEND"]`: any value, stored without what cannot be stored.
+
+    A write of which nothing can be stored is skipped: the finding is logged, what the key held
+    before is deleted, and a later `get` is a miss. In mode `warn` and `raise` it raises
+    `UncacheableValueError`. A payload that cannot be read is logged and is a miss.
+
+    `LOCATION` is a URL that `contextcache.servers` understands, or a list of them, the first for
+    writing and the others for reading; without one it is `fakeredis://`. `OPTIONS` go to
+    redis-py, as in Django's backend, but for `CONTEXTCACHE`: settings of this alias that differ
+    from the project's.
+
+    Raises:
+        ImproperlyConfigured: A URL, an option or a setting contains a mistake.
+        ServerError: Redis cannot be reached; the message names the URL that was tried.
+    """
+
+    def __init__(self, server: str | list[str], params: dict[str, Any]) -> None:
+        super().__init__(server or DEFAULT_URL, params)
+        self._options = dict(self._options)
+        self._overrides: Mapping[str, Any] | None = self._options.pop("CONTEXTCACHE", None)
+        alias = _alias_of(server, params)
+        kind = self._servers[0].partition("://")[0]
+        self._sink = "cache in " if alias is None else f"cache {alias!r} in "
+        self._sink += "fakeredis" if kind == "fakeredis" else "redis"
+        self._where = f"CACHES[{alias or '...'!r}]['OPTIONS']['CONTEXTCACHE']"
+        self._client: backend.RedisCacheClient | None = None
+        self._client_pid = 0
+        # A mistake in the settings raises at the first use and not here: Django's own system
+        # checks make every cache, and would end in a traceback before ours can report it.
+
+    def connection(self) -> redis.Redis:
+        """Return the client of the server that takes the writes."""
+        client: redis.Redis = self._cache.get_client(write=True)
+        return client
+
+    def guard(self, sink: str, *, session: bool = False) -> Guard:
+        """Return a guard with the settings of this alias, for another kind of value in it."""
+        return guard_for(sink, self._overrides, where=self._where, session=session)
+
+    # --- Writing: the guard runs here, in the caller's thread and context -----------------------
+
+    def set(
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> None:
+        """Store `value` under `key`."""
+        payload = self._encode(key, value)
+        if payload is _SKIPPED:
+            self.delete(key, version=version)
+        else:
+            super().set(key, payload, timeout, version)
+
+    async def aset(
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> None:
+        """Store `value` under `key`; see `set`."""
+        await super().aset(key, self._encode(key, value), timeout, version)
+
+    def add(
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> bool:
+        """Store `value` under `key` if that is free, and return whether it was stored."""
+        payload = self._encode(key, value)
+        return payload is not _SKIPPED and super().add(key, payload, timeout, version)
+
+    async def aadd(
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> bool:
+        """Store `value` under `key` if that is free; see `add`."""
+        return await super().aadd(key, self._encode(key, value), timeout, version)
+
+    def set_many(
+        self,
+        data: Mapping[Any, Any],
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> list[Any]:
+        """Store every value that can be, and return the keys of those that cannot."""
+        payloads = {key: self._encode(key, value) for key, value in data.items()}
+        skipped = [key for key, payload in payloads.items() if payload is _SKIPPED]
+        for key in skipped:
+            del payloads[key]
+        self.delete_many(skipped, version=version)
+        return [*super().set_many(payloads, timeout, version), *skipped]
+
+    async def aset_many(
+        self,
+        data: Mapping[Any, Any],
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> list[Any]:
+        """Store every value that can be; see `set_many`."""
+        payloads = {key: self._encode(key, value) for key, value in data.items()}
+        return await sync_to_async(self.set_many)(payloads, timeout, version)
+
+    # --- Reading --------------------------------------------------------------------------------
+
+    def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
+        """Return the value under `key`, or `default` where there is none that can be read."""
+        payload = super().get(key, _MISSING, version)
+        if payload is _MISSING:
+            return default
+        try:
+            return decode(self._guard, payload, _label(key))
+        except UnreadablePayloadError as error:
+            miss(self._guard, error)
+            return default
+
+    def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
+        """Return the values that are there and can be read."""
+        values = {}
+        for key, payload in super().get_many(keys, version).items():
+            try:
+                values[key] = decode(self._guard, payload, _label(key))
+            except UnreadablePayloadError as error:
+                miss(self._guard, error)
+        return values
+
+    # --- What Django's base class does key by key, or not atomically, in its async twins --------
+
+    async def aget_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
+        """Return the values that are there and can be read, in one trip."""
+        return await sync_to_async(self.get_many)(keys, version)
+
+    async def ahas_key(self, key: Any, version: int | None = None) -> bool:
+        """Return whether `key` holds something, without reading it."""
+        return await sync_to_async(self.has_key)(key, version)
+
+    async def aincr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        """Add `delta` to the number under `key`, atomically."""
+        return await sync_to_async(self.incr)(key, delta, version)
+
+    async def adelete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
+        """Delete the values under `keys`, in one trip."""
+        await sync_to_async(self.delete_many)(list(keys), version)
+
+    # --- The parts ------------------------------------------------------------------------------
+
+    @property
+    def _guard(self) -> Guard:
+        return self.guard(self._sink)
+
+    @property
+    def _cache(self) -> backend.RedisCacheClient:
+        """Django's client over the connections this process keeps, made anew after a fork."""
+        if self._client is None or self._client_pid != os.getpid():
+            if "serializer" in self._options:
+                raise ImproperlyConfigured(
+                    f"{type(self).__qualname__} is its own serializer: remove "
+                    "OPTIONS['serializer'], or use Django's RedisCache with it"
+                )
+            kept = _KeptConnections(self._options.get("pool_class"))
+            options = {**self._options, "pool_class": kept, "serializer": _Passed()}
+            self._client = self._class(self._servers, **options)
+            self._client._client = kept.client
+            self._client_pid = os.getpid()
+        return self._client
+
+    def _encode(self, key: Any, value: Any) -> Any:
+        """Return the payload of `value`, or `_SKIPPED` where there is nothing to store."""
+        if type(value) is _Payload or value is _SKIPPED:
+            return value  # an async method came by here already
+        try:
+            encoded = encode(self._guard, value, _label(key))
+        except UncacheableValueError:
+            if self._guard.config.mode != "strip":
+                raise
+            return _SKIPPED
+        return _Payload(encoded) if isinstance(encoded, bytes) else encoded
+
+
+class _Payload(bytes):
+    """Bytes that are already what Redis is to hold, unlike bytes that are somebody's value."""
+
+    __slots__ = ()
+
+
+_SKIPPED = object()
+_MISSING = object()
+
+
+class _Passed(CacheSerializer):
+    """Lets payloads pass between `RedisCache` and Redis, both ways."""
+
+    def dumps(self, value: Any) -> bytes | int:
+        return value if type(value) is _Payload else super().dumps(value)
+
+    def loads(self, payload: bytes) -> Any:
+        return payload
+
+
+class _KeptConnections:
+    """Gives Django's client the pools and clients this process keeps.
+
+    Django builds a client for each operation, 92 microseconds each, and a pool for each thread.
+    """
+
+    def __init__(self, pool_class: Any) -> None:
+        self._pool_class = import_string(pool_class) if isinstance(pool_class, str) else pool_class
+        self._clients: dict[redis.ConnectionPool, redis.Redis] = {}
+
+    def from_url(self, url: str, **options: Any) -> redis.ConnectionPool:
+        try:
+            client = connect(url, pool_class=self._pool_class, **options)
+        except ConfigurationError as error:
+            raise ImproperlyConfigured(str(error)) from error
+        self._clients[client.connection_pool] = client
+        return client.connection_pool
+
+    def client(self, connection_pool: redis.ConnectionPool) -> redis.Redis:
+        return self._clients[connection_pool]
+
+
+def _label(key: Any) -> str:
+    """Return the root of the paths under `key`: the key as the user wrote it, where that is fit."""
+    if type(key) is int:
+        return f"cache[{key}]"
+    if not isinstance(key, str):
+        return "cache[...]"
+    if key.startswith(_SESSION_KEYS):
+        return "session"
+    shown = key if len(key) <= LONGEST_KEY else key[: LONGEST_KEY - 1] + "…"
+    return f"cache[{shown!r}]"
+
+
+def _alias_of(server: str | list[str], params: Mapping[str, Any]) -> str | None:
+    """Return the name under which `CACHES` describes this cache, if exactly one does.
+
+    Django tells a backend its settings but not its name.
+    """
+    described = [
+        alias
+        for alias, entry in caches.settings.items()
+        if entry.get("LOCATION", "") == server
+        and {name: entry[name] for name in entry.keys() - {"BACKEND", "LOCATION"}} == params
+    ]
+    return described[0] if len(described) == 1 else None

@@ -1,0 +1,173 @@
+"""The system checks: mistakes in the settings, and places that are not guarded.
+
+=====  ==========================================================================
+E001   an unknown key in CONTEXTCACHE
+E002   a mode, rule, size or callback in it that contextcache does not understand
+E003   sessions kept in a cache that cannot hold them
+E004   a cache that cannot be made: its URL, an option or a package is wrong
+W001   a cache in Redis that pickles without a guard
+W002   sessions in a cache without a guard
+W003   the middleware is missing
+W004   the middleware stands after the one that saves sessions
+=====  ==========================================================================
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core.cache import caches
+from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from contextcache import Config, ConfigurationError
+from contextcache_django.cache import RedisCache
+from contextcache_django.conf import SETTING
+from contextcache_django.serializers import CacheSerializer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+BACKEND = "contextcache_django.cache.RedisCache"
+ENGINE = "contextcache_django.sessions"
+MIDDLEWARE = "contextcache_django.middleware.ContextCacheMiddleware"
+SESSION_MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
+
+# The option in which each backend that pickles into Redis takes a serializer.
+_SERIALIZER_OPTION = {
+    "django.core.cache.backends.redis.RedisCache": "serializer",
+    "django_redis.cache.RedisCache": "SERIALIZER",
+}
+_SERIALIZER = {
+    "serializer": "contextcache_django.serializers.CacheSerializer",
+    "SERIALIZER": "contextcache_django.serializers.DjangoRedisSerializer",
+}
+_CACHED_SESSIONS = {
+    "django.contrib.sessions.backends.cache",
+    "django.contrib.sessions.backends.cached_db",
+}
+
+
+def check_settings(**_: Any) -> list[CheckMessage]:
+    """Return the mistakes in `CONTEXTCACHE` and in the caches that use it."""
+    found = list(_mistakes(getattr(settings, SETTING, {}), SETTING))
+    for alias, entry in settings.CACHES.items():
+        overrides = entry.get("OPTIONS", {}).get(SETTING)
+        if overrides is not None:
+            found += _mistakes(overrides, f"CACHES[{alias!r}]['OPTIONS'][{SETTING!r}]")
+    if not found:
+        found += _unusable_caches()
+    return found
+
+
+def check_coverage(**_: Any) -> list[CheckMessage]:
+    """Return the places where values are pickled without a guard."""
+    return [*_unguarded_caches(), *_unguarded_sessions(), *_middleware()]
+
+
+def _mistakes(mapping: Mapping[str, Any], where: str) -> Iterator[CheckMessage]:
+    if not isinstance(mapping, dict):
+        yield Error(f"{where} has to be a dict.", id="contextcache.E002")
+        return
+    for key in mapping:
+        if key not in Config.KEYS:
+            nearest = difflib.get_close_matches(str(key).upper(), Config.KEYS, n=1)
+            yield Error(
+                f"{where} has no key {key!r}.",
+                hint=(
+                    f"Did you mean {nearest[0]!r}?"
+                    if nearest
+                    else f"Its keys are {', '.join(Config.KEYS)}."
+                ),
+                id="contextcache.E001",
+            )
+    known = {key: value for key, value in mapping.items() if key in Config.KEYS}
+    try:
+        Config.from_mapping(known, where=where)
+    except ConfigurationError as error:
+        yield Error(str(error), id="contextcache.E002")
+
+
+def _unusable_caches() -> Iterator[CheckMessage]:
+    for alias in settings.CACHES:
+        if _is_ours(alias):
+            try:
+                caches[alias].connection()
+            except ImproperlyConfigured as error:
+                yield Error(f"CACHES[{alias!r}]: {error}", id="contextcache.E004")
+    if settings.SESSION_ENGINE == ENGINE and not _is_ours(settings.SESSION_CACHE_ALIAS):
+        yield Error(
+            f"SESSION_ENGINE keeps sessions in CACHES[{settings.SESSION_CACHE_ALIAS!r}], "
+            "which is not a contextcache cache.",
+            hint=f"Set its BACKEND to {BACKEND!r}, or SESSION_CACHE_ALIAS to a cache that has it.",
+            id="contextcache.E003",
+        )
+
+
+def _unguarded_caches() -> Iterator[CheckMessage]:
+    for alias, entry in settings.CACHES.items():
+        option = _SERIALIZER_OPTION.get(entry.get("BACKEND", ""))
+        if option is not None and not _is_guarded(alias):
+            yield Warning(
+                f"CACHES[{alias!r}] stores values in Redis without a guard.",
+                hint=(
+                    f"Set its BACKEND to {BACKEND!r}, or OPTIONS[{option!r}] to "
+                    f"{_SERIALIZER[option]!r}."
+                ),
+                id="contextcache.W001",
+            )
+
+
+def _unguarded_sessions() -> Iterator[CheckMessage]:
+    alias = settings.SESSION_CACHE_ALIAS
+    if settings.SESSION_ENGINE in _CACHED_SESSIONS and not _is_guarded(alias):
+        yield Warning(
+            f"SESSION_ENGINE {settings.SESSION_ENGINE!r} stores sessions in "
+            f"CACHES[{alias!r}] without a guard.",
+            hint=f"Set SESSION_ENGINE to {ENGINE!r}, or the BACKEND of that cache to {BACKEND!r}.",
+            id="contextcache.W002",
+        )
+
+
+def _middleware() -> Iterator[CheckMessage]:
+    order = list(settings.MIDDLEWARE)
+    if MIDDLEWARE not in order:
+        yield Warning(
+            "Findings cannot name their request and view: "
+            "the middleware of contextcache is not in MIDDLEWARE.",
+            hint=f"Add {MIDDLEWARE!r} as the first line of MIDDLEWARE.",
+            id="contextcache.W003",
+        )
+    elif SESSION_MIDDLEWARE in order and order.index(MIDDLEWARE) > order.index(SESSION_MIDDLEWARE):
+        yield Warning(
+            "Findings in sessions cannot name their request and view: SessionMiddleware saves "
+            "them after the middleware of contextcache is done.",
+            hint=f"Move {MIDDLEWARE!r} to the first line of MIDDLEWARE.",
+            id="contextcache.W004",
+        )
+
+
+def _is_guarded(alias: str) -> bool:
+    if _is_ours(alias):
+        return True
+    entry = settings.CACHES.get(alias, {})
+    option = _SERIALIZER_OPTION.get(entry.get("BACKEND", ""))
+    serializer = entry.get("OPTIONS", {}).get(option)
+    return _is_a(serializer, CacheSerializer)
+
+
+def _is_ours(alias: str) -> bool:
+    return _is_a(settings.CACHES.get(alias, {}).get("BACKEND"), RedisCache)
+
+
+def _is_a(named: Any, base: type) -> bool:
+    """Tell whether a class, an instance or a dotted path of either is of type `base`."""
+    if isinstance(named, str):
+        try:
+            named = import_string(named)
+        except ImportError:
+            return False
+    return isinstance(named, base) or (isinstance(named, type) and issubclass(named, base))

@@ -1,0 +1,83 @@
+"""From `settings.CONTEXTCACHE` to the guards that do the work.
+
+Django makes a cache object per thread and, under ASGI, per task; a guard learns the types it
+meets and is worth keeping. So the guards live here, one per place where values are stored.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+from contextcache import Config, ConfigurationError, Guard
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SETTING = "CONTEXTCACHE"
+
+
+@functools.cache
+def project_config() -> Config:
+    """Return `settings.CONTEXTCACHE`, understood.
+
+    Raises:
+        ImproperlyConfigured: A key, mode or rule in it is unknown; the message names it and the
+            nearest valid one.
+    """
+    return _understood(getattr(settings, SETTING, {}), where=SETTING, debug=settings.DEBUG)
+
+
+def guard_for(
+    sink: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    where: str = "OPTIONS['CONTEXTCACHE']",
+    session: bool = False,
+) -> Guard:
+    """Return the guard of one place where values are stored, always the same one.
+
+    Args:
+        sink: The words for that place, such as `cache 'default' in redis`.
+        overrides: Settings of this place that differ from the project's.
+        where: What a message about a mistake in `overrides` calls them.
+        session: Whether the values are session dicts.
+
+    Raises:
+        ImproperlyConfigured: The settings contain a mistake.
+    """
+    key = (sink, session, id(overrides) if overrides else None)
+    kept = _guards.get(key)
+    if kept is None:
+        config = project_config()
+        if overrides:
+            config = _understood(overrides, where=where, debug=config.debug, base=config)
+        guard = Guard(config, sink=sink, session=session)
+        # Keeping the overrides keeps their id from being given to another mapping.
+        kept = _guards.setdefault(key, (guard, overrides))
+    return kept[0]
+
+
+_guards: dict[tuple[str, bool, int | None], tuple[Guard, Mapping[str, Any] | None]] = {}
+
+
+def _understood(
+    mapping: Mapping[str, Any], *, where: str, debug: bool, base: Config | None = None
+) -> Config:
+    try:
+        return Config.from_mapping(mapping, where=where, debug=debug, base=base)
+    except ConfigurationError as error:
+        raise ImproperlyConfigured(str(error)) from error
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    if setting in {SETTING, "CACHES", "DEBUG"}:
+        project_config.cache_clear()
+        _guards.clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="contextcache_django.conf")

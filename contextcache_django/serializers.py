@@ -1,0 +1,146 @@
+"""The guard in the shapes of Django's three serializer slots.
+
+Each is a drop-in for a project that keeps the backend it has. A serializer is told the value
+but not the key, so its findings say `cache[...]`; `contextcache_django.cache.RedisCache` names
+the key as well.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from contextcache import UnreadablePayloadError
+from contextcache_django.conf import guard_for
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from contextcache import Guard
+
+UNKNOWN_KEY = "cache[...]"
+
+
+def encode(guard: Guard, value: Any, label: str) -> bytes | int:
+    """Return what is stored for `value`: a plain int as it is, anything else as the guard's bytes.
+
+    Redis can only increment a number it can read. The exact type is asked for, because a bool
+    would come back as an int.
+
+    Raises:
+        UncacheableValueError: Nothing can be stored for `value`, or policy forbids it.
+    """
+    return value if type(value) is int else guard.dumps(value, label=label)
+
+
+def decode(guard: Guard, payload: bytes, label: str) -> Any:
+    """Return the value `encode` was given.
+
+    Raises:
+        UnreadablePayloadError: The payload cannot be turned back into a value.
+    """
+    if payload[:1].isdigit() or payload[:1] == b"-":  # no pickle begins like this
+        try:
+            return int(payload)
+        except ValueError:
+            pass  # neither an int nor a pickle: the guard says so
+    return guard.loads(payload, label=label)
+
+
+def miss(guard: Guard, error: UnreadablePayloadError) -> None:
+    """Report a payload that cannot be read, which then counts as absent.
+
+    Raises:
+        UnreadablePayloadError: The mode is `raise`.
+    """
+    if guard.config.mode == "raise":
+        raise error
+    guard.report_unreadable(error)
+
+
+class CacheSerializer:
+    """`OPTIONS["serializer"]` of `django.core.cache.backends.redis.RedisCache`.
+
+    A payload that cannot be read is reported and comes back as None, because this slot has no
+    way to say "miss". In mode `raise` it raises `UnreadablePayloadError`.
+    """
+
+    def dumps(self, value: Any) -> bytes | int:
+        """Return the bytes to store; a plain int is returned unchanged, so that `incr` works.
+
+        Raises:
+            UncacheableValueError: Nothing can be stored for `value`. There is no way to skip the
+                write from here, so this happens in every mode.
+        """
+        return encode(self._guard, value, UNKNOWN_KEY)
+
+    def loads(self, payload: bytes) -> Any:
+        """Return the stored value, or None where the payload cannot be read."""
+        guard = self._guard
+        try:
+            return decode(guard, payload, UNKNOWN_KEY)
+        except UnreadablePayloadError as error:
+            miss(guard, error)
+            return None
+
+    @property
+    def _guard(self) -> Guard:
+        return guard_for("cache in redis")
+
+
+class DjangoRedisSerializer(CacheSerializer):
+    """`OPTIONS["SERIALIZER"]` of django-redis, as a dotted path.
+
+    Settings of this alias that differ from the project's stand in `OPTIONS["CONTEXTCACHE"]`.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._overrides: Mapping[str, Any] | None = options.get("CONTEXTCACHE")
+
+    def dumps(self, value: Any) -> bytes:
+        """Return the bytes to store; django-redis keeps the ints it wants raw to itself.
+
+        Raises:
+            UncacheableValueError: Nothing can be stored for `value`.
+        """
+        return self._guard.dumps(value, label=UNKNOWN_KEY)
+
+    @property
+    def _guard(self) -> Guard:
+        return guard_for("cache in redis", self._overrides)
+
+
+class SessionSerializer:
+    """`SESSION_SERIALIZER` of Django's `db`, `cached_db`, `file` and `signed_cookies` engines.
+
+    It stores what JSON cannot, and takes out what nothing can. These engines sign the payload
+    with `SECRET_KEY` and verify it before it is read, which is what makes a pickle acceptable
+    here: whoever knows the key of a `signed_cookies` project can run code in it.
+
+    Django's `cache` engine does not ask for a serializer; use `contextcache_django.sessions`.
+    """
+
+    def dumps(self, session: dict[str, Any]) -> bytes:
+        """Return the bytes of a session, without what cannot be stored.
+
+        Raises:
+            UncacheableValueError: The session as a whole cannot be stored.
+        """
+        return self._guard.dumps(session, label="session")
+
+    def loads(self, payload: bytes) -> Any:
+        """Return the session dict.
+
+        Raises:
+            UnreadablePayloadError: It cannot be read. Django's engines answer any error from
+                here with an empty session and no word, so it is reported first.
+        """
+        guard = self._guard
+        try:
+            return guard.loads(payload, label="session")
+        except UnreadablePayloadError as error:
+            guard.report_unreadable(error)
+            raise
+
+    @property
+    def _guard(self) -> Guard:
+        return guard_for("session", session=True)

@@ -1,0 +1,206 @@
+"""The session engine: `SESSION_ENGINE = "contextcache_django.sessions"`.
+
+Sessions live in the cache `SESSION_CACHE_ALIAS`, which has to be a `contextcache` one, and are
+read from and written to the server that takes its writes: a replica may not know yet who has
+just logged in. An untouched session costs no command, a read one, a write two.
+
+What differs from Django's cached sessions, and why:
+
+* A Redis that cannot be reached raises `ServerError`. Taken for "no session", as Django does, it
+  answers 200, deletes the cookie, and the visitor stays logged out after Redis is back.
+* An existing session is written with `SET ... XX` and a new one with `NX`, so one that was logged
+  out elsewhere is not resurrected, in one trip instead of two.
+* The key in Redis is a hash of the session id. Who can list the keys cannot take over a session.
+* A session that cannot be read any more is empty and gets a new id, after a warning.
+* A top-level key that cannot be stored is left out and the rest is stored: a cart that went wrong
+  must not cost the login. Where even that is not enough, because of one key that is nested too
+  deep or because all together are too large, the keys are tried one by one and the smallest are
+  kept; those that Django logs in with are among the smallest there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.contrib.sessions.backends.base import (
+    VALID_KEY_CHARS,
+    CreateError,
+    SessionBase,
+    UpdateError,
+)
+from django.core.cache import caches
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.crypto import get_random_string
+
+from contextcache import UncacheableValueError, UnreadablePayloadError
+from contextcache_django.cache import RedisCache
+from contextcache_django.serializers import miss
+
+if TYPE_CHECKING:
+    from contextcache import Guard
+
+KEY_PREFIX = "contextcache.session."
+LABEL = "session"
+ATTEMPTS = 10  # a collision of two random ids of 165 bits is a broken random generator
+
+
+class SessionStore(SessionBase):
+    """One visitor's session, as Django's `SessionMiddleware` uses it.
+
+    Raises:
+        ImproperlyConfigured: `SESSION_CACHE_ALIAS` is not a contextcache cache.
+        ServerError: Redis cannot be reached.
+    """
+
+    def __init__(self, session_key: str | None = None) -> None:
+        super().__init__(session_key)
+        cache = caches[settings.SESSION_CACHE_ALIAS]
+        if not isinstance(cache, RedisCache):
+            raise ImproperlyConfigured(
+                f"SESSION_ENGINE {__name__!r} keeps sessions in the cache "
+                f"{settings.SESSION_CACHE_ALIAS!r}, which is a {type(cache).__qualname__}: set its "
+                "BACKEND to 'contextcache_django.cache.RedisCache', or SESSION_CACHE_ALIAS to "
+                "the name of a cache that has it"
+            )
+        self._cache = cache
+
+    # --- Reading --------------------------------------------------------------------------------
+
+    def load(self) -> dict[str, Any]:
+        """Return the stored session, or an empty one, without its id, where there is none."""
+        if self.session_key is not None:
+            payload = self._cache.connection().get(self._redis_key(self.session_key))
+            if payload is not None:
+                try:
+                    return self._decode(payload)
+                except UnreadablePayloadError as error:
+                    miss(self._guard, error)
+        self._session_key = None  # an id we did not give out is not adopted
+        return {}
+
+    def exists(self, session_key: str) -> bool:
+        """Return whether there is a session with this id."""
+        return bool(session_key) and bool(
+            self._cache.connection().exists(self._redis_key(session_key))
+        )
+
+    # --- Writing: the guard runs in the caller's thread and context -----------------------------
+
+    def save(self, must_create: bool = False) -> None:
+        """Store the session.
+
+        Raises:
+            CreateError: `must_create`, and the id is taken.
+            UpdateError: The session has been deleted meanwhile.
+            UncacheableValueError: It cannot be stored, and the mode is `warn` or `raise`.
+        """
+        if self.session_key is None:
+            self.create()
+            return
+        payload = self._encode(self._get_session(no_load=must_create))
+        self._store(payload, self.get_expiry_age(), must_create)
+
+    async def asave(self, must_create: bool = False) -> None:
+        """Store the session; see `save`."""
+        if self.session_key is None:
+            await self.acreate()
+            return
+        payload = self._encode(await self._aget_session(no_load=must_create))
+        age = await self.aget_expiry_age()
+        await sync_to_async(self._store)(payload, age, must_create)
+
+    def create(self) -> None:
+        """Store the session under a new id."""
+        for _ in range(ATTEMPTS):
+            self._session_key = get_random_string(32, VALID_KEY_CHARS)
+            try:
+                self.save(must_create=True)
+            except CreateError:
+                continue
+            self.modified = True
+            return
+        raise RuntimeError(f"{ATTEMPTS} random session ids in a row were taken")
+
+    async def acreate(self) -> None:
+        """Store the session under a new id; see `create`."""
+        for _ in range(ATTEMPTS):
+            self._session_key = get_random_string(32, VALID_KEY_CHARS)
+            try:
+                await self.asave(must_create=True)
+            except CreateError:
+                continue
+            self.modified = True
+            return
+        raise RuntimeError(f"{ATTEMPTS} random session ids in a row were taken")
+
+    def delete(self, session_key: str | None = None) -> None:
+        """Delete the session with this id, or this one."""
+        session_key = self.session_key if session_key is None else session_key
+        if session_key is not None:
+            self._cache.connection().delete(self._redis_key(session_key))
+
+    @classmethod
+    def clear_expired(cls) -> None:
+        """Do nothing: Redis removes expired sessions itself."""
+
+    @classmethod
+    async def aclear_expired(cls) -> None:
+        """Do nothing: Redis removes expired sessions itself."""
+
+    # --- The parts ------------------------------------------------------------------------------
+
+    @property
+    def _guard(self) -> Guard:
+        return self._cache.guard("session in redis", session=True)
+
+    def _redis_key(self, session_key: str) -> str:
+        digest = hashlib.sha256(session_key.encode()).hexdigest()
+        key: str = self._cache.make_key(KEY_PREFIX + digest)
+        return key
+
+    def _store(self, payload: bytes, age: float, must_create: bool) -> None:
+        assert self.session_key is not None  # noqa: S101  save() has seen to it
+        key, redis = self._redis_key(self.session_key), self._cache.connection()
+        if age > 0:
+            done = redis.set(key, payload, ex=int(age), nx=must_create, xx=not must_create)
+        else:  # it expired already, which Redis has no `ex` for
+            done = redis.delete(key) or must_create
+        if not done:
+            raise CreateError if must_create else UpdateError
+
+    def _encode(self, session: dict[str, Any]) -> bytes:
+        try:
+            return self._guard.dumps(session, label=LABEL)
+        except UncacheableValueError:
+            if self._guard.config.mode != "strip":
+                raise
+        return self._guard.dumps(self._storable_part(session), label=LABEL)
+
+    def _storable_part(self, session: dict[str, Any]) -> dict[str, Any]:
+        sizes: dict[str, int] = {}
+        for name, value in session.items():
+            try:
+                sizes[name] = len(self._guard.dumps({name: value}, label=LABEL))
+            except UncacheableValueError:
+                continue
+        kept: dict[str, Any] = {}
+        room = self._guard.config.max_size
+        for name in sorted(sizes, key=sizes.__getitem__):
+            room -= sizes[name]
+            if room < 0:
+                break
+            kept[name] = session[name]
+        return kept
+
+    def _decode(self, payload: bytes) -> dict[str, Any]:
+        session = self._guard.loads(payload, label=LABEL)
+        if not isinstance(session, dict):
+            raise UnreadablePayloadError(
+                LABEL,
+                f"it holds a {type(session).__qualname__}, not a session",
+                "see what else writes to this key of Redis",
+            )
+        return session

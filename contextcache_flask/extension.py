@@ -1,0 +1,79 @@
+"""The extension: one call that makes an application's cache and session safe to write to."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from contextcache_flask.scopes import open_scopes
+from contextcache_flask.settings import EXTENSION, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flask import Flask
+
+
+class ContextCache:
+    """Guards what a Flask application caches, and keeps its session in Redis if it asks for that.
+
+    `app.config` is read when an application is initialised; `contextcache_flask.settings` lists
+    the keys. The object itself keeps nothing, so one may serve several applications, and each
+    has its own policy in `app.extensions["contextcache"]`.
+
+    It makes no difference whether Flask-Caching is initialised before or after.
+
+    Args:
+        app: The application to initialise; without one, call `init_app` later.
+
+    Raises:
+        ConfigurationError: A setting is unknown; the message names the nearest.
+    """
+
+    def __init__(self, app: Flask | None = None) -> None:
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Guard `app`; to do so again reads its configuration again and adds nothing.
+
+        Args:
+            app: The application.
+
+        Raises:
+            ConfigurationError: A setting is unknown; the message names the nearest.
+        """
+        settings = app.extensions[EXTENSION] = Settings(app.config)
+        open_scopes(app)
+        backends = app.extensions.get("cache", {})
+        if isinstance(backends, dict) and not isinstance(backends, GuardedBackends):
+            app.extensions["cache"] = GuardedBackends(app, backends)
+        if settings.session:
+            from contextcache_flask.sessions import RedisSessionInterface  # noqa: PLC0415
+
+            app.session_interface = RedisSessionInterface(settings.redis_url)
+
+
+class GuardedBackends(dict[Any, Any]):
+    """`app.extensions["cache"]`, in which every backend is guarded as it is put there.
+
+    Flask-Caching keeps the backends of an application in this dict, and looks them up in it for
+    each operation. That the dict guards them is what makes the order of two `init_app` irrelevant.
+
+    Args:
+        app: The application whose settings apply.
+        backends: What the dict held before.
+    """
+
+    def __init__(self, app: Flask, backends: Mapping[Any, Any]) -> None:
+        super().__init__()
+        self._app = app
+        for cache, backend in backends.items():
+            self[cache] = backend
+
+    def __setitem__(self, cache: Any, backend: Any) -> None:
+        if "flask_caching" in sys.modules:  # else it is not Flask-Caching's, whatever it is
+            from contextcache_flask.caching import guard_backend  # noqa: PLC0415
+
+            guard_backend(backend, self._app)
+        super().__setitem__(cache, backend)

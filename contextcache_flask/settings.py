@@ -1,0 +1,106 @@
+"""From `app.config` to what one application wants: the table of keys and the guards they make.
+
+=============================  ================================================================
+`CONTEXTCACHE_MODE`            `strip` (default), `warn` or `raise`
+`CONTEXTCACHE_IGNORE`          patterns of paths that are not reported
+`CONTEXTCACHE_RULES`           the application's own rules: type names and what to do with them
+`CONTEXTCACHE_ON_FINDING`      functions, or their dotted paths, that are called with a finding
+`CONTEXTCACHE_MAX_SIZE`        the most bytes a stored value may have
+`CONTEXTCACHE_REDIS_URL`       where Redis is: the default of the cache and of the session
+`CONTEXTCACHE_SESSION`         whether the session is kept in Redis instead of in the cookie
+=============================  ================================================================
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from contextcache import Config, ConfigurationError, Guard
+from contextcache.servers import DEFAULT_URL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flask import Flask
+
+PREFIX = "CONTEXTCACHE_"
+REDIS_URL = "CONTEXTCACHE_REDIS_URL"
+SESSION = "CONTEXTCACHE_SESSION"
+KEYS = (*(PREFIX + key for key in Config.KEYS), REDIS_URL, SESSION)
+EXTENSION = "contextcache"
+
+
+class Settings:
+    """What one application wants; kept in `app.extensions["contextcache"]`.
+
+    Args:
+        app_config: The configuration of the application. It is read once, but for `DEBUG`,
+            which `app.run(debug=True)` sets after every extension has been initialised.
+
+    Raises:
+        ConfigurationError: A key, mode or rule is unknown; the message names the nearest.
+    """
+
+    def __init__(self, app_config: Mapping[str, object]) -> None:
+        own = {key: value for key, value in app_config.items() if key.startswith(PREFIX)}
+        self.redis_url = _url(own.pop(REDIS_URL, None))
+        self.session = _switch(own.pop(SESSION, False))
+        for key in own.keys() - KEYS:
+            raise ConfigurationError(_unknown(key))
+        self.config = Config.from_mapping(
+            {key.removeprefix(PREFIX): value for key, value in own.items()}, where="CONTEXTCACHE"
+        )
+        self._app_config = app_config
+        self._guards: dict[tuple[str, bool], Guard] = {}
+
+    @property
+    def debug(self) -> bool:
+        """Whether a developer reads along."""
+        return bool(self._app_config.get("DEBUG"))
+
+    def guard(self, sink: str, *, session: bool = False) -> Guard:
+        """Return the guard of one place where values are stored, always the same one.
+
+        A guard learns the types it meets, so it is made once and kept.
+
+        Args:
+            sink: The words for that place, such as `cache in redis`.
+            session: Whether the values are session dicts.
+        """
+        try:
+            return self._guards[sink, session]
+        except KeyError:
+            config = dataclasses.replace(self.config, debug=self.debug)
+            guard = Guard(config, sink=sink, session=session)
+            return self._guards.setdefault((sink, session), guard)
+
+
+def settings_of(app: Flask) -> Settings:
+    """Return what `app` wants, read from its configuration if nobody has done so yet."""
+    try:
+        settings: Settings = app.extensions[EXTENSION]
+    except KeyError:
+        settings = app.extensions[EXTENSION] = Settings(app.config)
+    return settings
+
+
+def _url(value: object) -> str:
+    if value is None:
+        return DEFAULT_URL
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{REDIS_URL} is a URL, such as redis://127.0.0.1:6379/0")
+    return value
+
+
+def _switch(value: object) -> bool:
+    if value not in (True, False):
+        raise ConfigurationError(f"{SESSION} is True or False")
+    return bool(value)
+
+
+def _unknown(key: str) -> str:
+    nearest = get_close_matches(key.upper(), KEYS, n=1, cutoff=0.5)
+    hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+    return f"unknown setting {key!r}{hint}; valid: {', '.join(sorted(KEYS))}"

@@ -1,0 +1,1 @@
+"""The one customer of the example."""

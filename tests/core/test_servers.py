@@ -1,0 +1,384 @@
+"""From a URL to a Redis client, and from an outage to words."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+from contextcache.exceptions import ConfigurationError, ServerError
+from contextcache.servers import DEFAULT_URL, connect, public_url, unreachable
+
+from tests.redis_server import free_port, running_redis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NOT_ESCAPED = (
+    "a Redis URL cannot be understood: characters such as '/', '#' and '?' in its password are "
+    "not percent-encoded"
+)
+NO_PORT = (
+    "a Redis URL cannot be understood: its port is not a number, or characters such as '/', '#' "
+    "and '?' in its password are not percent-encoded"
+)
+
+
+# --- Clients ------------------------------------------------------------------------------------
+
+
+def test_a_tcp_url_gives_a_client_of_that_server(redis_url: str, redis_client: redis.Redis) -> None:
+    """`redis://` connects to the server and database it names."""
+    connect(redis_url).set("key", b"value")
+    assert redis_client.get("key") == b"value"
+
+
+def test_a_unix_socket_url_gives_a_client_of_that_server(tmp_path: os.PathLike[str]) -> None:
+    """`unix://` connects to the socket, and its query chooses the database."""
+    path = os.path.join(tmp_path, "redis.sock")
+    with running_redis("--unixsocket", path) as tcp_url:
+        connect(f"unix://{path}?db=3").set("key", b"value")
+        with redis.Redis.from_url(tcp_url, db=0) as zero:
+            assert zero.get("key") is None
+            assert zero.execute_command("INFO", "keyspace")["db3"]["keys"] == 1
+
+
+def test_the_same_arguments_give_the_same_client(redis_url: str) -> None:
+    """A client is kept for the process; other options are another client."""
+    assert connect(redis_url) is connect(redis_url)
+    assert connect(redis_url, client_name="other") is not connect(redis_url)
+    assert connect(redis_url, client_name="other") is connect(redis_url, client_name="other")
+
+
+def test_threads_that_ask_at_once_get_one_client(redis_url: str) -> None:
+    """Two threads never make two clients of one URL."""
+    barrier = threading.Barrier(8)
+    made: list[redis.Redis] = []
+
+    def ask() -> None:
+        barrier.wait()
+        made.append(connect(redis_url, client_name="threads"))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 8
+    assert len(set(map(id, made))) == 1
+
+
+def test_the_timeout_is_a_default_that_options_and_the_query_override(redis_url: str) -> None:
+    """The query wins over an option, and an option over `timeout`."""
+
+    def timeouts(client: redis.Redis) -> tuple[float, float]:
+        kwargs = client.connection_pool.connection_kwargs
+        return kwargs["socket_timeout"], kwargs["socket_connect_timeout"]
+
+    assert timeouts(connect(redis_url)) == (0.5, 0.5)
+    assert timeouts(connect(redis_url, timeout=2)) == (2, 2)
+    assert timeouts(connect(redis_url, timeout=2, socket_timeout=3)) == (3, 2)
+    assert timeouts(connect(f"{redis_url}?socket_timeout=4", socket_timeout=3)) == (4, 0.5)
+
+
+def test_another_pool_class_can_be_asked_for(redis_url: str) -> None:
+    """`pool_class` replaces redis-py's default pool."""
+    client = connect(redis_url, pool_class=redis.BlockingConnectionPool, max_connections=2)
+    assert isinstance(client.connection_pool, redis.BlockingConnectionPool)
+    assert client.ping()
+
+
+def test_more_than_a_hundred_connections_can_be_in_use(redis_url: str) -> None:
+    """The pool grows with the threads; redis-py 8 alone stops at a hundred."""
+    pool = connect(redis_url, client_name="many").connection_pool
+    connections = [pool.get_connection() for _ in range(101)]
+    for connection in connections:
+        pool.release(connection)
+    pool.disconnect()
+
+
+def test_the_default_is_embedded_and_shared_within_the_process() -> None:
+    """`fakeredis://` needs no server; the same name is the same data, another name is not."""
+    assert DEFAULT_URL == "fakeredis://"
+    connect("fakeredis://shared").set("key", b"value")
+    assert connect("fakeredis://shared/0").get("key") == b"value"
+    assert connect("fakeredis://shared/1").get("key") is None
+    assert connect("fakeredis://shared?db=1").get("key") is None
+    assert connect("fakeredis://other").get("key") is None
+
+
+def test_the_embedded_server_takes_the_options_of_a_real_one() -> None:
+    """A project changes the URL between development and production, and nothing else."""
+    client = connect(
+        "fakeredis://options",
+        timeout=3,
+        pool_class=redis.BlockingConnectionPool,
+        decode_responses=True,
+        retry_on_timeout=True,
+    )
+    client.set("key", "value")
+    assert client.get("key") == "value"
+
+
+# --- Fork ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def forked_answer() -> Iterator[object]:
+    """Run a function in a forked child and return what it answered, or fail after 20 s."""
+
+    def run(function: object) -> str:
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.write(writing, str(function()).encode())  # type: ignore[operator]
+            except BaseException as error:
+                os.write(writing, repr(error).encode())
+            finally:
+                os._exit(0)
+        os.close(writing)
+        deadline = time.monotonic() + 20
+        while os.waitpid(pid, os.WNOHANG) == (0, 0):
+            if time.monotonic() > deadline:
+                os.kill(pid, 9)
+                os.waitpid(pid, 0)
+                pytest.fail("the forked child hung")
+            time.sleep(0.01)
+        with os.fdopen(reading, "rb") as answers:
+            return answers.read().decode()
+
+    return run
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_never_uses_an_inherited_pool(
+    redis_url: str, redis_client: redis.Redis, forked_answer: object
+) -> None:
+    """It works although the parent's pool and our own lock were held at the fork."""
+    parent = connect(redis_url)
+    parent.set("key", b"value")
+
+    def in_child() -> bytes:
+        child = connect(redis_url)
+        assert child is not parent
+        assert child.connection_pool is not parent.connection_pool
+        return child.get("key")  # type: ignore[return-value]
+
+    from contextcache import servers
+
+    with parent.connection_pool._lock, servers._lock:
+        assert forked_answer(in_child) == "b'value'"  # type: ignore[operator]
+    assert connect(redis_url) is parent
+    assert parent.get("key") == b"value"
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_an_embedded_server_of_its_own(forked_answer: object) -> None:
+    """Its server is empty rather than a copy whose lock may be held."""
+    connect("fakeredis://fork").set("key", b"value")
+    answer = forked_answer(lambda: connect("fakeredis://fork").get("key"))  # type: ignore[operator]
+    assert answer == "None"
+
+
+# --- URLs ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://host", "redis://host"),
+        ("redis://user:hush@host:6379/0?ssl_password=hush", "redis://host:6379/0"),
+        ("rediss://:hush@[::1]:6380/2", "rediss://[::1]:6380/2"),
+        ("unix:///run/redis.sock?password=hush&db=1", "unix:///run/redis.sock"),
+        ("fakeredis://", "fakeredis://"),
+        ("fakeredis://name/2", "fakeredis://name/2"),
+        ("redis://user:hu/sh@host/0", "redis://..."),
+        ("redis://user:12#hush@host/0", "redis://..."),
+        ("redis://user:12/hush@host/0", "redis://..."),
+        ("redis://user:12?hush@host/0", "redis://..."),
+        ("hush", "..."),
+        ("", "..."),
+    ],
+)
+def test_a_public_url_shows_no_secret(url: str, shown: str) -> None:
+    """User, password and query are left out, and a malformed URL is not shown at all."""
+    assert public_url(url) == shown
+    assert "hush" not in shown
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        (
+            "reds://host",
+            "unknown Redis URL reds://: it begins with one of redis://, rediss://, unix://, "
+            "fakeredis://; did you mean redis://?",
+        ),
+        (
+            "memcached://host",
+            "unknown Redis URL memcached://: it begins with one of redis://, rediss://, unix://, "
+            "fakeredis://",
+        ),
+        (
+            "127.0.0.1:6379",
+            "unknown Redis URL without a scheme: it begins with one of redis://, rediss://, "
+            "unix://, fakeredis://",
+        ),
+        ("redis://:hu/sh@host:6379/0", NO_PORT),
+        ("redis://:12/sh@host:6379/0", NOT_ESCAPED),
+        ("redis://:12#sh@host:6379/0", NOT_ESCAPED),
+        ("redis://:12?sh@host:6379/0", NOT_ESCAPED),
+        (
+            "redis://host:6379/cache",
+            "a Redis URL ends in the number of a database, such as redis://host:6379/0",
+        ),
+        (
+            "redis://:hush@host/0?socket_timeout=hush",
+            "redis://host/0 has a query option redis-py does not understand",
+        ),
+    ],
+)
+def test_a_url_that_cannot_be_understood_says_why(url: str, message: str) -> None:
+    """The message names what is allowed and the nearest valid scheme, and no secret."""
+    with pytest.raises(ConfigurationError) as caught:
+        connect(url)
+    assert str(caught.value) == message
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1", "fakeredis://"])
+def test_a_missing_package_is_named_with_the_line_that_installs_it(url: str) -> None:
+    """The packages are imported when the first client is made, not with contextcache."""
+    package = url.partition("://")[0]
+    program = (
+        "import sys; sys.modules.update(redis=None, fakeredis=None)\n"
+        "from contextcache.servers import connect\n"
+        f"try: connect({url!r})\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == (
+        f"ConfigurationError {package}:// needs the package {package}: "
+        "pip install 'contextcache-web[redis]'\n"
+    )
+
+
+# --- Outages ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["command", "pipeline"])
+def test_a_refused_connection_names_the_url_at_once(call: str) -> None:
+    """No retries: the error is there within 50 ms, for a command and for a pipeline."""
+    port = free_port()
+    client = connect(f"redis://user:hush@127.0.0.1:{port}/0")
+    started = time.monotonic()
+    with pytest.raises(ServerError) as caught:
+        client.get("key") if call == "command" else client.pipeline().get("key").execute()
+    assert time.monotonic() - started < 0.05
+    assert str(caught.value) == (
+        f"Redis at redis://127.0.0.1:{port}/0 cannot be reached: connection refused; "
+        "start the server or correct the URL"
+    )
+
+
+def test_the_error_is_still_what_redis_py_raises() -> None:
+    """Handlers written for redis-py keep working, and the error can be pickled."""
+    client = connect(f"redis://127.0.0.1:{free_port()}/0")
+    with pytest.raises(redis.ConnectionError) as caught:
+        client.get("key")
+    error = caught.value
+    assert isinstance(error, ServerError)
+    assert isinstance(error, ConnectionError)
+    assert isinstance(error.__cause__, redis.ConnectionError)
+    assert repr(error)
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is ServerError
+    assert str(copy) == str(error)
+
+
+def test_a_silent_server_is_given_up_after_the_timeout() -> None:
+    """A server that accepts and says nothing costs the timeout, and not redis-py's minute."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        started = time.monotonic()
+        with pytest.raises(redis.TimeoutError) as caught:
+            connect(url, timeout=0.2).get("key")
+        assert time.monotonic() - started < 0.4
+    assert str(caught.value) == (
+        f"Redis at {url} cannot be reached: no answer in time; "
+        "see whether the server is overloaded, or raise socket_timeout"
+    )
+
+
+def test_a_server_that_wants_a_password_says_so() -> None:
+    """A wrong password is not called an outage, and is not repeated."""
+    with running_redis("--requirepass", "right") as url:
+        wrong = url.replace("redis://", "redis://:hush@")
+        with pytest.raises(ServerError) as caught:
+            connect(wrong).get("key")
+    assert str(caught.value) == (
+        f"Redis at {url} cannot be reached: it wants another user or password; "
+        "correct them in the URL"
+    )
+
+
+def test_a_missing_socket_is_named() -> None:
+    """A Unix socket that is not there is told from one that refuses."""
+    with pytest.raises(ServerError) as caught:
+        connect("unix:///nowhere/redis.sock").get("key")
+    assert str(caught.value) == (
+        "Redis at unix:///nowhere/redis.sock cannot be reached: there is no such socket; "
+        "start the server or correct the URL"
+    )
+
+
+def test_a_server_that_came_back_is_used_again() -> None:
+    """A connection that died in the pool costs nothing but a new connection."""
+    with running_redis() as url:
+        client = connect(url)
+        assert client.set("key", b"value")
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no")
+        assert client.get("key") == b"value"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ConnectionRefusedError(), "connection refused; start the server or correct the URL"),
+        (socket.gaierror(), "the host name is unknown; correct the URL"),
+        (
+            redis.exceptions.BusyLoadingError("hush"),
+            "it is still loading its data; try again in a moment",
+        ),
+        (
+            redis.exceptions.ConnectionError("hush"),
+            "the connection was lost; see whether the server is still running",
+        ),
+        (
+            PermissionError(),
+            "permission denied; let this process's user read and write the socket",
+        ),
+    ],
+)
+def test_every_kind_of_outage_has_its_words(error: Exception, reason: str) -> None:
+    """The reason comes from the type of the error, never from its text."""
+    named = unreachable("redis://:hush@host:6379/0", error)
+    assert str(named) == f"Redis at redis://host:6379/0 cannot be reached: {reason}"
+    assert isinstance(named, ServerError)
+
+
+def test_the_cause_counts_where_the_error_itself_says_little() -> None:
+    """redis-py wraps what the socket said; the reason is found behind it."""
+    outer = redis.ConnectionError("Error 111")
+    outer.__context__ = ConnectionRefusedError()
+    assert "connection refused" in str(unreachable("redis://host", outer))

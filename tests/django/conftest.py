@@ -1,0 +1,59 @@
+"""A configured Django, and a cache on a real Redis and on the embedded one."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import TYPE_CHECKING, Any
+
+import django
+import pytest
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.django.settings")
+django.setup()
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import redis
+    from contextcache_django.cache import RedisCache
+    from pytest_django.fixtures import SettingsWrapper
+
+BACKEND = "contextcache_django.cache.RedisCache"
+
+
+@pytest.fixture(params=["redis", "fakeredis"])
+def cache_url(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty server: once a real one, once the embedded one."""
+    if request.param == "fakeredis":
+        return f"fakeredis://{secrets.token_hex(8)}/0"
+    request.getfixturevalue("redis_client")  # empties it
+    url: str = request.getfixturevalue("redis_url")
+    return url
+
+
+@pytest.fixture
+def configure(settings: SettingsWrapper) -> Callable[..., Any]:
+    """Set `CACHES["default"]` and return the cache."""
+
+    def configured(location: str | list[str], **entry: Any) -> Any:
+        from django.core.cache import caches
+
+        settings.CACHES = {"default": {"BACKEND": BACKEND, "LOCATION": location, **entry}}
+        return caches["default"]
+
+    return configured
+
+
+@pytest.fixture
+def cache(cache_url: str, configure: Callable[..., RedisCache]) -> RedisCache:
+    """Our cache backend on an empty server."""
+    return configure(cache_url)
+
+
+@pytest.fixture
+def server(cache_url: str) -> redis.Redis:
+    """A client of the server under `cache`, to see what is really in it."""
+    from contextcache.servers import connect
+
+    return connect(cache_url)

@@ -1,0 +1,590 @@
+"""The cache backend, on a real Redis and on the embedded one."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from contextcache import UncacheableValueError, UnreadablePayloadError, is_stripped
+from contextcache.servers import connect
+from contextcache.testing import capture_findings
+from contextcache_django.cache import RedisCache
+from django.core.cache import caches
+from django.core.exceptions import ImproperlyConfigured
+
+from tests.django.shop import Brittle, Cart, Client, Item, PerThread, dirty_cart, generator
+from tests.redis_server import free_port, running_redis
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import redis
+    from pytest_django.fixtures import SettingsWrapper
+
+
+class Either:
+    """Calls the sync method of a cache, or its async twin, by the same name."""
+
+    def __init__(self, cache: RedisCache, *, use_async: bool) -> None:
+        self.cache = cache
+        self.use_async = use_async
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if not self.use_async:
+            return getattr(self.cache, name)  # type: ignore[no-any-return]
+        return async_to_sync(getattr(self.cache, f"a{name}"))  # type: ignore[no-any-return]
+
+
+@pytest.fixture(params=["sync", "async"])
+def either(request: pytest.FixtureRequest, cache: RedisCache) -> Either:
+    """The cache through its sync methods, and through their async twins."""
+    return Either(cache, use_async=request.param == "async")
+
+
+# --- Every operation ----------------------------------------------------------------------------
+
+
+def test_every_async_twin_exists() -> None:
+    """Each public operation of Django's base class has its twin here."""
+    operations = {
+        name
+        for name, _ in inspect.getmembers(RedisCache, inspect.isfunction)
+        if not name.startswith("_") and hasattr(RedisCache, f"a{name}")
+    }
+    assert operations == {
+        *("add", "clear", "close", "decr", "decr_version", "delete", "delete_many", "get"),
+        *("get_many", "get_or_set", "has_key", "incr", "incr_version", "set", "set_many", "touch"),
+    }
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, True, False, 0, -5, 10**30, 1.5, "text", "", b"bytes", b"42", "42", {"a": [1, {2}]}],
+    ids=repr,
+)
+def test_a_clean_value_comes_back_as_it_was(either: Either, value: object) -> None:
+    """What was stored is what is read, type included, without a finding."""
+    with capture_findings() as findings:
+        either.set("key", value)
+        found = either.get("key", "default")
+    assert found == value
+    assert type(found) is type(value)
+    assert findings == []
+
+
+def test_get_of_a_missing_key_is_the_default(either: Either) -> None:
+    """A miss is None, or what the caller says."""
+    assert either.get("missing") is None
+    assert either.get("missing", "default") == "default"
+
+
+def test_an_offender_is_cut_out_and_the_rest_is_stored(either: Either) -> None:
+    """The finding names the key as the user wrote it, and the field."""
+    with capture_findings() as findings:
+        either.set("cart:42", dirty_cart(), version=2)
+        cart = either.get("cart:42", version=2)
+    assert {str(finding.path) for finding in findings} == {
+        "cache['cart:42'].items[1].client._lock",
+        "cache['cart:42'].items[1].client._local",
+    }
+    assert {finding.sink for finding in findings} == {f"cache 'default' in {_store(either)}"}
+    assert [item.name for item in cart.items] == ["tea", "cup"]
+    assert not cart.items[1].client._lock.locked()
+    assert not hasattr(cart.items[1].client._local, "token")
+
+
+def test_add_stores_only_where_nothing_is(either: Either) -> None:
+    """`add` tells whether it stored the value."""
+    with capture_findings() as findings:
+        assert either.add("key", Client()) is True
+        assert either.add("key", "second") is False
+    assert either.get("key").id == 7
+    assert {str(finding.path) for finding in findings} == {
+        "cache['key']._lock",
+        "cache['key']._local",
+    }
+
+
+def test_set_many_and_get_many_keep_to_the_users_keys(either: Either) -> None:
+    """Each finding names the key of its own value."""
+    with capture_findings() as findings:
+        assert either.set_many({"a": 1, "b": Item("cup", Client()), 3: "three"}) == []
+    found = either.get_many(["a", "b", 3, "missing"])
+    assert set(found) == {"a", "b", 3}
+    assert (found["a"], found["b"].name, found[3]) == (1, "cup", "three")
+    assert {str(finding.path) for finding in findings} == {
+        "cache['b'].client._lock",
+        "cache['b'].client._local",
+    }
+
+
+def test_set_many_of_nothing_does_nothing(either: Either) -> None:
+    """No command is sent for an empty dict."""
+    assert either.set_many({}) == []
+
+
+def test_get_or_set_stores_what_was_missing(either: Either) -> None:
+    """The second call does not compute."""
+    assert either.get_or_set("key", lambda: "first") == "first"
+    assert either.get_or_set("key", lambda: "second") == "first"
+
+
+def test_timeouts(either: Either, server: redis.Redis) -> None:
+    """The default, a given one, none, and one in the past."""
+    either.set("default", 1)
+    either.set("given", "x", timeout=60)
+    either.set("forever", "x", timeout=None)
+    either.set("past", "x", timeout=0)
+    either.set_many({"many": "x"}, timeout=90)
+    assert 290 < server.ttl(":1:default") <= 300
+    assert 50 < server.ttl(":1:given") <= 60
+    assert server.ttl(":1:forever") == -1
+    assert either.get("past") is None
+    assert 80 < server.ttl(":1:many") <= 90
+
+
+def test_touch_changes_the_expiry(either: Either, server: redis.Redis) -> None:
+    """`touch` answers whether the key was there."""
+    either.set("key", "x", timeout=60)
+    assert either.touch("key", timeout=600) is True
+    assert 590 < server.ttl(":1:key") <= 600
+    assert either.touch("key", timeout=None) is True
+    assert server.ttl(":1:key") == -1
+    assert either.touch("missing") is False
+
+
+def test_numbers_count(either: Either, server: redis.Redis) -> None:
+    """A plain int is stored raw, so Redis itself increments it."""
+    either.set("number", 41)
+    assert server.get(":1:number") == b"41"
+    assert either.incr("number") == 42
+    assert either.decr("number", 2) == 40
+    assert either.get("number") == 40
+    with pytest.raises(ValueError, match="not found"):
+        either.incr("missing")
+
+
+def test_async_increments_are_atomic(cache: RedisCache) -> None:
+    """Django's own `aincr` reads and writes back, and loses counts."""
+
+    async def count() -> None:
+        await asyncio.gather(*(cache.aincr("number") for _ in range(50)))
+
+    cache.set("number", 0)
+    asyncio.run(count())
+    assert cache.get("number") == 50
+
+
+def test_delete_and_has_key(either: Either) -> None:
+    """`delete` answers whether the key was there."""
+    either.set("key", "x")
+    assert either.has_key("key") is True
+    assert "key" in either.cache
+    assert either.delete("key") is True
+    assert either.has_key("key") is False
+    assert either.delete("key") is False
+
+
+def test_delete_many_and_clear(either: Either) -> None:
+    """Keys may come from any iterable."""
+    either.set_many({"a": 1, "b": 2, "c": 3, "d": 4})
+    either.delete_many(key for key in ("a", "b"))
+    assert set(either.get_many(iter("abcd"))) == {"c", "d"}
+    either.clear()
+    assert either.get_many("abcd") == {}
+
+
+def test_versions(either: Either) -> None:
+    """A value lives in its version and moves with it."""
+    either.set("key", "one")
+    either.set("key", "two", version=2)
+    assert either.get("key", version=1) == "one"
+    assert either.incr_version("key", delta=4) == 5
+    assert either.get("key", version=5) == "one"
+    assert either.decr_version("key", delta=4, version=5) == 1
+    assert either.get("key") == "one"
+
+
+def test_key_prefix_and_key_function(cache_url: str, configure: Callable[..., RedisCache]) -> None:
+    """The stored key is Django's; the label stays the user's."""
+    cache = configure(cache_url, KEY_PREFIX="shop", VERSION=3)
+    with capture_findings() as findings:
+        cache.set("client", Client())
+    assert connect(cache_url).keys() == [b"shop:3:client"]
+    assert "cache['client']._lock" in {str(finding.path) for finding in findings}
+
+
+# --- Labels -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "label"),
+    [
+        ("user:42", "cache['user:42']"),
+        ("it's", """cache["it's"]"""),
+        ("line\nbreak", r"cache['line\nbreak']"),
+        (42, "cache[42]"),
+        (("a", "canary"), "cache[...]"),
+        ("k" * 100, f"cache['{'k' * 100}']"),
+        ("k" * 101, f"cache['{'k' * 99}…']"),
+        ("django.contrib.sessions.cachecanary", "session"),
+        ("django.contrib.sessions.cached_dbcanary", "session"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::django.core.cache.CacheKeyWarning")
+def test_the_label_is_the_key_where_it_is_fit_to_be_shown(
+    configure: Callable[..., RedisCache], key: object, label: str
+) -> None:
+    """Only str and int keys are shown, short, and never one that holds a session id."""
+    cache = configure("fakeredis://labels")
+    with capture_findings() as findings:
+        cache.set(key, Client())
+    assert {str(finding.path) for finding in findings} == {f"{label}._lock", f"{label}._local"}
+
+
+def test_two_aliases_are_told_apart(settings: SettingsWrapper) -> None:
+    """The finding names the alias; two that are configured alike are not guessed at."""
+    entry = {"BACKEND": "contextcache_django.cache.RedisCache"}
+    settings.CACHES = {
+        "default": entry,
+        "pages": {**entry, "KEY_PREFIX": "pages"},
+        "twin": {**entry, "LOCATION": "fakeredis://twin"},
+        "other twin": {**entry, "LOCATION": "fakeredis://twin"},
+    }
+    sinks = []
+    for alias in settings.CACHES:
+        with capture_findings() as findings:
+            caches[alias].set("key", Client())
+        sinks.append({finding.sink for finding in findings})
+    assert sinks == [
+        {"cache 'default' in fakeredis"},
+        {"cache 'pages' in fakeredis"},
+        {"cache in fakeredis"},
+        {"cache in fakeredis"},
+    ]
+
+
+# --- Nothing to store ---------------------------------------------------------------------------
+
+
+def test_a_write_of_nothing_storable_is_skipped_and_leaves_no_stale_value(either: Either) -> None:
+    """What the key held before is gone: a miss is right, the old value would not be."""
+    either.set("key", "old")
+    with capture_findings() as findings:
+        assert either.set("key", generator()) is None
+    assert either.get("key") is None
+    assert [str(finding.path) for finding in findings] == ["cache['key']"]
+
+
+def test_add_of_nothing_storable_answers_false(either: Either) -> None:
+    """And what is there stays, as `add` never replaces."""
+    assert either.add("key", generator()) is False
+    assert either.get("key") is None
+    either.set("key", "old")
+    assert either.add("key", generator()) is False
+    assert either.get("key") == "old"
+
+
+def test_set_many_stores_the_others_and_returns_the_skipped(either: Either) -> None:
+    """Skipped keys come back as failed ones, without their old value."""
+    either.set_many({"bad": "old", "good": "old"})
+    assert either.set_many({"bad": generator(), "good": "new", 3: generator()}) == ["bad", 3]
+    assert either.get_many(["bad", "good", 3]) == {"good": "new"}
+    assert either.set_many({"good": generator()}) == ["good"]
+    assert either.get("good") is None
+
+
+def test_get_or_set_returns_what_it_computed(either: Either) -> None:
+    """A value that cannot be stored is still the answer."""
+    value = generator()
+    assert either.get_or_set("key", lambda: value) is value
+    assert either.get("key") is None
+
+
+@pytest.mark.parametrize("mode", ["warn", "raise"])
+def test_outside_of_strip_mode_it_raises(
+    configure: Callable[..., RedisCache], cache_url: str, mode: str
+) -> None:
+    """The error names the key, and what was stored before stays."""
+    cache = configure(cache_url, OPTIONS={"CONTEXTCACHE": {"MODE": mode}})
+    either = Either(cache, use_async=False), Either(cache, use_async=True)
+    cache.set("key", "old")
+    for way in either:
+        for write in (way.set, way.add):
+            with pytest.raises(UncacheableValueError, match=r"cache\['key'\]"):
+                write("key", generator())
+        with pytest.raises(UncacheableValueError, match=r"cache\['key'\]"):
+            way.set_many({"key": generator()})
+        with pytest.raises(UncacheableValueError, match=r"cache\['new'\]"):
+            way.get_or_set("new", generator())
+    assert cache.get("key") == "old"
+
+
+def test_raise_mode_refuses_what_strip_mode_would_cut(
+    configure: Callable[..., RedisCache], cache_url: str
+) -> None:
+    """In tests and CI an offender is an error, with every finding in it."""
+    cache = configure(cache_url, OPTIONS={"CONTEXTCACHE": {"MODE": "raise"}})
+    with pytest.raises(UncacheableValueError) as caught:
+        cache.set("cart", dirty_cart())
+    assert {str(finding.path) for finding in caught.value.findings} == {
+        "cache['cart'].items[1].client._lock",
+        "cache['cart'].items[1].client._local",
+    }
+    assert cache.get("cart") is None
+
+
+def test_an_alias_adds_to_the_settings_of_the_project(
+    settings: SettingsWrapper, configure: Callable[..., RedisCache], cache_url: str
+) -> None:
+    """`IGNORE` of the project and of the alias both hold."""
+    settings.CONTEXTCACHE = {"MODE": "raise", "IGNORE": ["cache['key']._lock"]}
+    strict = configure(cache_url)
+    with pytest.raises(UncacheableValueError):
+        strict.set("key", Client())
+    lenient = configure(
+        cache_url, OPTIONS={"CONTEXTCACHE": {"MODE": "strip", "IGNORE": ["cache['key']._local"]}}
+    )
+    with capture_findings() as findings:
+        lenient.set("key", Client())
+    assert findings == []
+    assert lenient.get("key").id == 7
+
+
+# --- What cannot be read ------------------------------------------------------------------------
+
+UNREADABLE = {
+    "empty": b"",
+    "truncated": b"\x80\x05\x95\x10",
+    "not a pickle": b"garbage",
+    "nearly a number": b"12ab",
+    "class gone": b"\x80\x04\x8c\x11tests.django.shop\x8c\x04Gone\x93.",
+    "module gone": b"\x80\x04\x8c\x04gone\x8c\x04Gone\x93.",
+}
+
+
+@pytest.mark.parametrize("payload", UNREADABLE.values(), ids=UNREADABLE)
+def test_an_unreadable_payload_is_a_miss_and_a_warning(
+    either: Either, server: redis.Redis, caplog: pytest.LogCaptureFixture, payload: bytes
+) -> None:
+    """One rotten entry is never an error page, and the log names its key."""
+    server.set(":1:rotten", payload)
+    assert either.get("rotten") is None
+    assert either.get("rotten", "default") == "default"
+    warnings = [record for record in caplog.records if record.name == "contextcache"]
+    assert [record.levelname for record in warnings] == ["WARNING"]
+    assert "cache['rotten']" in warnings[0].getMessage()
+
+
+def test_get_many_misses_only_the_unreadable_key(either: Either, server: redis.Redis) -> None:
+    """The others are answered."""
+    either.set_many({"good": "x", "number": 7})
+    server.set(":1:rotten", b"garbage")
+    assert either.get_many(["good", "rotten", "number"]) == {"good": "x", "number": 7}
+
+
+def test_get_or_set_replaces_nothing_but_answers(either: Either, server: redis.Redis) -> None:
+    """An unreadable entry does not keep the caller from its value."""
+    server.set(":1:rotten", b"garbage")
+    assert either.get_or_set("rotten", lambda: "computed") == "computed"
+
+
+def test_an_unreadable_payload_raises_in_raise_mode(
+    configure: Callable[..., RedisCache], cache_url: str
+) -> None:
+    """The typed error carries label, reason and remedy, and nothing of the payload."""
+    cache = configure(cache_url, OPTIONS={"CONTEXTCACHE": {"MODE": "raise"}})
+    connect(cache_url).set(":1:rotten", UNREADABLE["class gone"])
+    for read in (lambda: cache.get("rotten"), lambda: cache.get_many(["rotten"])):
+        with pytest.raises(UnreadablePayloadError) as caught:
+            read()
+        assert caught.value.label == "cache['rotten']"
+        assert "Gone" in str(caught.value)
+
+
+def test_an_object_that_fails_to_load_does_not_break_the_page(either: Either) -> None:
+    """`__setstate__` that raises: whatever is made of it, get answers and nothing leaks."""
+    brittle = Brittle()
+    brittle.x = 1  # type: ignore[attr-defined]
+    either.set("brittle", {"ok": 1, "brittle": brittle})
+    found = either.get("brittle")
+    assert found is None or is_stripped(found["brittle"])
+
+
+# --- The caller's thread ------------------------------------------------------------------------
+
+
+def test_the_guard_runs_in_the_thread_of_an_async_caller(
+    configure: Callable[..., RedisCache], cache_url: str
+) -> None:
+    """A thread-local that a rule stores has the caller's values, not those of a pool thread."""
+    rules = {"tests.django.shop.PerThread": "snapshot"}
+    cache = configure(cache_url, OPTIONS={"CONTEXTCACHE": {"RULES": rules}})
+
+    async def write() -> None:
+        value = {"local": PerThread(), "of": threading.get_ident()}
+        value["local"].tenant = "acme"
+        await cache.aset("set", value)
+        await cache.aadd("add", value)
+        await cache.aset_many({"many": value})
+        await cache.aget_or_set("get_or_set", value)
+
+    asyncio.run(write())
+    found = cache.get_many(["set", "add", "many", "get_or_set"])
+    assert len(found) == 4
+    assert {vars(value["local"]).get("tenant") for value in found.values()} == {"acme"}
+
+
+# --- Redis --------------------------------------------------------------------------------------
+
+
+def test_without_a_location_it_is_embedded(configure: Callable[..., RedisCache]) -> None:
+    """Nothing to install and nothing to start in development."""
+    cache = configure("")
+    cache.set("key", "value")
+    assert cache.get("key") == "value"
+    assert connect("fakeredis://").get(":1:key") is not None
+
+
+def test_the_client_is_kept_for_the_process(redis_url: str, settings: SettingsWrapper) -> None:
+    """Every thread uses the same pool; Django alone makes a client per operation."""
+    entry = {"BACKEND": "contextcache_django.cache.RedisCache", "LOCATION": redis_url}
+    settings.CACHES = {"default": entry}
+    clients = {id(caches["default"].connection())}
+
+    def other_thread() -> None:
+        clients.add(id(caches["default"].connection()))
+
+    thread = threading.Thread(target=other_thread)
+    thread.start()
+    thread.join()
+    assert len(clients) == 1
+
+
+def test_options_reach_redis_py(configure: Callable[..., RedisCache], redis_url: str) -> None:
+    """`OPTIONS` are those of Django's backend, a dotted pool class included."""
+    cache = configure(
+        redis_url,
+        OPTIONS={"db": 5, "socket_timeout": 2, "pool_class": "redis.BlockingConnectionPool"},
+    )
+    kwargs = cache.connection().connection_pool.connection_kwargs
+    # The database in the URL wins, as in redis-py.
+    assert (kwargs["db"], kwargs["socket_timeout"], kwargs["socket_connect_timeout"]) == (0, 2, 0.5)
+    assert type(cache.connection().connection_pool).__name__ == "BlockingConnectionPool"
+
+
+def test_replicas_are_read_and_the_first_is_written(
+    redis_url: str, redis_client: redis.Redis, configure: Callable[..., RedisCache]
+) -> None:
+    """A list of URLs is Django's: the first takes writes, the others answer reads."""
+    with running_redis("--replicaof", "127.0.0.1", redis_url.split(":")[2].split("/")[0]) as copy:
+        cache = configure([redis_url, copy])
+        cache.set("key", "value")
+        replica = connect(copy)
+        deadline = time.monotonic() + 20
+        while not replica.exists(":1:key"):
+            assert time.monotonic() < deadline, "the replica did not follow"
+            time.sleep(0.02)
+        assert cache.get("key") == "value"
+        redis_client.delete(":1:key")
+        redis_client.execute_command("WAIT", 1, 5000)
+        assert cache.get("key") is None
+
+
+def test_an_outage_names_the_url(configure: Callable[..., RedisCache]) -> None:
+    """No user, no password, and the error is there at once."""
+    port = free_port()
+    cache = configure(f"redis://user:canary@127.0.0.1:{port}/0")
+    expected = (
+        f"Redis at redis://127.0.0.1:{port}/0 cannot be reached: connection refused; "
+        "start the server or correct the URL"
+    )
+    either = Either(cache, use_async=False), Either(cache, use_async=True)
+    for way in either:
+        for call in (
+            lambda way=way: way.get("key"),
+            lambda way=way: way.set("key", "x"),
+            lambda way=way: way.set_many({"key": "x"}),
+            lambda way=way: way.get_many(["key"]),
+        ):
+            with pytest.raises(ConnectionError) as caught:
+                call()
+            assert str(caught.value) == expected
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_makes_its_own_connections(
+    configure: Callable[..., RedisCache], redis_url: str, redis_client: redis.Redis
+) -> None:
+    """The cache object a child inherits does not use the parent's pool."""
+    cache = configure(redis_url)
+    cache.set("key", "parent")
+    inherited = cache.connection()
+    with inherited.connection_pool._lock:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                own = cache.connection()
+                cache.set("key", f"child {own is not inherited}")
+            finally:
+                os._exit(0)
+        deadline = time.monotonic() + 20
+        while os.waitpid(pid, os.WNOHANG) == (0, 0):
+            if time.monotonic() > deadline:
+                os.kill(pid, 9)
+                os.waitpid(pid, 0)
+                pytest.fail("the forked child hung")
+            time.sleep(0.01)
+    assert cache.get("key") == "child True"
+    assert cache.connection() is inherited
+
+
+# --- Mistakes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            {"LOCATION": "reds://127.0.0.1"},
+            "unknown Redis URL reds://: it begins with one of redis://, rediss://, unix://, "
+            "fakeredis://; did you mean redis://?",
+        ),
+        (
+            {"OPTIONS": {"serializer": "django.core.cache.backends.redis.RedisSerializer"}},
+            "RedisCache is its own serializer: remove OPTIONS['serializer'], or use Django's "
+            "RedisCache with it",
+        ),
+        (
+            {"OPTIONS": {"CONTEXTCACHE": {"MODE": "strp"}}},
+            "CACHES['default']['OPTIONS']['CONTEXTCACHE']: unknown mode 'strp' (did you mean "
+            "'strip'?); valid: raise, strip, warn",
+        ),
+    ],
+)
+def test_a_mistake_in_the_entry_is_named(
+    configure: Callable[..., RedisCache], entry: dict[str, Any], message: str
+) -> None:
+    """The error says what and where, at the first use."""
+    cache = configure(**{"location": entry.pop("LOCATION", ""), **entry})
+    with pytest.raises(ImproperlyConfigured) as caught:
+        cache.set("key", "value")
+    assert str(caught.value) == message
+
+
+def test_the_values_of_a_cart_survive(either: Either) -> None:
+    """Identity inside a value is kept: two items of one client stay two items of one client."""
+    client = Client()
+    either.set("cart", Cart(Item("a", client), Item("b", client)))
+    cart = either.get("cart")
+    assert cart.items[0].client is cart.items[1].client
+
+
+def _store(either: Either) -> str:
+    return "fakeredis" if either.cache._servers[0].startswith("fakeredis") else "redis"

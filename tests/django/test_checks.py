@@ -1,0 +1,251 @@
+"""The system checks, as `manage.py check` runs them; their texts are part of the interface."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from contextcache_django.conf import guard_for, project_config
+from django.core.checks import CheckMessage, Error, Warning, run_checks
+from django.core.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from pytest_django.fixtures import SettingsWrapper
+
+OURS = {"BACKEND": "contextcache_django.cache.RedisCache"}
+DJANGOS = {
+    "BACKEND": "django.core.cache.backends.redis.RedisCache",
+    "LOCATION": "redis://127.0.0.1:6379/0",
+}
+
+
+def found() -> list[CheckMessage]:
+    """Run all checks and keep ours."""
+    return [message for message in run_checks() if str(message.id).startswith("contextcache.")]
+
+
+def test_the_test_project_has_no_messages() -> None:
+    """A project that follows the README is silent."""
+    assert found() == []
+
+
+def test_an_unknown_key_is_named_with_the_nearest(settings: SettingsWrapper) -> None:
+    """Every unknown key, and for one that is near nothing all that exist."""
+    settings.CONTEXTCACHE = {"MODES": "strip", "mode": "strip", "COLOUR": 1}
+    assert found() == [
+        Error(
+            "CONTEXTCACHE has no key 'MODES'.",
+            hint="Did you mean 'MODE'?",
+            id="contextcache.E001",
+        ),
+        Error(
+            "CONTEXTCACHE has no key 'mode'.",
+            hint="Did you mean 'MODE'?",
+            id="contextcache.E001",
+        ),
+        Error(
+            "CONTEXTCACHE has no key 'COLOUR'.",
+            hint="Its keys are MODE, IGNORE, RULES, ON_FINDING, MAX_SIZE.",
+            id="contextcache.E001",
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        (
+            {"MODE": "strp"},
+            "CONTEXTCACHE: unknown mode 'strp' (did you mean 'strip'?); valid: raise, strip, warn",
+        ),
+        ({"MAX_SIZE": 0}, "CONTEXTCACHE: max_size is a positive number of bytes"),
+        (
+            {"ON_FINDING": "nowhere.function"},
+            "CONTEXTCACHE ON_FINDING: cannot import 'nowhere.function'",
+        ),
+        ("strip", "CONTEXTCACHE has to be a dict."),
+    ],
+)
+def test_a_bad_value_is_named(settings: SettingsWrapper, mapping: Any, message: str) -> None:
+    """The text is that of the core."""
+    settings.CONTEXTCACHE = mapping
+    assert found() == [Error(message, id="contextcache.E002")]
+
+
+def test_an_unknown_verb_is_named(settings: SettingsWrapper) -> None:
+    """With the type whose rule it is."""
+    settings.CONTEXTCACHE = {"RULES": {"shop.api.Client": "stripp"}}
+    [error] = found()
+    assert error.id == "contextcache.E002"
+    assert "'shop.api.Client'" in error.msg
+    assert "'stripp'" in error.msg
+    assert "'strip'" in error.msg
+
+
+def test_the_settings_of_an_alias_are_checked_too(settings: SettingsWrapper) -> None:
+    """The message says which alias."""
+    settings.CACHES = {"default": {**OURS, "OPTIONS": {"CONTEXTCACHE": {"MODUS": "strip"}}}}
+    assert found() == [
+        Error(
+            "CACHES['default']['OPTIONS']['CONTEXTCACHE'] has no key 'MODUS'.",
+            hint="Did you mean 'MODE'?",
+            id="contextcache.E001",
+        )
+    ]
+
+
+def test_sessions_in_a_cache_that_is_not_ours(settings: SettingsWrapper) -> None:
+    """The engine would refuse to start."""
+    settings.CACHES = {
+        "default": OURS,
+        "local": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    }
+    settings.SESSION_CACHE_ALIAS = "local"
+    assert found() == [
+        Error(
+            "SESSION_ENGINE keeps sessions in CACHES['local'], which is not a contextcache cache.",
+            hint=(
+                "Set its BACKEND to 'contextcache_django.cache.RedisCache', or "
+                "SESSION_CACHE_ALIAS to a cache that has it."
+            ),
+            id="contextcache.E003",
+        )
+    ]
+
+
+def test_a_cache_that_cannot_be_made(settings: SettingsWrapper) -> None:
+    """A wrong URL is found without connecting to anything."""
+    settings.CACHES = {"default": {**OURS, "LOCATION": "reds://127.0.0.1"}}
+    assert found() == [
+        Error(
+            "CACHES['default']: unknown Redis URL reds://: it begins with one of redis://, "
+            "rediss://, unix://, fakeredis://; did you mean redis://?",
+            id="contextcache.E004",
+        )
+    ]
+
+
+def test_a_cache_in_redis_without_a_guard(settings: SettingsWrapper) -> None:
+    """With the serializer of its slot it is silent."""
+    django_redis = {**DJANGOS, "BACKEND": "django_redis.cache.RedisCache"}
+    slot = "contextcache_django.serializers"
+    settings.CACHES = {
+        "default": OURS,
+        "bare": DJANGOS,
+        "bare too": django_redis,
+        "other": {**DJANGOS, "OPTIONS": {"serializer": "nowhere.Serializer"}},
+        "fine": {**DJANGOS, "OPTIONS": {"serializer": f"{slot}.CacheSerializer"}},
+        "fine too": {**django_redis, "OPTIONS": {"SERIALIZER": f"{slot}.DjangoRedisSerializer"}},
+        "not redis": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    }
+
+    def warning(alias: str, option: str, serializer: str) -> Warning:
+        return Warning(
+            f"CACHES['{alias}'] stores values in Redis without a guard.",
+            hint=(
+                "Set its BACKEND to 'contextcache_django.cache.RedisCache', or "
+                f"OPTIONS['{option}'] to 'contextcache_django.serializers.{serializer}'."
+            ),
+            id="contextcache.W001",
+        )
+
+    assert found() == [
+        warning("bare", "serializer", "CacheSerializer"),
+        warning("bare too", "SERIALIZER", "DjangoRedisSerializer"),
+        warning("other", "serializer", "CacheSerializer"),
+    ]
+
+
+@pytest.mark.parametrize("engine", ["cache", "cached_db"])
+def test_cached_sessions_without_a_guard(settings: SettingsWrapper, engine: str) -> None:
+    """Django's cached sessions are pickled by the cache, whatever SESSION_SERIALIZER says."""
+    settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
+    assert found() == []
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    assert found() == [
+        Warning(
+            f"SESSION_ENGINE 'django.contrib.sessions.backends.{engine}' stores sessions in "
+            "CACHES['default'] without a guard.",
+            hint=(
+                "Set SESSION_ENGINE to 'contextcache_django.sessions', or the BACKEND of that "
+                "cache to 'contextcache_django.cache.RedisCache'."
+            ),
+            id="contextcache.W002",
+        )
+    ]
+
+
+def test_a_missing_middleware(settings: SettingsWrapper) -> None:
+    """Findings would not name their view."""
+    settings.MIDDLEWARE = settings.MIDDLEWARE[1:]
+    assert found() == [
+        Warning(
+            "Findings cannot name their request and view: "
+            "the middleware of contextcache is not in MIDDLEWARE.",
+            hint=(
+                "Add 'contextcache_django.middleware.ContextCacheMiddleware' as the first line "
+                "of MIDDLEWARE."
+            ),
+            id="contextcache.W003",
+        )
+    ]
+
+
+def test_a_middleware_in_the_wrong_place(settings: SettingsWrapper) -> None:
+    """Sessions are saved by a middleware that has to be within ours."""
+    first, second, *rest = settings.MIDDLEWARE
+    settings.MIDDLEWARE = [second, first, *rest]
+    assert found() == [
+        Warning(
+            "Findings in sessions cannot name their request and view: SessionMiddleware saves "
+            "them after the middleware of contextcache is done.",
+            hint=(
+                "Move 'contextcache_django.middleware.ContextCacheMiddleware' to the first line "
+                "of MIDDLEWARE."
+            ),
+            id="contextcache.W004",
+        )
+    ]
+
+
+# --- Settings -----------------------------------------------------------------------------------
+
+
+def test_the_settings_are_read_once_and_again_when_they_change(
+    settings: SettingsWrapper,
+) -> None:
+    """`override_settings` in a project's tests is heeded."""
+    assert project_config() is project_config()
+    assert project_config().mode == "strip"
+    guard = guard_for("cache in redis")
+    assert guard_for("cache in redis") is guard
+
+    settings.CONTEXTCACHE = {"MODE": "raise"}
+    assert project_config().mode == "raise"
+    assert guard_for("cache in redis").config.mode == "raise"
+
+    settings.DEBUG = True
+    assert project_config().debug
+    settings.CONTEXTCACHE = {}
+    assert project_config().mode == "strip"
+
+
+def test_guards_are_kept_per_place_and_per_settings() -> None:
+    """Sessions and caches, and aliases with other settings, have their own."""
+    overrides = {"MODE": "warn"}
+    guards = [
+        guard_for("a"),
+        guard_for("b"),
+        guard_for("a", session=True),
+        guard_for("a", overrides),
+        guard_for("a", {"MODE": "warn"}),
+    ]
+    assert len(set(map(id, guards))) == 5
+    assert guard_for("a", overrides) is guards[3]
+
+
+def test_a_mistake_stops_whoever_needs_the_settings(settings: SettingsWrapper) -> None:
+    """Where no check runs, the first use says the same."""
+    settings.CONTEXTCACHE = {"MODE": "strp"}
+    with pytest.raises(ImproperlyConfigured, match="did you mean 'strip'"):
+        guard_for("cache in redis")

@@ -1,0 +1,283 @@
+"""The middleware: every finding names its own request and view, sync and async."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from asgiref.sync import async_to_sync, iscoroutinefunction
+from contextcache import current_scope
+from contextcache.testing import capture_findings
+from contextcache_django.middleware import ContextCacheMiddleware, describe_view
+from django.contrib.auth.models import User
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpResponse
+from django.test import AsyncClient, AsyncRequestFactory, Client as WebClient, RequestFactory
+from django.urls import resolve
+
+from tests.django import views
+
+if TYPE_CHECKING:
+    import redis
+    from pytest_django.fixtures import SettingsWrapper
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+
+def line(view: Any) -> int:
+    """Return the line a view is at."""
+    number: int = inspect.unwrap(view).__code__.co_firstlineno
+    return number
+
+
+# --- The name of the view -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "number"),
+    [
+        ("/cache-client", "cache_client", line(views.cache_client)),
+        ("/decorated", "decorated", line(views.decorated)),
+        ("/partial", "with_suffix", line(views.with_suffix)),
+        ("/class", "CartView.put", line(views.CartView.put)),
+        ("/inherited", "Inherited", inspect.getsourcelines(views.Inherited)[1]),
+        ("/called", "Called", inspect.getsourcelines(views.Called)[1]),
+        ("/method", "Called.method", line(views.Called.method)),
+        ("/async/one", "async_one", line(views.async_one)),
+    ],
+)
+def test_a_view_is_named_behind_whatever_wraps_it(path: str, name: str, number: int) -> None:
+    """Decorators, partials, classes, instances and methods lead to the user's own line."""
+    request = RequestFactory().put(path)
+    request.resolver_match = resolve(path)
+    expected = (f"tests.django.views.{name}", f"tests/django/views.py:{number}")
+    assert describe_view(request) == expected
+
+
+def test_a_view_that_is_not_known_yet_has_no_name() -> None:
+    """Middleware may write before the URL is resolved."""
+    assert describe_view(RequestFactory().get("/")) == ("", "")
+
+
+def test_a_view_written_in_c_has_a_name_and_no_line() -> None:
+    """Whatever is callable can be a view."""
+    request = RequestFactory().get("/plain")
+    request.resolver_match = resolve("/plain")
+    request.resolver_match.func = functools.partial(len)
+    assert describe_view(request) == ("builtins.len", "")
+
+
+# --- Findings -----------------------------------------------------------------------------------
+
+
+def test_a_finding_names_method_path_and_view() -> None:
+    """Its origin is one line without the query string."""
+    with capture_findings() as findings:
+        WebClient().put("/class?token=canary")
+    where = f"tests/django/views.py:{line(views.CartView.put)}"
+    assert {finding.origin for finding in findings} == {
+        f"PUT /class · tests.django.views.CartView.put ({where})"
+    }
+
+
+def test_a_finding_outside_of_a_request_names_none() -> None:
+    """A command or a shell has no scope, and a request before leaves none behind."""
+    WebClient().get("/cache-client")
+    assert current_scope() is None
+
+
+def test_concurrent_async_requests_do_not_mix_their_findings() -> None:
+    """Two requests are in their views at the same time, and each finding names its own."""
+
+    async def both() -> None:
+        views.both_arrived = asyncio.Barrier(2)
+        client = AsyncClient()
+        async with asyncio.timeout(20):
+            await asyncio.gather(client.get("/async/one"), client.get("/async/two"))
+
+    with capture_findings() as findings:
+        try:
+            asyncio.run(both())
+        finally:
+            views.both_arrived = None
+    named = {(str(finding.path).partition("]")[0], finding.origin) for finding in findings}
+    assert named == {
+        (
+            "cache['one'",
+            "GET /async/one · tests.django.views.async_one "
+            f"(tests/django/views.py:{line(views.async_one)})",
+        ),
+        (
+            "cache['two'",
+            "GET /async/two · tests.django.views.async_two "
+            f"(tests/django/views.py:{line(views.async_two)})",
+        ),
+    }
+
+
+def test_a_write_in_a_worker_thread_belongs_to_its_request() -> None:
+    """The scope follows `sync_to_async`."""
+    with capture_findings() as findings:
+        async_to_sync(AsyncClient().get)("/async/thread")
+    assert {finding.origin.partition(" · ")[0] for finding in findings} == {"GET /async/thread"}
+
+
+def test_a_session_saved_on_the_way_out_belongs_to_its_view() -> None:
+    """The middleware stands outside of SessionMiddleware."""
+    with capture_findings() as findings:
+        WebClient().get("/cart")
+    assert len(findings) == 2
+    for finding in findings:
+        assert finding.origin.startswith("GET /cart · tests.django.views.add_to_cart (")
+
+
+@pytest.mark.django_db
+def test_the_user_of_a_request_is_found_and_its_password_hash_not_stored(
+    server: redis.Redis,
+) -> None:
+    """`request.user` in a cached dict keeps the user and loses the hash."""
+    user = User.objects.create_user("ada", password="canary")
+    visitor = WebClient()
+    visitor.force_login(user)
+    with capture_findings() as findings:
+        assert visitor.get("/cache-user").content == b"ada"
+    assert "cache['user']['who']" in {str(finding.path) for finding in findings}
+    stored = server.get(":1:user")
+    assert b"pbkdf2_sha256$" not in stored
+    assert user.password.encode() not in stored
+
+
+# --- Sync and async in one class ----------------------------------------------------------------
+
+
+def test_it_is_sync_in_front_of_sync_and_async_in_front_of_async() -> None:
+    """It decides once, and both answer."""
+
+    def answer(request: object) -> HttpResponse:
+        assert current_scope() is not None
+        return HttpResponse("sync")
+
+    async def answer_async(request: object) -> HttpResponse:
+        assert current_scope() is not None
+        return HttpResponse("async")
+
+    assert ContextCacheMiddleware.sync_capable
+    assert ContextCacheMiddleware.async_capable
+    middleware = ContextCacheMiddleware(answer)
+    assert not iscoroutinefunction(middleware)
+    assert middleware(RequestFactory().get("/")).content == b"sync"
+    middleware = ContextCacheMiddleware(answer_async)
+    assert iscoroutinefunction(middleware)
+    response = async_to_sync(middleware)(AsyncRequestFactory().get("/"))
+    assert response.content == b"async"
+    assert current_scope() is None
+
+
+def test_a_view_that_raises_leaves_no_scope() -> None:
+    """The next request starts afresh."""
+
+    def fail(request: object) -> HttpResponse:
+        raise LookupError
+
+    async def fail_async(request: object) -> HttpResponse:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        ContextCacheMiddleware(fail)(RequestFactory().get("/"))
+    with pytest.raises(LookupError):
+        async_to_sync(ContextCacheMiddleware(fail_async))(AsyncRequestFactory().get("/"))
+    assert current_scope() is None
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("req-1.A_b", True), ("x" * 64, True), ("x" * 65, False), ("", False), ("a b\nc", False)],
+)
+def test_the_request_id_is_taken_over_where_it_is_harmless(given: str, kept: bool) -> None:
+    """Anything else is replaced by a short random one."""
+    seen = []
+
+    def answer(request: object) -> HttpResponse:
+        scope = current_scope()
+        assert scope is not None
+        seen.append(scope.request_id)
+        return HttpResponse()
+
+    ContextCacheMiddleware(answer)(RequestFactory().get("/", headers={"X-Request-ID": given}))
+    if kept:
+        assert seen == [given]
+    else:
+        assert re.fullmatch(r"[0-9a-f]{8}", seen[0])
+
+
+# --- In development -----------------------------------------------------------------------------
+
+
+def test_with_debug_the_response_names_its_findings(
+    settings: SettingsWrapper, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One header and one line; a page without findings has neither."""
+    settings.DEBUG = True
+    caplog.set_level(logging.INFO, "contextcache")
+    response = WebClient().get("/cache-client")
+    told = response.headers["X-ContextCache"]
+    assert told.startswith("2 findings; ")
+    assert "; CC102 cache['client']._lock" in told
+    assert "; CC101 cache['client']._local" in told
+    [summary] = [record for record in caplog.records if record.levelname == "INFO"]
+    assert summary.name == "contextcache"
+    assert summary.getMessage() == (
+        "contextcache: 2 findings in GET /cache-client · tests.django.views.cache_client "
+        f"(tests/django/views.py:{line(views.cache_client)})"
+    )
+
+    caplog.clear()
+    assert "X-ContextCache" not in WebClient().get("/plain").headers
+    assert caplog.records == []
+
+
+def test_the_header_is_ascii_and_short(settings: SettingsWrapper) -> None:
+    """No key and no number of findings breaks a proxy."""
+    settings.DEBUG = True
+    from django.core.cache import cache
+
+    def answer(request: object) -> HttpResponse:
+        for number in range(40):
+            cache.set(f"süß{number}\r\nSet-Cookie: x", views.Client())
+        return HttpResponse()
+
+    with pytest.warns(Warning):
+        response = ContextCacheMiddleware(answer)(RequestFactory().get("/"))
+    told = response.headers["X-ContextCache"]  # type: ignore[union-attr]
+    assert told.startswith(r"80 findings; ")
+    assert r"cache['s\xfc\xdf0\r\nSet-Cookie: x']" in told
+    assert len(told) == 512
+    assert told.endswith("...")
+    assert told.isascii()
+    assert told.isprintable()
+
+
+def test_one_finding_is_not_findings(settings: SettingsWrapper) -> None:
+    """The header is read by people."""
+    settings.DEBUG = True
+    settings.CONTEXTCACHE = {"IGNORE": ["cache['client']._local"]}
+    assert WebClient().get("/cache-client").headers["X-ContextCache"] == (
+        "1 finding; CC102 cache['client']._lock"
+    )
+
+
+def test_without_debug_a_visitor_sees_nothing(settings: SettingsWrapper) -> None:
+    """Findings are not for the public."""
+    assert "X-ContextCache" not in WebClient().get("/cache-client").headers
+
+
+def test_a_mistake_in_the_settings_stops_the_start(settings: SettingsWrapper) -> None:
+    """A server that runs no system checks still says what is wrong."""
+    settings.CONTEXTCACHE = {"MODES": "strip"}
+    with pytest.raises(ImproperlyConfigured, match=r"CONTEXTCACHE: unknown setting 'MODES'"):
+        ContextCacheMiddleware(lambda request: HttpResponse())

@@ -1,0 +1,169 @@
+"""The three serializer slots, each in the stock backend it is for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from contextcache import UncacheableValueError, UnreadablePayloadError
+from contextcache.testing import capture_findings
+from contextcache_django.serializers import (
+    CacheSerializer,
+    DjangoRedisSerializer,
+    SessionSerializer,
+)
+from django.core.cache import caches
+from django.test import Client as WebClient
+from django.utils.module_loading import import_string
+
+from tests.django.shop import Client, generator
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import redis
+    from pytest_django.fixtures import SettingsWrapper
+
+SLOT = "contextcache_django.serializers"
+
+
+@pytest.fixture(params=["django", "django as class", "django-redis"])
+def stock(
+    request: pytest.FixtureRequest,
+    settings: SettingsWrapper,
+    redis_url: str,
+    redis_client: redis.Redis,
+) -> Any:
+    """A stock backend on a real Redis, with nothing of ours but the serializer."""
+    options: dict[str, Any] = {
+        "django": {"serializer": f"{SLOT}.CacheSerializer"},
+        "django as class": {"serializer": CacheSerializer},
+        "django-redis": {"SERIALIZER": f"{SLOT}.DjangoRedisSerializer"},
+    }[request.param]
+    backend = (
+        "django_redis.cache.RedisCache"
+        if request.param == "django-redis"
+        else "django.core.cache.backends.redis.RedisCache"
+    )
+    settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": redis_url, "OPTIONS": options}}
+    return caches["default"]
+
+
+@pytest.mark.parametrize("value", [True, False, 0, 42, -1, "42", b"42", None, {"a": (1, 2)}])
+def test_a_clean_value_comes_back_through_a_stock_backend(stock: Any, value: object) -> None:
+    """Type included; bools are not numbers."""
+    stock.set("key", value, timeout=60)
+    assert stock.get("key", "default") == value
+    assert type(stock.get("key", "default")) is type(value)
+
+
+def test_a_stock_backend_still_counts(stock: Any, redis_client: redis.Redis) -> None:
+    """Ints pass through raw."""
+    stock.set("number", 41)
+    assert redis_client.get(":1:number") == b"41"
+    assert stock.incr("number") == 42
+
+
+def test_a_stock_backend_stores_what_it_could_not(stock: Any) -> None:
+    """The finding cannot name the key, and says so."""
+    with capture_findings() as findings:
+        stock.set("key", Client())
+        stock.set_many({"other": Client()})
+    assert stock.get("key").id == 7
+    assert {str(finding.path) for finding in findings} == {
+        "cache[...]._lock",
+        "cache[...]._local",
+    }
+    assert {finding.sink for finding in findings} == {"cache in redis"}
+
+
+def test_a_stock_backend_raises_where_nothing_can_be_stored(stock: Any) -> None:
+    """A serializer has no way to skip the write."""
+    with pytest.raises(UncacheableValueError):
+        stock.set("key", generator())
+
+
+@pytest.mark.parametrize("mode", ["strip", "raise"])
+def test_an_unreadable_payload_in_a_stock_backend(
+    stock: Any,
+    settings: SettingsWrapper,
+    redis_client: redis.Redis,
+    caplog: pytest.LogCaptureFixture,
+    mode: str,
+) -> None:
+    """A warning and None, or in raise mode the error."""
+    settings.CONTEXTCACHE = {"MODE": mode}
+    redis_client.set(":1:rotten", b"garbage")
+    if mode == "raise":
+        with pytest.raises(UnreadablePayloadError):
+            stock.get("rotten")
+        return
+    assert stock.get("rotten") is None
+    [warning] = [record for record in caplog.records if record.name == "contextcache"]
+    assert "cache[...] cannot be read" in warning.getMessage()
+
+
+def test_what_djangos_own_suite_asks_of_a_serializer() -> None:
+    """It is made without arguments; ints pass, and a bool does not."""
+    serializer = CacheSerializer()
+    assert serializer.dumps(123) == 123
+    assert isinstance(serializer.dumps(True), bytes)
+    assert isinstance(serializer.dumps("abc"), bytes)
+    assert serializer.loads(serializer.dumps("abc")) == "abc"  # type: ignore[arg-type]
+    assert serializer.loads(b"-123") == -123
+
+
+def test_what_django_redis_asks_of_a_serializer() -> None:
+    """It is made with the options, and always answers bytes."""
+    serializer = DjangoRedisSerializer({"CONTEXTCACHE": {"MODE": "raise"}})
+    assert serializer.loads(serializer.dumps(123)) == 123
+    with pytest.raises(UncacheableValueError):
+        serializer.dumps(Client())
+
+
+# --- Sessions of Django's own engines -----------------------------------------------------------
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("engine", ["db", "file", "signed_cookies", "cached_db"])
+def test_the_engines_of_django_that_have_a_serializer(
+    settings: SettingsWrapper, tmp_path: Path, engine: str
+) -> None:
+    """A cart that JSON refuses is stored without its lock, and signed as before."""
+    settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
+    settings.SESSION_SERIALIZER = f"{SLOT}.SessionSerializer"
+    settings.SESSION_FILE_PATH = str(tmp_path)
+    visitor = WebClient()
+    with capture_findings() as findings:
+        assert visitor.get("/cart").status_code == 200
+    named = {str(finding.path) for finding in findings if finding.sink == "session"}
+    assert named == {
+        "session['cart'].items[1].client._lock",
+        "session['cart'].items[1].client._local",
+    }
+    assert visitor.get("/session").json()["items"] == ["tea", "cup"]
+
+
+def test_a_session_key_that_can_only_be_stripped_is_left_out() -> None:
+    """As in our own engine."""
+    serializer = SessionSerializer()
+    payload = serializer.dumps({"rows": generator(), "visits": 3})
+    assert serializer.loads(payload) == {"visits": 3}
+
+
+def test_an_unreadable_session_is_reported_before_django_swallows_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Django's engines answer an empty session without a word."""
+    settings_store = import_string("django.contrib.sessions.backends.db.SessionStore")()
+    settings_store.serializer = SessionSerializer
+    from django.core import signing
+
+    class Garbage:
+        def dumps(self, value: object) -> bytes:
+            return b"garbage"
+
+    data = signing.dumps({}, salt=settings_store.key_salt, serializer=Garbage, compress=True)
+    assert settings_store.decode(data) == {}
+    [warning] = [record for record in caplog.records if record.name == "contextcache"]
+    assert "session cannot be read" in warning.getMessage()

@@ -1,0 +1,479 @@
+"""`RedisCache`: Flask-Caching's whole interface over Redis, with every value guarded."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import threading
+import types
+
+import flask_login
+import pytest
+import redis
+from cachelib.serializers import JSONSerializer
+from flask import Flask, Response, send_file, stream_with_context
+
+from contextcache import (
+    ConfigurationError,
+    ServerError,
+    UncacheableValueError,
+    UnreadablePayloadError,
+    is_stripped,
+)
+from contextcache.testing import capture_findings
+from contextcache_flask import ContextCache, RedisCache
+from tests.flask.shop import Basket, add_cache, make_app
+from tests.redis_server import free_port, running_redis
+
+
+@pytest.fixture
+def app(any_url):
+    app = make_app(any_url)
+    ContextCache(app)
+    return app
+
+
+@pytest.fixture
+def cache(app):
+    cache = add_cache(app)
+    with app.app_context():
+        yield cache
+
+
+class Vanishing:
+    """Its class is taken away after an instance has been stored, as by a deploy."""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, True, 0, 7, -1, 2**70, 1.5, "text", b"bytes", b"!", b"7", [1, {"a": (2,)}], {1, 2}],
+)
+def test_clean_values_come_back_as_they_were(cache, value):
+    """Nothing that was fine is changed or reported."""
+    with capture_findings() as findings:
+        assert cache.set("key", value) is True
+        assert cache.get("key") == value
+        assert type(cache.get("key")) is type(value)
+    assert findings == []
+
+
+def test_the_finding_names_key_view_and_sink(app, cache):
+    """A write in a view is reported with the key as the application wrote it."""
+    with capture_findings() as findings:
+        app.test_client().put("/cache/user:42")
+    (finding,) = findings
+    assert str(finding.path) == "cache['user:42']['basket']._lock"
+    assert finding.sink == "cache in redis"
+    assert finding.origin.startswith(
+        "PUT /cache/user:42 · tests.flask.shop.put_in_cache (tests/flask/shop.py:"
+    )
+    restored = cache.get("user:42")
+    assert restored["name"] == "user:42"
+    assert restored["basket"]._lock.acquire(blocking=False)
+
+
+def test_add_stores_only_where_nothing_is(cache):
+    """`add` tells whether it has stored the value."""
+    with capture_findings() as findings:
+        assert cache.add("basket", Basket(1)) is True
+        assert cache.add("basket", Basket(2)) is False
+    assert cache.get("basket").number == 1
+    assert str(findings[0].path) == "cache['basket']._lock"
+
+
+def test_many_values_at_once(cache):
+    """`set_many`, `get_many`, `get_dict` and `delete_many` go by the keys of the application."""
+    with capture_findings() as findings:
+        assert sorted(cache.set_many({"a": Basket(1), "b": 2, "c": "x"})) == ["a", "b", "c"]
+    assert [str(finding.path) for finding in findings] == ["cache['a']._lock"]
+    first, second, missing = cache.get_many("a", "b", "no")
+    assert (first.number, second, missing) == (1, 2, None)
+    assert cache.get_dict("b", "c") == {"b": 2, "c": "x"}
+    assert cache.delete_many("a", "b") == ["a", "b"]
+    assert (cache.has("a"), cache.has("c")) == (False, True)
+    assert cache.get_many() == []
+
+
+def test_integers_can_be_counted(cache):
+    """Integers stay raw, so `inc` and `dec` are one atomic command."""
+    cache.set("hits", 5)
+    assert cache.cache.inc("hits") == 6
+    assert cache.cache.dec("hits", 3) == 3
+    assert cache.get("hits") == 3
+
+
+def test_unlink_and_clear(cache):
+    """Keys go by ones and all together."""
+    cache.set_many({"a": 1, "b": 2})
+    cache.unlink("a")
+    assert cache.get_many("a", "b") == [None, 2]
+    assert cache.clear() is True
+    assert cache.has("b") is False
+
+
+def test_the_timeout_is_kept(redis_url, redis_client):
+    """The seconds that Flask-Caching is given are those that Redis is told."""
+    app = make_app(redis_url)
+    cache = add_cache(app)
+    with app.app_context():
+        cache.set("short", Basket(), timeout=7)
+        cache.set("endless", Basket(), timeout=0)
+    assert redis_client.ttl("flask_cache_short") == 7
+    assert redis_client.ttl("flask_cache_endless") == -1
+
+
+def test_what_cannot_be_stored_at_all_is_a_miss_and_never_stale(cache):
+    """A skipped write deletes the older value, raises nothing and returns False."""
+    cache.set("stream", "old")
+    with capture_findings() as findings:
+        assert cache.set("stream", (n for n in range(3))) is False
+    assert cache.get("stream") is None
+    assert [(finding.code, str(finding.path)) for finding in findings] == [
+        ("CC109", "cache['stream']")
+    ]
+    assert cache.add("stream", threading.current_thread) is True  # found by its name
+    assert cache.add("other", lambda: None) is False
+
+
+def test_set_many_stores_the_others(cache):
+    """A value that cannot be stored costs only itself, and its key is not among those stored."""
+    cache.set("bad", "old")
+    assert cache.set_many({"good": 1, "bad": lambda: None, "fine": "x"}) == ["good", "fine"]
+    assert cache.get_many("good", "bad", "fine") == [1, None, "x"]
+    assert cache.set_many({"bad": lambda: None}) == []
+
+
+@pytest.mark.parametrize("mode", ["warn", "raise"])
+def test_other_modes_raise_for_what_cannot_be_stored(any_url, mode):
+    """In mode warn and raise, a write that stores nothing is an error, and the old value stays."""
+    app = make_app(any_url, CONTEXTCACHE_MODE=mode)
+    cache = add_cache(app)
+    with app.app_context():
+        cache.set("key", "old")
+        for write in (cache.set, cache.add):
+            with pytest.raises(UncacheableValueError, match=r"CC109 cache\['key'\]"):
+                write("key", (n for n in range(3)))
+        with pytest.raises(UncacheableValueError):
+            cache.set_many({"other": 1, "key": lambda: None})
+        assert cache.get_many("key", "other") == ["old", None]
+
+
+def test_proxies_become_what_they_point_at(app, cache):
+    """`request`, `session`, `g` and `current_app` may stand in a cached value."""
+    app.secret_key = "not a secret"  # Flask's own session, in the cookie
+    seen = {}
+
+    @app.get("/proxies")
+    def store():
+        from flask import current_app, g, request, session
+
+        g.greeting = "hello"
+        session["name"] = "ann"
+        cache.set("p", {"request": request, "session": session, "g": g, "app": current_app})
+        seen.update(cache.get("p"))
+        return "stored"
+
+    with capture_findings() as findings:
+        app.test_client().get("/proxies", headers={"Authorization": "Bearer canary"})
+    assert [str(finding.path) for finding in findings] == [
+        "cache['p']['request']",
+        "cache['p']['session']",
+        "cache['p']['g']",
+        "cache['p']['app']",
+    ]
+    assert (seen["request"].method, seen["request"].path) == ("GET", "/proxies")
+    assert dict(seen["session"]) == {"name": "ann"}
+    assert seen["g"].greeting == "hello"
+    assert is_stripped(seen["app"])
+
+
+class User(flask_login.UserMixin):
+    def __init__(self, number: int) -> None:
+        self.id = number
+
+
+def test_current_user_is_stored_as_the_user(app, cache):
+    """flask_login's proxy becomes the user it stands for in this request."""
+    app.secret_key = "not a secret"
+    manager = flask_login.LoginManager(app)
+    manager.user_loader(lambda number: User(int(number)))
+
+    @app.get("/me")
+    def me():
+        flask_login.login_user(User(42))
+        cache.set("me", {"user": flask_login.current_user})
+        return "stored"
+
+    with capture_findings() as findings:
+        app.test_client().get("/me")
+    assert [(finding.code, str(finding.path)) for finding in findings] == [
+        ("CC104", "cache['me']['user']")
+    ]
+    user = cache.get("me")["user"]
+    assert (type(user), user.id) == (User, 42)
+
+
+# --- Decorators: what Flask-Caching gives up on, and therefore never caches ----------------------
+
+
+def test_a_cached_view_is_a_hit_although_its_response_has_a_callback(app, cache):
+    """A response with `call_on_close` is cached; the callback runs for the request that set it."""
+    ran, closed = [], []
+
+    @app.get("/report")
+    @cache.cached(response_hit_indication=True)
+    def report():
+        ran.append(1)
+        response = Response("the report", headers={"X-Report": "1"})
+        response.call_on_close(lambda: closed.append(1))
+        return response
+
+    client = app.test_client()
+    with capture_findings() as findings:
+        answers = [client.get("/report") for _ in range(3)]
+        for answer in answers:
+            answer.close()
+    assert [(a.text, a.headers["X-Report"]) for a in answers] == [("the report", "1")] * 3
+    assert [a.headers.get("hit_cache") for a in answers] == [None, "True", "True"]
+    assert (len(ran), len(closed)) == (1, 1)
+    assert [str(finding.path) for finding in findings] == ["cache['view//report']._on_close[0]"]
+
+
+def test_a_streamed_body_is_read_for_the_visitor_and_for_the_cache(app, cache):
+    """A body in progress is never stored as an empty one."""
+    ran = []
+
+    @app.get("/stream")
+    @cache.cached()
+    def stream():
+        @stream_with_context
+        def rows():
+            ran.append(1)
+            yield from ("a", "b", "c")
+
+        return Response(rows(), mimetype="text/csv")
+
+    client = app.test_client()
+    with capture_findings() as findings:
+        assert [client.get("/stream").text for _ in range(3)] == ["abc"] * 3
+    assert (ran, findings) == ([1], [])
+
+
+def test_a_file_that_is_sent_is_cached_with_its_content(app, cache):
+    """`send_file` hands the file to the server; a cached response has to hold its bytes."""
+    file = io.BytesIO(b"content")
+
+    @app.get("/file")
+    @cache.cached()
+    def download():
+        return send_file(file, mimetype="application/octet-stream")
+
+    client = app.test_client()
+    assert [client.get("/file").data for _ in range(2)] == [b"content"] * 2
+    assert file.closed
+
+
+def test_a_cached_dict_with_a_generator_and_a_lambda(app, cache):
+    """What Flask-Caching would swallow and never cache is cached, without the two fields."""
+    ran = []
+
+    @cache.cached(key_prefix="stats")
+    def stats():
+        ran.append(1)
+        return {"rows": (n for n in range(3)), "sort": lambda row: row, "total": 3}
+
+    with app.test_request_context(), capture_findings() as findings:
+        assert list(stats()["rows"]) == [0, 1, 2]  # the caller gets the computed value itself
+        again = stats()
+    assert again["total"] == 3
+    assert is_stripped(again["rows"])
+    assert is_stripped(again["sort"])
+    assert ran == [1]
+    assert [(finding.code, str(finding.path)) for finding in findings] == [
+        ("CC109", "cache['stats']['rows']"),
+        ("CC110", "cache['stats']['sort']"),
+    ]
+
+
+def test_memoize_and_delete_memoized(app, cache):
+    """Versions, arguments and deletion work as with Flask-Caching's own backend."""
+    ran = []
+
+    @cache.memoize()
+    def basket(number):
+        ran.append(number)
+        return Basket(number)
+
+    assert [basket(n).number for n in (1, 2, 1)] == [1, 2, 1]
+    cache.delete_memoized(basket, 1)
+    assert [basket(n).number for n in (1, 2)] == [1, 2]
+    assert ran == [1, 2, 1]
+
+
+def test_a_decorator_returns_what_cannot_be_stored(app, cache):
+    """A function whose result cannot be stored is called each time, without an error."""
+
+    @cache.memoize()
+    def sort_key():
+        return lambda row: row
+
+    assert [sort_key()(n) for n in (1, 2)] == [1, 2]
+
+
+# --- Payloads ------------------------------------------------------------------------------------
+
+
+def test_flask_caching_s_own_backend_reads_it_and_the_other_way_round(redis_url, redis_client):
+    """One can be replaced by the other without emptying the cache."""
+    values = {"dict": {"a": 1}, "int": 7, "text": "x"}
+    stock_app = Flask("stock")
+    stock_app.config.update(CACHE_TYPE="RedisCache", CACHE_REDIS_URL=redis_url)
+    stock, ours = add_cache(stock_app), add_cache(app := make_app(redis_url))
+    with app.app_context():
+        ours.set_many(values)
+    with stock_app.app_context():
+        assert stock.get_dict(*values) == values
+        stock.set_many({key: [value] for key, value in values.items()})
+    with app.app_context():
+        assert ours.get_dict(*values) == {key: [value] for key, value in values.items()}
+
+
+@pytest.mark.parametrize("payload", [b"!garbage", b"garbage", b"!", b"", b"\x80\x05."])
+def test_an_unreadable_payload_is_a_miss(redis_url, redis_client, caplog, payload):
+    """What cannot be read is reported with its key, is gone, and can be stored anew."""
+    app = make_app(redis_url)
+    cache = add_cache(app)
+    redis_client.set("flask_cache_k", payload)
+    redis_client.set("flask_cache_n", b"1")
+    with app.app_context():
+        assert cache.get_many("k", "n") == [None, 1]
+        assert cache.get("k") is None
+        assert cache.has("k") is False
+        assert cache.add("k", "new") is True
+    assert caplog.records[0].name == "contextcache"
+    assert "cache['k'] cannot be read" in caplog.text
+
+
+def test_a_class_that_is_gone_is_a_miss(cache, monkeypatch, caplog):
+    """A deploy that removes a class costs the entry and not the page."""
+    cache.set("old", [Vanishing()])
+    monkeypatch.delattr(f"{__name__}.Vanishing")
+    assert cache.get("old") is None
+    assert "cache['old'] cannot be read: its class or attribute Vanishing is gone" in caplog.text
+
+
+def test_mode_raise_makes_it_an_error(redis_url, redis_client):
+    """In mode raise, a payload that cannot be read is a typed exception."""
+    app = make_app(redis_url, CONTEXTCACHE_MODE="raise")
+    cache = add_cache(app)
+    redis_client.set("flask_cache_k", b"!garbage")
+    with (
+        app.app_context(),
+        pytest.raises(UnreadablePayloadError, match=r"cache\['k'\] cannot be read"),
+    ):
+        cache.get("k")
+
+
+def test_a_serializer_of_the_application_s_own_gets_clean_values(any_url):
+    """`CACHE_SERIALIZER` keeps its format, and is not asked to store what cannot be stored."""
+    app = make_app(any_url, CACHE_SERIALIZER=JSONSerializer)
+    cache = add_cache(app)
+    with app.app_context():
+        assert isinstance(cache.cache.serializer, JSONSerializer)
+        assert cache.set("key", {"a": [1, 2], "b": "x"}) is True
+        assert cache.get("key") == {"a": [1, 2], "b": "x"}
+        with capture_findings() as findings:
+            assert cache.set("key", (n for n in range(3))) is False
+        assert cache.get("key") is None
+    assert [str(finding.path) for finding in findings] == ["cache['key']"]
+
+
+# --- Where Redis is ------------------------------------------------------------------------------
+
+
+def client_of(**config):
+    app = make_app(**config)
+    return add_cache(app), app
+
+
+def test_flask_caching_s_url_comes_first(redis_url, redis_client):
+    """`CACHE_REDIS_URL` is honoured, before CONTEXTCACHE_REDIS_URL."""
+    cache, app = client_of(redis_url="fakeredis://elsewhere", CACHE_REDIS_URL=redis_url)
+    with app.app_context():
+        cache.set("k", 1)
+    assert redis_client.get("flask_cache_k") == b"1"
+
+
+def test_flask_caching_s_host_and_port_are_honoured():
+    """A password with characters of URLs arrives as it is, and CACHE_REDIS_DB too."""
+    with running_redis("--requirepass", "p@ss/word") as url:
+        port = int(url.rsplit(":", 1)[1].removesuffix("/0"))
+        cache, app = client_of(
+            CACHE_REDIS_HOST="127.0.0.1",
+            CACHE_REDIS_PORT=port,
+            CACHE_REDIS_PASSWORD="p@ss/word",
+            CACHE_REDIS_DB=3,
+            CACHE_KEY_PREFIX="own:",
+        )
+        with app.app_context():
+            cache.set("k", 1)
+        with redis.Redis(port=port, password="p@ss/word", db=3) as client:
+            assert client.get("own:k") == b"1"
+
+
+def test_a_client_of_the_application_s_own(redis_client):
+    """`CACHE_REDIS_HOST` may be a client, as for Flask-Caching's own backend."""
+    cache, app = client_of(CACHE_REDIS_HOST=redis_client)
+    with app.app_context():
+        cache.set("k", Basket(4))
+        assert cache.get("k").number == 4
+    assert redis_client.exists("flask_cache_k")
+
+
+def test_options_go_to_redis_py(redis_url, redis_client):
+    """`CACHE_OPTIONS` are options of the connection."""
+    cache, app = client_of(
+        CACHE_REDIS_URL=redis_url, CACHE_OPTIONS={"client_name": "shop", "socket_timeout": 3}
+    )
+    with app.app_context():
+        cache.set("k", 1)
+    assert "shop" in {row["name"] for row in redis_client.client_list()}
+
+
+def test_positional_arguments_are_refused():
+    """`CACHE_ARGS` would silently name another server than the one that is used."""
+    with pytest.raises(ConfigurationError) as raised:
+        client_of(CACHE_ARGS=["redis.example.org"])
+    assert str(raised.value) == "CACHE_ARGS: name the server with CACHE_REDIS_URL instead"
+
+
+def test_a_missing_redis_names_the_url_that_was_tried_and_no_password():
+    """An outage says where, why and what to do."""
+    port = free_port()
+    cache, app = client_of(CACHE_REDIS_URL=f"redis://:canary@127.0.0.1:{port}/0")
+    with app.app_context(), pytest.raises(ServerError) as raised:
+        cache.get("k")
+    assert str(raised.value) == (
+        f"Redis at redis://127.0.0.1:{port}/0 cannot be reached: connection refused; "
+        "start the server or correct the URL"
+    )
+
+
+def test_a_missing_redis_does_not_take_a_cached_view_down(caplog):
+    """A cached view answers without its cache, as Flask-Caching wants it, and the log says why."""
+    port = free_port()
+    app = make_app(f"redis://:canary@127.0.0.1:{port}/0")
+    cache = add_cache(app)
+    app.add_url_rule("/page", view_func=cache.cached()(lambda: "page"))
+    assert app.test_client().get("/page").text == "page"
+    assert f"Redis at redis://127.0.0.1:{port}/0 cannot be reached" in caplog.text
+    assert "canary" not in caplog.text
+
+
+def test_the_backend_is_flask_caching_s_own():
+    """Code that asks for the type of the backend is told the truth."""
+    from flask_caching.backends.rediscache import RedisCache as Stock
+
+    assert issubclass(RedisCache, Stock)
+    assert types.FunctionType is type(RedisCache.unlink)
+    assert pickle.dumps(7)[:1] != b"!"  # the prefix that tells cachelib's payloads apart

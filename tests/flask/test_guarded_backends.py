@@ -1,0 +1,298 @@
+"""A Flask-Caching that was configured otherwise: `ContextCache` guards the backend it has."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zlib
+
+import cachelib
+import pytest
+from cachelib.serializers import BaseSerializer, JSONSerializer
+from flask import Response
+from flask_caching.backends.memcache import MemcachedCache
+from flask_caching.backends.nullcache import NullCache
+from flask_caching.backends.simplecache import SimpleCache
+from werkzeug.local import LocalProxy
+
+from contextcache import UncacheableValueError, is_stripped
+from contextcache.testing import capture_findings
+from contextcache_flask import ContextCache
+from tests.flask.shop import Basket, add_cache, make_app
+
+SINKS = {
+    "SimpleCache": "cache in memory",
+    "FileSystemCache": "cache in files",
+    "RedisCache": "cache in redis",
+    "memcached": "cache in MemcachedCache",
+}
+
+
+class Memcached:
+    """A client of memcached, which pickles by itself, as python-memcached and pylibmc do."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, bytes] = {}
+
+    def get(self, key):
+        return pickle.loads(self.held[key]) if key in self.held else None
+
+    def get_multi(self, keys):
+        return {key: self.get(key) for key in keys if key in self.held}
+
+    def set(self, key, value, timeout):
+        self.held[key] = pickle.dumps(value)
+        return True
+
+    def add(self, key, value, timeout):
+        return key not in self.held and self.set(key, value, timeout)
+
+    def set_multi(self, mapping, timeout):
+        for key, value in mapping.items():
+            self.set(key, value, timeout)
+        return []
+
+    def append(self, key, more):
+        return key in self.held
+
+    def delete(self, key):
+        return self.held.pop(key, None) is not None
+
+
+def memcached(app, config, args, kwargs):
+    """Make a backend as Flask-Caching would, over a client that needs no server."""
+    return MemcachedCache(Memcached(), key_prefix="p:", **kwargs)
+
+
+@pytest.fixture(params=SINKS)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(params=["Flask-Caching first", "contextcache first"])
+def make_cache(request, kind, tmp_path, redis_url, redis_client):
+    """Return a function that makes an app with a backend of `kind`, in either order."""
+
+    def make(**config):
+        app = make_app(CACHE_REDIS_URL=redis_url, CACHE_DIR=str(tmp_path / "cache"), **config)
+        app.config["CACHE_TYPE"] = kind if kind != "memcached" else f"{__name__}.memcached"
+        if request.param == "contextcache first":
+            ContextCache(app)
+        cache = add_cache(app)
+        if request.param == "Flask-Caching first":
+            ContextCache(app)
+        return app, cache
+
+    return make
+
+
+@pytest.fixture
+def cache(make_cache):
+    app, cache = make_cache()
+    with app.app_context():
+        yield cache
+
+
+def test_what_cannot_be_stored_is_cut_and_named(cache, kind):
+    """The lock is cut out, the rest is there, and the finding names key and sink."""
+    with capture_findings() as findings:
+        assert cache.set("user:42", {"basket": Basket(7)}) is True
+    assert [(str(f.path), f.sink) for f in findings] == [
+        ("cache['user:42']['basket']._lock", SINKS[kind])
+    ]
+    assert cache.get("user:42")["basket"].number == 7
+
+
+def test_every_way_of_writing_is_guarded_once(cache):
+    """`add` and `set_many` name the key, and no value is dumped or reported twice."""
+    with capture_findings() as findings:
+        assert cache.add("a", Basket(1)) is True
+        assert cache.add("a", Basket(2)) is False
+        assert sorted(cache.set_many({"b": Basket(3), "c": 4})) == ["b", "c"]
+    assert [str(f.path) for f in findings] == [
+        "cache['a']._lock",
+        "cache['a']._lock",
+        "cache['b']._lock",
+    ]
+    one, three, four = cache.get_many("a", "b", "c")
+    assert (one.number, three.number, four) == (1, 3, 4)
+
+
+def test_what_cannot_be_stored_at_all_is_a_miss(cache):
+    """Today SimpleCache says True to a proxy it has dropped, and `get` crashes."""
+    nowhere = LocalProxy(lambda: (n for n in range(3)))
+    cache.set("key", "old")
+    assert cache.set("key", nowhere) is False
+    assert cache.get("key") is None
+    assert cache.has("key") is False
+    assert cache.set_many({"key": nowhere, "other": 1}) == ["other"]
+    assert cache.get_many("key", "other") == [None, 1]
+
+
+def test_mode_raise(make_cache):
+    """The application's policy is that of the backend."""
+    app, cache = make_cache(CONTEXTCACHE_MODE="raise")
+    with app.app_context():
+        with pytest.raises(UncacheableValueError, match=r"CC102 cache\['key'\]\._lock"):
+            cache.set("key", Basket())
+        assert cache.get("key") is None
+
+
+def test_clean_values_and_numbers(cache):
+    """Values that were fine stay as they are, and can be counted."""
+    with capture_findings() as findings:
+        for value in (None, True, 5, 1.5, "x", b"x", [1, {"a": 2}]):
+            cache.set("key", value)
+            assert cache.get("key") == value
+        cache.set("hits", 5)
+        assert cache.cache.inc("hits") == 6 if hasattr(cache.cache, "serializer") else True
+    assert findings == []
+
+
+def test_a_cached_view_with_a_callback_is_a_hit(make_cache):
+    """Flask-Caching swallows the error and never caches such a view; now it is cached."""
+    app, cache = make_cache()
+    ran = []
+
+    @app.get("/report")
+    @cache.cached()
+    def report():
+        ran.append(1)
+        response = Response("the report")
+        response.call_on_close(lambda: None)
+        return response
+
+    client = app.test_client()
+    answers = [client.get("/report") for _ in range(2)]
+    for answer in answers:
+        answer.close()
+    assert [answer.text for answer in answers] == ["the report"] * 2
+    assert ran == [1]
+
+
+def test_an_unreadable_payload_is_a_miss_and_gone(make_cache, kind, tmp_path, redis_client, caplog):
+    """A damaged entry costs itself only, and is reported with its key."""
+    app, cache = make_cache()
+    if kind == "memcached":
+        return  # its client unpickles before anybody else sees the bytes
+    with app.app_context():
+        cache.set("key", [1])
+        if kind == "SimpleCache":
+            expires, payload = cache.cache._cache["key"]
+            cache.cache._cache["key"] = expires, payload[:5]
+        elif kind == "RedisCache":
+            redis_client.set("flask_cache_key", b"!\x80\x05]")
+        else:
+            path = cache.cache._get_filename("key")
+            with open(path, "r+b") as file:
+                file.truncate(9)
+        assert cache.get("key") is None
+        assert cache.has("key") is False
+    assert "cache['key'] cannot be read" in caplog.text
+
+
+def test_no_temporary_file_is_left(tmp_path):
+    """A value that is not stored leaves nothing behind, not even a temporary file."""
+    app = make_app(CACHE_DIR=str(tmp_path / "cache"))
+    app.config["CACHE_TYPE"] = "FileSystemCache"
+    ContextCache(app)
+    cache = add_cache(app)
+    with app.app_context():
+        before = sorted(os.listdir(tmp_path / "cache"))
+        cache.set("key", lambda: None)
+        assert sorted(os.listdir(tmp_path / "cache")) == before
+
+
+def test_the_count_of_files_stays_right(tmp_path):
+    """FileSystemCache counts its files in an entry of its own, by setting while it sets."""
+    app = make_app(CACHE_DIR=str(tmp_path / "cache"), CACHE_THRESHOLD=2000)
+    app.config["CACHE_TYPE"] = "FileSystemCache"
+    ContextCache(app)
+    cache = add_cache(app)
+    with app.app_context():
+        cache.set_many({f"key{n}": [n] for n in range(300)})
+        assert cache.cache._file_count == 300
+        assert cache.get("key299") == [299]
+
+
+def test_the_backend_stays_what_it_was():
+    """The object, its type and the name of its type are the same to those who look."""
+    app = make_app()
+    app.config["CACHE_TYPE"] = "SimpleCache"
+    cache = add_cache(app)
+    backend = app.extensions["cache"][cache]
+    ContextCache(app)
+    assert app.extensions["cache"][cache] is backend
+    assert isinstance(backend, SimpleCache)
+    assert type(backend).__name__ == "SimpleCache"
+    assert type(SimpleCache().serializer) is not type(backend.serializer)
+
+
+def test_what_was_stored_before_can_be_read():
+    """Guarding a cache that holds values already loses none of them."""
+    app = make_app()
+    app.config["CACHE_TYPE"] = "SimpleCache"
+    cache = add_cache(app)
+    with app.app_context():
+        cache.set("key", {"a": 1})
+        ContextCache(app)
+        assert cache.get("key") == {"a": 1}
+
+
+def test_a_cache_that_stores_nothing_is_left_alone():
+    """NullCache stores nothing, so there is nothing to find in what it is given."""
+    app = make_app(CACHE_NO_NULL_WARNING=True)
+    app.config["CACHE_TYPE"] = "NullCache"
+    cache = add_cache(app)
+    ContextCache(app)
+    with app.app_context(), capture_findings() as findings:
+        cache.set("key", Basket())
+        assert type(cache.cache) is NullCache
+    assert findings == []
+
+
+def bare(app, config, args, kwargs):
+    """Make a backend of cachelib's, which knows nothing of Flask."""
+    return cachelib.SimpleCache()
+
+
+def test_a_backend_of_cachelib_s_own():
+    """Any backend that Flask-Caching is given is guarded, not only those it brings."""
+    app = make_app()
+    app.config["CACHE_TYPE"] = f"{__name__}.bare"
+    cache = add_cache(app)
+    ContextCache(app)
+    with app.app_context():
+        cache.set("key", Basket(3))
+        assert cache.get("key").number == 3
+
+
+class Compressed(BaseSerializer):
+    """A serializer of an application, which compresses its pickles."""
+
+    def dumps(self, value, protocol=5):
+        return zlib.compress(pickle.dumps(value, protocol))
+
+    def loads(self, bvalue):
+        return pickle.loads(zlib.decompress(bvalue))
+
+
+@pytest.mark.parametrize("serializer", [Compressed, JSONSerializer])
+def test_a_serializer_of_the_application_is_given_clean_values(serializer):
+    """It keeps its format, and the findings are the same."""
+    app = make_app(CACHE_SERIALIZER=serializer)
+    app.config["CACHE_TYPE"] = "SimpleCache"
+    ContextCache(app)
+    cache = add_cache(app)
+    with app.app_context(), capture_findings() as findings:
+        assert isinstance(cache.cache.serializer, serializer)
+        assert cache.set("plain", {"a": 1}) is True
+        assert cache.get("plain") == {"a": 1}
+        if serializer is Compressed:
+            cache.set("key", {"basket": Basket(3), "rows": (n for n in range(3))})
+            assert cache.get("key")["basket"].number == 3
+            assert is_stripped(cache.get("key")["rows"])
+            assert [str(f.path) for f in findings] == [
+                "cache['key']['basket']._lock",
+                "cache['key']['rows']",
+            ]

@@ -1,0 +1,139 @@
+"""The demo is a promise of the README: it runs, and it notices when something else happens."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXAMPLE = ROOT / "example_project"
+
+TITLES = [
+    "1. A cart that holds an API client",
+    "2. The signed-in user in the cache",
+    "3. The request itself in the session",
+    "4. A proxy in the session",
+    "5. A cached response with a callback",
+    "6. A generator and a lambda in cached data",
+]
+
+
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in the example project, as a user of it would."""
+    inherited = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=EXAMPLE,
+        env=inherited | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def run_with(change: str) -> subprocess.CompletedProcess[str]:
+    """Run the demo on the cart alone, after `change` to the scenario `cart`."""
+    return run(
+        "-c",
+        "import sys, dataclasses, demo\n"
+        "cart = demo.SCENARIOS['cart']\n"
+        f"{change}\n"
+        "sys.exit(demo.main([cart]))",
+    )
+
+
+@pytest.fixture(scope="module")
+def demo() -> subprocess.CompletedProcess[str]:
+    return run("demo.py")
+
+
+def test_demo_succeeds(demo):
+    """Every scenario does what it is declared to do, on both frameworks and both backends."""
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert "\n24 of 24 outcomes are as declared, after " in demo.stdout
+    assert "OTHERWISE" not in demo.stdout
+    assert demo.stderr == ""
+
+
+def test_demo_shows_every_scenario_in_both_frameworks(demo):
+    """Each scenario has a title, both frameworks below it, and what each backend did."""
+    lines = demo.stdout.splitlines()
+    starts = [lines.index(title) for title in TITLES]
+    assert starts == sorted(starts)
+    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+        section = lines[start:end]
+        for framework in ("Django", "Flask"):
+            assert section.count(f"   {framework:<12}{'stock':<43}contextcache") == 1
+        for label in ("write", "log", "read", "came back", "seen in"):
+            assert sum(line.startswith(f"   {label:<12}") for line in section) >= 2
+
+
+def test_demo_fits_a_terminal_and_is_plain_in_a_pipe(demo):
+    """No line is longer than 100 columns, and there are no colour codes where nobody looks."""
+    assert max(map(len, demo.stdout.splitlines())) <= 100
+    assert "\x1b" not in demo.stdout
+
+
+def test_demo_ends_by_saying_how_to_see_it_in_a_browser(demo):
+    """The last line is the next step."""
+    assert demo.stdout.splitlines()[-1] == "See it in a browser: make serve"
+
+
+def test_demo_reads_in_another_process_on_a_real_redis(redis_url):
+    """With REDIS_URL the same happens between two processes of each shop."""
+    demo = run("demo.py", REDIS_URL=redis_url)
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert "in another process, on REDIS_URL" in demo.stdout
+    assert "\n24 of 24 outcomes are as declared, after " in demo.stdout
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["write=200", "said=('contextcache CC999: …',)", "read=404", "came_back='an empty cart'"],
+)
+def test_demo_fails_where_a_scenario_does_something_else(field):
+    """Any part of an outcome that is not as declared fails the demo, and is named."""
+    demo = run_with(
+        "pair = ('Django', 'contextcache')\n"
+        f"declared = dataclasses.replace(cart.outcomes[pair], {field})\n"
+        "cart = dataclasses.replace(cart, outcomes=cart.outcomes | {pair: declared})"
+    )
+    assert demo.returncode == 1
+    assert demo.stdout.count("OTHERWISE") == 1
+    assert "   OTHERWISE   contextcache was to give Outcome(" in demo.stdout
+    assert "\n3 of 4 outcomes are as declared, after " in demo.stdout
+
+
+def test_demo_fails_where_an_outcome_is_not_declared():
+    """A scenario without a declaration cannot pass unnoticed."""
+    demo = run_with("cart = dataclasses.replace(cart, outcomes={})")
+    assert demo.returncode == 1
+    assert "\n0 of 4 outcomes are as declared, after " in demo.stdout
+
+
+def test_demo_says_why_a_shop_does_not_start():
+    """A shop that does not start ends the demo with the reason, not with a hang."""
+    demo = run_with("demo.HERE = demo.HERE / 'nowhere'")
+    assert demo.returncode == 1
+    assert demo.stderr.startswith("the Django shop did not start:\n")
+    assert "nowhere/serve.py" in demo.stderr
+
+
+def test_demo_says_what_is_wrong_with_a_redis():
+    """A Redis that is not there ends the demo with the error of the shop that missed it."""
+    demo = run("demo.py", REDIS_URL="redis://127.0.0.1:1/0")
+    assert demo.returncode == 1
+    assert demo.stderr.startswith("signing in at http://127.0.0.1:")
+    assert "127.0.0.1:1" in demo.stderr.splitlines()[-1]
+
+
+def test_shop_refuses_an_unknown_backend():
+    """SHOP_BACKEND with a typo names what there is."""
+    serve = run("serve.py", "flask", SHOP_BACKEND="stok")
+    assert serve.returncode == 1
+    assert serve.stderr == "SHOP_BACKEND is 'stok'; choose one of: stock, contextcache\n"
