@@ -21,7 +21,7 @@ import functools
 import keyword
 import re
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from fnmatch import fnmatchcase
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import NamedTuple
@@ -29,7 +29,7 @@ from typing import NamedTuple
 LONGEST_KEY = 40  # characters of a mapping key that are printed; a longer one may be data
 
 
-class StepKind(Enum):
+class StepKind(StrEnum):
     """How one step leads from a holder to what it holds."""
 
     ATTRIBUTE = "attribute"

@@ -217,6 +217,8 @@ class Dump:
         Raises:
             NothingThere: If there is nothing behind it, so that it can only be stripped.
         """
+        if rule.behind and id(obj) not in self.covered:
+            return None
         if rule.when is not None and not rule.when(obj):
             return None
         match rule.verb:
@@ -252,6 +254,9 @@ class Dump:
         if trimmed is None:
             return None
         changed, left_out = trimmed
+        outer = self.covered.get(id(obj))
+        if outer is not None:
+            outer.did = rule.did
         for leaf in left_out:
             found = self.hit(leaf, rule, Action.LEFT_OUT, rule.did or "stored the rest without it")
             found.holder = obj

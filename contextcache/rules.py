@@ -59,6 +59,7 @@ class Rule:
             value and what was left out of it, or None.
         when: Tells whether an object of the type is an offender at all; by default it is.
         force: Whether the rule holds for subclasses that pickle themselves, too.
+        behind: Whether only an object behind a proxy or lazy object is one: the user of a request.
         uniform: For `recreate`, in place of `make`, where all objects of a type are alike: called
             with the type, once, returns the callable and the arguments.
     """
@@ -72,6 +73,7 @@ class Rule:
     make: Callable[..., Any] | None = None
     when: Callable[[Any], bool] | None = None
     force: bool = False
+    behind: bool = False
     uniform: Callable[[Class], tuple[object, tuple[object, ...]]] | None = None
 
     def __post_init__(self) -> None:
@@ -98,7 +100,7 @@ def as_verb(text: object, where: str) -> Verb:
 
 def unknown(given: object, allowed: Iterable[str], what: str) -> str:
     """Word the message for a name that is not among `allowed`, with the nearest that is."""
-    names = sorted(allowed)
+    names = sorted(map(str, allowed))
     near = get_close_matches(str(given), names, n=1, cutoff=0.5)
     near = near or get_close_matches(str(given).upper(), names, n=1, cutoff=0.5)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
@@ -216,7 +218,7 @@ BUILT_IN: Mapping[str, Rule] = {
     ),
     **_rows(
         "CC105", Verb.SNAPSHOT, "django.utils.functional.SimpleLazyObject",
-        make=snapshots.lazy_value, did="stored what it evaluates to, a user without the password hash",
+        make=snapshots.lazy_value, did="stored what it evaluates to, cleaned in turn",
         fix="store its primary key (.pk) and fetch the object on read",
         force=True,
     ),
@@ -415,6 +417,12 @@ BUILT_IN: Mapping[str, Rule] = {
         "CC120", Verb.OBSERVE, "google.oauth2.credentials.Credentials", "oauthlib:Client",
         reason="it carries access tokens", did="stored it as it is",
         fix="store it encrypted, or fetch it where it is used",
+    ),
+    **_rows(
+        "CC120", Verb.TRIM,
+        "django.contrib.auth.base_user.AbstractBaseUser", "flask_login:UserMixin",
+        make=snapshots.without_password, behind=True,
+        did="stored the user it stands for, without the password hash",
     ),
     # More than meets the eye
     **_rows(

@@ -104,9 +104,8 @@ def unreachable(url: str, error: BaseException) -> ServerError:
         error: What redis-py raised; nothing of its text is shown.
     """
     reason, remedy = _diagnose(error)
-    named = _server_error_type(type(error))(
-        f"Redis at {public_url(url)} cannot be reached: {reason}; {remedy}"
-    )
+    kind = _server_error_type(type(error))  # type: ignore[arg-type]  # mypy: a class is not hashable
+    named = kind(f"Redis at {public_url(url)} cannot be reached: {reason}; {remedy}")
     # OSError does not call the next __init__, so what redis-py's sets is taken over here.
     vars(named).update(vars(error))
     return named
@@ -208,7 +207,7 @@ def _client_type() -> Any:
 
         def execute_command(self, *args: Any, **options: Any) -> Any:
             try:
-                return super().execute_command(*args, **options)
+                return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
             except unreached as error:
                 raise unreachable(self.url, error) from error
 

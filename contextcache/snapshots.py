@@ -24,7 +24,8 @@ SECRET_PARTS = (
 """Text inside a header or parameter name behind which a credential must be assumed."""
 
 SECRET_WORDS = frozenset({
-    "assertion", "code", "key", "nonce", "otp", "pass", "pin", "pwd", "sid", "sig", "state", "ticket",
+    "assertion", "code", "key", "nonce", "otp", "pass", "pin", "pwd", "sid", "sig", "state",
+    "ticket",
 })  # fmt: skip
 """Whole words of such a name; as parts they would hit `shipping` and `postcode`."""
 
@@ -130,30 +131,13 @@ def proxy_target(obj: object) -> object:
 
 
 def lazy_value(obj: object) -> object:
-    """Evaluate a Django lazy object, as pickle would, and return it without a password hash."""
+    """Evaluate a Django lazy object, as pickle would."""
     own = fields(obj)
     wrapped = own.get("_wrapped")
     if type(wrapped) is object or wrapped is None:  # Django's mark for "not evaluated"
         object.__getattribute__(obj, "_setup")()
         wrapped = fields(obj).get("_wrapped")
-    return without_password(wrapped)
-
-
-def without_password(user: object) -> object:
-    """Return a copy of a user row whose password hash is deferred; any other value unchanged.
-
-    Django reads a field that is missing from the instance dictionary from the database on its
-    first use (`DeferredAttribute`), so the copy stays a whole user without the hash being stored.
-    """
-    names = {qualified_name(base) for base in class_mro(type(user))}
-    if "django.contrib.auth.base_user.AbstractBaseUser" not in names:
-        return user
-    copy = object.__new__(type(user))
-    own = instance_dict(copy)
-    if own is None:
-        return user
-    own.update((name, value) for name, value in fields(user).items() if name != "password")
-    return copy
+    return wrapped
 
 
 # Requests
@@ -287,6 +271,35 @@ def _state(reduced: object) -> dict[str, Any]:
     if isinstance(reduced, tuple) and len(reduced) > 2 and type(reduced[2]) is dict:
         return reduced[2]
     return {}
+
+
+PASSWORD_FIELDS = frozenset(
+    {
+        "password",
+        "password_hash",
+        "passwd",
+        "pw_hash",
+        "hashed_password",
+        "_password",
+        "_password_hash",
+    }
+)
+
+
+def without_password(_obj: object, reduced: Reduced) -> tuple[Reduced, list[object]] | None:
+    """Leave the password hash out of a user.
+
+    Django and SQLAlchemy read a field that is missing from the instance dictionary from the
+    database when it is asked for; a user of another kind gets a marker.
+    """
+    state = _state(reduced)
+    hidden = PASSWORD_FIELDS & state.keys()
+    if not hidden:
+        return None
+    kept = {name: value for name, value in state.items() if name not in hidden}
+    if not {"_state", "_sa_instance_state"} & kept.keys():
+        kept |= {name: Stripped("CC120", "str", f"user.{name}", now()) for name in sorted(hidden)}
+    return (*reduced[:2], kept, *reduced[3:]), []
 
 
 def slim_page(_obj: object, reduced: Reduced) -> tuple[Reduced, list[object]] | None:

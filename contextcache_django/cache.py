@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 LONGEST_KEY = 100  # characters of a cache key that a label shows
 
-# Django's cached sessions have the session id in their key, and it opens the session.
-_SESSION_KEYS = ("django.contrib.sessions.cache", "django.contrib.sessions.cached_db")
+# How the keys of Django's `cache` and `cached_db` sessions begin. The session id follows, and
+# whoever reads it in a log is logged in.
+_SESSION_KEY = "django.contrib.sessions.cache"
 
 
 class RedisCache(backend.RedisCache):
@@ -52,6 +53,11 @@ class RedisCache(backend.RedisCache):
         ServerError: Redis cannot be reached; the message names the URL that was tried.
     """
 
+    # Django's own attributes, which its stubs do not declare.
+    _servers: list[str]
+    _class: type[backend.RedisCacheClient]
+    _options: dict[str, Any]
+
     def __init__(self, server: str | list[str], params: dict[str, Any]) -> None:
         super().__init__(server or DEFAULT_URL, params)
         self._options = dict(self._options)
@@ -61,7 +67,7 @@ class RedisCache(backend.RedisCache):
         self._sink = "cache in " if alias is None else f"cache {alias!r} in "
         self._sink += "fakeredis" if kind == "fakeredis" else "redis"
         self._where = f"CACHES[{alias or '...'!r}]['OPTIONS']['CONTEXTCACHE']"
-        self._client: backend.RedisCacheClient | None = None
+        self._client: Any = None
         self._client_pid = 0
         # A mistake in the settings raises at the first use and not here: Django's own system
         # checks make every cache, and would end in a traceback before ours can report it.
@@ -194,7 +200,7 @@ class RedisCache(backend.RedisCache):
         return self.guard(self._sink)
 
     @property
-    def _cache(self) -> backend.RedisCacheClient:
+    def _cache(self) -> Any:
         """Django's client over the connections this process keeps, made anew after a fork."""
         if self._client is None or self._client_pid != os.getpid():
             if "serializer" in self._options:
@@ -270,7 +276,7 @@ def _label(key: Any) -> str:
         return f"cache[{key}]"
     if not isinstance(key, str):
         return "cache[...]"
-    if key.startswith(_SESSION_KEYS):
+    if key.startswith(_SESSION_KEY):
         return "session"
     shown = key if len(key) <= LONGEST_KEY else key[: LONGEST_KEY - 1] + "…"
     return f"cache[{shown!r}]"

@@ -54,7 +54,7 @@ _CACHED_SESSIONS = {
 def check_settings(**_: Any) -> list[CheckMessage]:
     """Return the mistakes in `CONTEXTCACHE` and in the caches that use it."""
     found = list(_mistakes(getattr(settings, SETTING, {}), SETTING))
-    for alias, entry in settings.CACHES.items():
+    for alias, entry in _caches().items():
         overrides = entry.get("OPTIONS", {}).get(SETTING)
         if overrides is not None:
             found += _mistakes(overrides, f"CACHES[{alias!r}]['OPTIONS'][{SETTING!r}]")
@@ -92,11 +92,12 @@ def _mistakes(mapping: Mapping[str, Any], where: str) -> Iterator[CheckMessage]:
 
 
 def _unusable_caches() -> Iterator[CheckMessage]:
-    for alias in settings.CACHES:
+    for alias in _caches():
         if _is_ours(alias):
             try:
-                caches[alias].connection()
-            except ImproperlyConfigured as error:
+                cache: Any = caches[alias]
+                cache.connection()
+            except (ImproperlyConfigured, ImportError) as error:
                 yield Error(f"CACHES[{alias!r}]: {error}", id="contextcache.E004")
     if settings.SESSION_ENGINE == ENGINE and not _is_ours(settings.SESSION_CACHE_ALIAS):
         yield Error(
@@ -108,7 +109,7 @@ def _unusable_caches() -> Iterator[CheckMessage]:
 
 
 def _unguarded_caches() -> Iterator[CheckMessage]:
-    for alias, entry in settings.CACHES.items():
+    for alias, entry in _caches().items():
         option = _SERIALIZER_OPTION.get(entry.get("BACKEND", ""))
         if option is not None and not _is_guarded(alias):
             yield Warning(
@@ -150,17 +151,21 @@ def _middleware() -> Iterator[CheckMessage]:
         )
 
 
+def _caches() -> dict[str, Any]:
+    return settings.CACHES
+
+
 def _is_guarded(alias: str) -> bool:
     if _is_ours(alias):
         return True
-    entry = settings.CACHES.get(alias, {})
+    entry = _caches().get(alias, {})
     option = _SERIALIZER_OPTION.get(entry.get("BACKEND", ""))
     serializer = entry.get("OPTIONS", {}).get(option)
     return _is_a(serializer, CacheSerializer)
 
 
 def _is_ours(alias: str) -> bool:
-    return _is_a(settings.CACHES.get(alias, {}).get("BACKEND"), RedisCache)
+    return _is_a(_caches().get(alias, {}).get("BACKEND"), RedisCache)
 
 
 def _is_a(named: Any, base: type) -> bool:

@@ -134,7 +134,7 @@ def _unwrapped(view: Any) -> Any:
                 if name in attributes and not isinstance(view, type):
                     view = attributes[name]
                     break
-    return view
+    return view if hasattr(view, "__qualname__") else type(view)  # an instance that is called
 
 
 @functools.lru_cache(maxsize=512)
@@ -144,8 +144,6 @@ def _described(view: Any, method: str) -> tuple[str, str]:
         # A handler that the class inherits from a framework says less than the class itself.
         if getattr(handler, "__module__", None) == view.__module__:
             view = handler
-    elif not hasattr(view, "__qualname__"):
-        view = type(view)  # an instance that is called
     name = f"{view.__module__}.{view.__qualname__}"
     try:
         code = inspect.unwrap(view).__code__

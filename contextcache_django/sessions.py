@@ -72,7 +72,7 @@ class SessionStore(SessionBase):
     def load(self) -> dict[str, Any]:
         """Return the stored session, or an empty one, without its id, where there is none."""
         if self.session_key is not None:
-            payload = self._cache.connection().get(self._redis_key(self.session_key))
+            payload: Any = self._cache.connection().get(self._redis_key(self.session_key))
             if payload is not None:
                 try:
                     return self._decode(payload)
@@ -100,7 +100,8 @@ class SessionStore(SessionBase):
         if self.session_key is None:
             self.create()
             return
-        payload = self._encode(self._get_session(no_load=must_create))
+        session = self._get_session(no_load=must_create)  # type: ignore[attr-defined]
+        payload = self._encode(session)
         self._store(payload, self.get_expiry_age(), must_create)
 
     async def asave(self, must_create: bool = False) -> None:
@@ -108,7 +109,8 @@ class SessionStore(SessionBase):
         if self.session_key is None:
             await self.acreate()
             return
-        payload = self._encode(await self._aget_session(no_load=must_create))
+        session = await self._aget_session(no_load=must_create)  # type: ignore[attr-defined]
+        payload = self._encode(session)
         age = await self.aget_expiry_age()
         await sync_to_async(self._store)(payload, age, must_create)
 
@@ -165,9 +167,9 @@ class SessionStore(SessionBase):
         assert self.session_key is not None  # noqa: S101  save() has seen to it
         key, redis = self._redis_key(self.session_key), self._cache.connection()
         if age > 0:
-            done = redis.set(key, payload, ex=int(age), nx=must_create, xx=not must_create)
+            done = bool(redis.set(key, payload, ex=int(age), nx=must_create, xx=not must_create))
         else:  # it expired already, which Redis has no `ex` for
-            done = redis.delete(key) or must_create
+            done = bool(redis.delete(key)) or must_create
         if not done:
             raise CreateError if must_create else UpdateError
 

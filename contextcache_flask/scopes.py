@@ -23,7 +23,7 @@ from contextcache_flask.settings import settings_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flask import Flask, Response
+    from flask import Flask, Request, Response
 
 HEADER = "X-ContextCache"
 LONGEST_HEADER = 512  # characters; servers and proxies refuse long headers
@@ -36,15 +36,17 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 def open_scopes(app: Flask) -> None:
     """Open a scope around every request of `app`; to call it again changes nothing."""
     request_started.connect(_open, app)
-    request_finished.connect(_name_findings, app)
     request_tearing_down.connect(_close, app)
 
 
 @contextlib.contextmanager
 def within_request() -> Iterator[None]:
     """Let what is written inside be known as written by the current request, if there is one."""
-    scope = scope_of_request() if has_request_context() else None
-    if scope is None or scope is current_scope():
+    if not has_request_context():
+        yield
+        return
+    scope = _scope_of(_real(request), _real(current_app))
+    if scope is current_scope():
         yield
         return
     token = enter_scope(scope)
@@ -54,13 +56,13 @@ def within_request() -> Iterator[None]:
         exit_scope(token)
 
 
-def scope_of_request() -> RequestScope:
-    """Return the scope of the current request, the same one in every copy of its context."""
-    scope: RequestScope | None = request.environ.get(_SCOPE)
+def _scope_of(request: Request, app: Flask) -> RequestScope:
+    """Return the scope of a request, the same one in every copy of its context."""
+    environ = request.environ
+    scope: RequestScope | None = environ.get(_SCOPE)
     if scope is None:
-        app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-        given = request.environ.get("HTTP_X_REQUEST_ID", "")
-        scope = request.environ[_SCOPE] = RequestScope(
+        given = environ.get("HTTP_X_REQUEST_ID", "")
+        scope = environ[_SCOPE] = RequestScope(
             request.method,
             request.path,
             request_id=given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(4),
@@ -70,19 +72,29 @@ def scope_of_request() -> RequestScope:
     return scope
 
 
+def _real(proxy: Any) -> Any:
+    """Return what a proxy of Flask's stands for; to ask a proxy costs as much as a lookup."""
+    return proxy._get_current_object()
+
+
 # --- Flask's signals ------------------------------------------------------------------------------
 # The first is sent even where a `before_request` function answers by itself, and the last one
 # after every `teardown_request` function.
 
 
-def _open(_app: Flask, **_: object) -> None:
-    request.environ[_TOKEN] = enter_scope(scope_of_request())
+def _open(app: Flask, **_: object) -> None:
+    current = _real(request)
+    scope = _scope_of(current, app)
+    current.environ[_TOKEN] = enter_scope(scope)
+    if scope.collect:
+        request_finished.connect(_name_findings, app)
 
 
 def _close(_app: Flask, **_: object) -> None:
+    environ = _real(request).environ
     # A copied context is torn down as well, where nothing was opened or in another thread.
-    if current_scope() is request.environ.get(_SCOPE):
-        token = request.environ.pop(_TOKEN, None)
+    if current_scope() is environ.get(_SCOPE):
+        token = environ.pop(_TOKEN, None)
         if token is not None:
             with contextlib.suppress(ValueError):
                 exit_scope(token)

@@ -93,4 +93,4 @@ class SocialSignIn:
 
 def has_password_hash(user: object) -> bool:
     """Tell whether the password hash is with `user`; asking for the field would load it."""
-    return "password" in vars(user)
+    return isinstance(vars(user).get("password"), str)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import redis
+
 from contextcache.exceptions import ConfigurationError, ServerError
 from contextcache.servers import DEFAULT_URL, connect, public_url, unreachable
-
 from tests.redis_server import free_port, running_redis
 
 if TYPE_CHECKING:
@@ -219,18 +219,24 @@ def test_a_public_url_shows_no_secret(url: str, shown: str) -> None:
     [
         (
             "reds://host",
-            "unknown Redis URL reds://: it begins with one of redis://, rediss://, unix://, "
-            "fakeredis://; did you mean redis://?",
+            (
+                "unknown Redis URL reds://: it begins with one of redis://, rediss://, unix://, "
+                "fakeredis://; did you mean redis://?"
+            ),
         ),
         (
             "memcached://host",
-            "unknown Redis URL memcached://: it begins with one of redis://, rediss://, unix://, "
-            "fakeredis://",
+            (
+                "unknown Redis URL memcached://: it begins with one of redis://, rediss://, "
+                "unix://, fakeredis://"
+            ),
         ),
         (
             "127.0.0.1:6379",
-            "unknown Redis URL without a scheme: it begins with one of redis://, rediss://, "
-            "unix://, fakeredis://",
+            (
+                "unknown Redis URL without a scheme: it begins with one of redis://, rediss://, "
+                "unix://, fakeredis://"
+            ),
         ),
         ("redis://:hu/sh@host:6379/0", NO_PORT),
         ("redis://:12/sh@host:6379/0", NOT_ESCAPED),

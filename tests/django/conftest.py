@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import redis
-    from contextcache_django.cache import RedisCache
     from pytest_django.fixtures import SettingsWrapper
+
+    from contextcache_django.cache import RedisCache
 
 BACKEND = "contextcache_django.cache.RedisCache"
 

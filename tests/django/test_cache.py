@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.core.cache import caches
+from django.core.exceptions import ImproperlyConfigured
+
 from contextcache import UncacheableValueError, UnreadablePayloadError, is_stripped
 from contextcache.servers import connect
 from contextcache.testing import capture_findings
 from contextcache_django.cache import RedisCache
-from django.core.cache import caches
-from django.core.exceptions import ImproperlyConfigured
-
 from tests.django.shop import Brittle, Cart, Client, Item, PerThread, dirty_cart, generator
 from tests.redis_server import free_port, running_redis
 
@@ -553,18 +553,24 @@ def test_a_forked_child_makes_its_own_connections(
     [
         (
             {"LOCATION": "reds://127.0.0.1"},
-            "unknown Redis URL reds://: it begins with one of redis://, rediss://, unix://, "
-            "fakeredis://; did you mean redis://?",
+            (
+                "unknown Redis URL reds://: it begins with one of redis://, rediss://, unix://, "
+                "fakeredis://; did you mean redis://?"
+            ),
         ),
         (
             {"OPTIONS": {"serializer": "django.core.cache.backends.redis.RedisSerializer"}},
-            "RedisCache is its own serializer: remove OPTIONS['serializer'], or use Django's "
-            "RedisCache with it",
+            (
+                "RedisCache is its own serializer: remove OPTIONS['serializer'], or use Django's "
+                "RedisCache with it"
+            ),
         ),
         (
             {"OPTIONS": {"CONTEXTCACHE": {"MODE": "strp"}}},
-            "CACHES['default']['OPTIONS']['CONTEXTCACHE']: unknown mode 'strp' (did you mean "
-            "'strip'?); valid: raise, strip, warn",
+            (
+                "CACHES['default']['OPTIONS']['CONTEXTCACHE']: unknown mode 'strp' (did you mean "
+                "'strip'?); valid: raise, strip, warn"
+            ),
         ),
     ],
 )

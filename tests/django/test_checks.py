@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from contextcache_django.conf import guard_for, project_config
-from django.core.checks import CheckMessage, Error, Warning, run_checks
+from django.core.checks import CheckMessage, Error, Warning, run_checks  # noqa: A004
 from django.core.exceptions import ImproperlyConfigured
+
+from contextcache_django.conf import guard_for, project_config
 
 if TYPE_CHECKING:
     from pytest_django.fixtures import SettingsWrapper

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from asgiref.sync import async_to_sync, iscoroutinefunction
+from django.contrib.auth.models import User
+from django.core.cache import CacheKeyWarning
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpResponse
+from django.test import AsyncClient, AsyncRequestFactory, RequestFactory
+from django.test import Client as WebClient
+from django.urls import resolve
+
 from contextcache import current_scope
 from contextcache.testing import capture_findings
 from contextcache_django.middleware import ContextCacheMiddleware, describe_view
-from django.contrib.auth.models import User
-from django.core.exceptions import ImproperlyConfigured
-from django.http import HttpResponse
-from django.test import AsyncClient, AsyncRequestFactory, Client as WebClient, RequestFactory
-from django.urls import resolve
-
 from tests.django import views
 
 if TYPE_CHECKING:
@@ -109,13 +111,17 @@ def test_concurrent_async_requests_do_not_mix_their_findings() -> None:
     assert named == {
         (
             "cache['one'",
-            "GET /async/one · tests.django.views.async_one "
-            f"(tests/django/views.py:{line(views.async_one)})",
+            (
+                "GET /async/one · tests.django.views.async_one "
+                f"(tests/django/views.py:{line(views.async_one)})"
+            ),
         ),
         (
             "cache['two'",
-            "GET /async/two · tests.django.views.async_two "
-            f"(tests/django/views.py:{line(views.async_two)})",
+            (
+                "GET /async/two · tests.django.views.async_two "
+                f"(tests/django/views.py:{line(views.async_two)})"
+            ),
         ),
     }
 
@@ -251,7 +257,7 @@ def test_the_header_is_ascii_and_short(settings: SettingsWrapper) -> None:
             cache.set(f"süß{number}\r\nSet-Cookie: x", views.Client())
         return HttpResponse()
 
-    with pytest.warns(Warning):
+    with pytest.warns(CacheKeyWarning):
         response = ContextCacheMiddleware(answer)(RequestFactory().get("/"))
     told = response.headers["X-ContextCache"]  # type: ignore[union-attr]
     assert told.startswith(r"80 findings; ")

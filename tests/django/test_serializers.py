@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.core.cache import caches
+from django.test import Client as WebClient
+from django.utils.module_loading import import_string
+
 from contextcache import UncacheableValueError, UnreadablePayloadError
 from contextcache.testing import capture_findings
 from contextcache_django.serializers import (
@@ -12,10 +16,6 @@ from contextcache_django.serializers import (
     DjangoRedisSerializer,
     SessionSerializer,
 )
-from django.core.cache import caches
-from django.test import Client as WebClient
-from django.utils.module_loading import import_string
-
 from tests.django.shop import Client, generator
 
 if TYPE_CHECKING:

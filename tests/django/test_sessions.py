@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from asgiref.sync import async_to_sync
-from contextcache import UncacheableValueError, UnreadablePayloadError
-from contextcache.testing import capture_findings
-from contextcache_django.sessions import SessionStore
 from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 from django.contrib.sessions.backends.base import CreateError, UpdateError
 from django.core.exceptions import ImproperlyConfigured
-from django.test import AsyncClient, Client as WebClient
+from django.test import AsyncClient
+from django.test import Client as WebClient
 
+from contextcache import UncacheableValueError, UnreadablePayloadError
+from contextcache.testing import capture_findings
+from contextcache_django.sessions import SessionStore
 from tests.django.shop import Client, PerThread, dirty_cart, generator
 from tests.redis_server import free_port
 
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import redis
-    from contextcache_django.cache import RedisCache
     from pytest_django.fixtures import SettingsWrapper
+
+    from contextcache_django.cache import RedisCache
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -451,7 +453,9 @@ def test_the_user_in_the_session_has_no_password_hash_in_redis(server: redis.Red
     visitor = WebClient()
     visitor.get("/login")
     visitor.get("/cart")
-    for key in server.keys():
+    keys = server.keys()
+    assert keys
+    for key in keys:
         assert b"pbkdf2_sha256$" not in server.get(key)
         assert b"canary" not in server.get(key)
     assert dirty_cart().items[1].client is not None

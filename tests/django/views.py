@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from django.views.generic import TemplateView
 from tests.django.shop import Client, dirty_cart
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
 

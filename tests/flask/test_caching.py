@@ -359,7 +359,8 @@ def test_a_class_that_is_gone_is_a_miss(cache, monkeypatch, caplog):
     cache.set("old", [Vanishing()])
     monkeypatch.delattr(f"{__name__}.Vanishing")
     assert cache.get("old") is None
-    assert "cache['old'] cannot be read: its class or attribute Vanishing is gone" in caplog.text
+    assert "cache['old'] cannot be read" in caplog.text
+    assert "its class or attribute Vanishing is gone" in caplog.text
 
 
 def test_mode_raise_makes_it_an_error(redis_url, redis_client):

@@ -65,7 +65,8 @@ def test_an_unknown_setting_is_named_by_the_cache_backend_alone():
     [
         (
             {"CONTEXTCACHE_MODE": "stripp"},
-            "CONTEXTCACHE: unknown mode 'stripp' (did you mean 'strip'?); valid: raise, strip, warn",
+            "CONTEXTCACHE: unknown mode 'stripp' (did you mean 'strip'?); valid: raise, strip, "
+            + "warn",
         ),
         ({"CONTEXTCACHE_SESSION": "yes"}, "CONTEXTCACHE_SESSION is True or False"),
         ({"CONTEXTCACHE_MAX_SIZE": "1k"}, "CONTEXTCACHE: max_size is a positive number of bytes"),

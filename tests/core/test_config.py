@@ -1,0 +1,247 @@
+"""Config: from a dict of settings to a policy, or to an error that names the nearest valid word."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from typing import Any
+
+import pytest
+
+from contextcache import Config, ConfigurationError, Finding, Guard, Rule, explain
+from contextcache.rules import Verb
+
+seen: list[Finding] = []
+
+
+def remember(finding: Finding) -> None:
+    seen.append(finding)
+
+
+class Client:
+    def __init__(self) -> None:
+        self.id = 3
+        self.lock = threading.Lock()
+
+
+CLIENT = f"{__name__}.Client"
+
+
+def test_the_defaults_cut_and_report_everything() -> None:
+    """Without settings: mode strip, nothing ignored, no rules, 512 MiB, no developer."""
+    assert Config() == Config.from_mapping({})
+    assert dataclasses.asdict(Config()) == {
+        "mode": "strip",
+        "ignore": (),
+        "rules": (),
+        "on_finding": (),
+        "max_size": 512 * 1024 * 1024,
+        "debug": False,
+    }
+
+
+def test_every_key_is_read() -> None:
+    """One mapping sets everything that can be set."""
+    config = Config.from_mapping(
+        {
+            "MODE": "warn",
+            "IGNORE": ["session['a']", "cache[*]"],
+            "RULES": {CLIENT: "strip"},
+            "ON_FINDING": remember,
+            "MAX_SIZE": 1000,
+        },
+        debug=True,
+    )
+    assert (config.mode, config.ignore) == ("warn", ("session['a']", "cache[*]"))
+    assert (config.max_size, config.debug, config.on_finding) == (1000, True, (remember,))
+    [rule] = config.rules
+    assert (rule.type, rule.verb) == (CLIENT, Verb.STRIP)
+    assert Config.KEYS == ("MODE", "IGNORE", "RULES", "ON_FINDING", "MAX_SIZE")
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        (
+            {"MODES": "strip"},
+            "CONTEXTCACHE: unknown setting 'MODES' (did you mean 'MODE'?); "
+            "valid: IGNORE, MAX_SIZE, MODE, ON_FINDING, RULES",
+        ),
+        (
+            {"mode": "strip"},
+            "CONTEXTCACHE: unknown setting 'mode' (did you mean 'MODE'?); "
+            "valid: IGNORE, MAX_SIZE, MODE, ON_FINDING, RULES",
+        ),
+        (
+            {"ZZZ": 1},
+            "CONTEXTCACHE: unknown setting 'ZZZ'; valid: IGNORE, MAX_SIZE, MODE, ON_FINDING, RULES",
+        ),
+        (
+            {7: 1},
+            "CONTEXTCACHE: unknown setting '7'; valid: IGNORE, MAX_SIZE, MODE, ON_FINDING, RULES",
+        ),
+        (
+            {"MODE": "stripp"},
+            "CONTEXTCACHE: unknown mode 'stripp' (did you mean 'strip'?); "
+            "valid: raise, strip, warn",
+        ),
+        (
+            {"MODE": ["strip"]},
+            "CONTEXTCACHE: unknown mode \"['strip']\" (did you mean 'strip'?); "
+            "valid: raise, strip, warn",
+        ),
+        (
+            {"MODE": None},
+            "CONTEXTCACHE: unknown mode 'None'; valid: raise, strip, warn",
+        ),
+        (
+            {"RULES": {"shop.api.Client": "snapshott"}},
+            "CONTEXTCACHE RULES['shop.api.Client']: unknown verb 'snapshott' "
+            "(did you mean 'snapshot'?); "
+            "valid: allow, observe, recreate, refuse, snapshot, strip, trim",
+        ),
+        (
+            {"RULES": {"shop.api.Client": "trim"}},
+            "rule for shop.api.Client: trim needs make=, which says what is left out",
+        ),
+        (
+            {"RULES": "shop.api.Client"},
+            "CONTEXTCACHE RULES maps type names to verbs, or is a list of contextcache.Rule",
+        ),
+        (
+            {"RULES": ["shop.api.Client"]},
+            "CONTEXTCACHE RULES maps type names to verbs, or is a list of contextcache.Rule",
+        ),
+        ({"IGNORE": 3}, "CONTEXTCACHE IGNORE is a list of path patterns"),
+        ({"IGNORE": [3]}, "CONTEXTCACHE IGNORE is a list of path patterns, each a string"),
+        (
+            {"IGNORE": ["session['cart"]},
+            "CONTEXTCACHE: ignore: cannot read this path from column 8 on: \"session['cart\"",
+        ),
+        (
+            {"IGNORE": [""]},
+            "CONTEXTCACHE: ignore: a path starts with a name, such as session or cache[...]: ''",
+        ),
+        ({"MAX_SIZE": "1 MB"}, "CONTEXTCACHE: max_size is a positive number of bytes"),
+        ({"MAX_SIZE": 0}, "CONTEXTCACHE: max_size is a positive number of bytes"),
+        ({"MAX_SIZE": True}, "CONTEXTCACHE: max_size is a positive number of bytes"),
+        (
+            {"ON_FINDING": 3},
+            "CONTEXTCACHE ON_FINDING is a function, its dotted path, or a list of them",
+        ),
+        (
+            {"ON_FINDING": "json.nothing"},
+            "CONTEXTCACHE ON_FINDING: cannot import 'json.nothing'",
+        ),
+        (
+            {"ON_FINDING": "no_such_module.nothing"},
+            "CONTEXTCACHE ON_FINDING: cannot import 'no_such_module.nothing'",
+        ),
+        ({"ON_FINDING": "nothing"}, "CONTEXTCACHE ON_FINDING: cannot import 'nothing'"),
+    ],
+)
+def test_a_mistake_is_an_error_that_says_what_is_valid(
+    mapping: dict[Any, Any], message: str
+) -> None:
+    """Unknown names come with the nearest valid one; wrong types with what is expected."""
+    with pytest.raises(ConfigurationError) as caught:
+        Config.from_mapping(mapping)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("mapping", [["MODE"], "strip", None])
+def test_settings_that_are_no_dict_are_an_error(mapping: Any) -> None:
+    """A forgotten brace is named, too."""
+    with pytest.raises(ConfigurationError) as caught:
+        Config.from_mapping(mapping)
+    assert str(caught.value) == (
+        "CONTEXTCACHE is a dict with the keys MODE, IGNORE, RULES, ON_FINDING, MAX_SIZE"
+    )
+
+
+def test_the_error_names_the_place_of_the_setting() -> None:
+    """An alias's own options are told apart from the project's."""
+    with pytest.raises(ConfigurationError) as caught:
+        Config.from_mapping({"MODE": "x"}, where="CACHES['default'] OPTIONS")
+    assert str(caught.value) == (
+        "CACHES['default'] OPTIONS: unknown mode 'x'; valid: raise, strip, warn"
+    )
+
+
+def test_a_config_made_by_hand_is_checked_as_well() -> None:
+    """`Config(mode=...)` and `Guard(mode=...)` refuse what settings refuse."""
+    with pytest.raises(ConfigurationError) as caught:
+        Config(mode="warning")  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        "unknown mode 'warning' (did you mean 'warn'?); valid: raise, strip, warn"
+    )
+    with pytest.raises(ConfigurationError):
+        Guard(mode="warning")
+
+
+def test_a_configuration_error_is_a_value_error() -> None:
+    """Existing handlers for bad settings catch it."""
+    assert issubclass(ConfigurationError, ValueError)
+
+
+def test_an_alias_adds_to_the_project_and_overrides_its_mode() -> None:
+    """IGNORE, RULES and ON_FINDING of a base are kept; MODE and MAX_SIZE are replaced."""
+    base = Config(
+        mode="raise", ignore=("session",), on_finding=(print,), max_size=9, debug=True
+    )
+    config = Config.from_mapping(
+        {"MODE": "strip", "IGNORE": "cache[*]", "ON_FINDING": [remember], "MAX_SIZE": 10}, base=base
+    )
+    assert config.ignore == ("session", "cache[*]")
+    assert config.on_finding == (print, remember)
+    assert (config.mode, config.max_size, config.debug) == ("strip", 10, True)
+
+
+def test_the_rule_of_an_alias_comes_before_that_of_the_project() -> None:
+    """The more specific setting wins for the same type."""
+    base = Config.from_mapping({"RULES": {CLIENT: "refuse"}})
+    config = Config.from_mapping({"RULES": {CLIENT: "strip"}}, base=base)
+    assert [finding.code for finding in Guard(config).explain({"c": Client()})] == ["CC117"]
+    assert [str(finding.action) for finding in Guard(config).explain({"c": Client()})] == ["stripped"]
+
+
+def test_a_callback_may_be_a_dotted_path() -> None:
+    """A setting that is text names a function, imported once at start-up."""
+    config = Config.from_mapping({"ON_FINDING": "json.dumps"})
+    import json
+
+    assert config.on_finding == (json.dumps,)
+
+
+@pytest.mark.parametrize(
+    ("verb", "action"),
+    [("strip", "stripped"), ("refuse", "refused"), ("recreate", "recreated")],
+)
+def test_a_rule_changes_what_becomes_of_a_built_in_offender(verb: str, action: str) -> None:
+    """`RULES` may name a type that has a built-in rule, and then its verb counts."""
+    guard = Guard(Config.from_mapping({"RULES": {"_thread.lock": verb}}))
+    [finding] = guard.explain({"client": Client()})
+    assert (finding.code, str(finding.action)) == ("CC102", action)
+    assert finding.reason == "a lock belongs to this process"
+
+
+def test_a_rule_of_the_application_says_so() -> None:
+    """A type of the user's own that is no offender by itself becomes one by a rule."""
+
+    class_rule = Config.from_mapping({"RULES": {f"{__name__}.Plain": "strip"}})
+    [finding] = Guard(class_rule).explain({"p": Plain()})
+    assert finding.reason == "a rule of this application says so"
+    assert explain({"p": Plain()}) == []
+
+
+class Plain:
+    pass
+
+
+def test_a_list_of_rules_is_taken_as_it_is() -> None:
+    """Where a verb is not enough, RULES is a list of `Rule`."""
+    rule = Rule(type=CLIENT, verb="snapshot", make=lambda client: client.id)  # type: ignore[arg-type]
+    config = Config.from_mapping({"RULES": [rule]})
+    assert config.rules == (rule,)
+    guard = Guard(config)
+    assert guard.loads(guard.dumps({"c": Client()})) == {"c": 3}
