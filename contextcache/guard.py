@@ -14,6 +14,7 @@ import re
 import sys
 import threading
 import time
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from contextcache.config import Config
@@ -25,14 +26,16 @@ from contextcache.pickler import PROTOCOL, Dump, Table
 from contextcache.reporting import Reporter, collectors, report_internal, show_findings
 from contextcache.rules import RuleBook
 from contextcache.scopes import current_scope
-from contextcache.walker import MOST_SECONDS, heaviest, too_deep
+from contextcache.walker import MOST_SECONDS, heaviest, reach, too_deep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from contextcache.paths import Step
     from contextcache.reporting import Key
 
 MOST_SITES = 1024
+MOST_PLACES = 32  # of offenders in one value that are known one by one
 SHARE = 0.05  # of a process's time that close looks may take, once the first seconds are used up
 FIRST_SECONDS = 2.0
 FLAT = 16  # items up to which asking for their types costs less than a pickler
@@ -42,17 +45,42 @@ _FRAGILE = sys.version_info < (3, 12)  # its C pickler counts recursion by a lim
 
 
 class Site:
-    """What is known about the values written at one place."""
+    """What is known about the values written at one place, such as the session of one view."""
 
-    __slots__ = ("careful", "dropped", "keys", "kinds", "refused", "where")
+    __slots__ = ("careful", "crowded", "dropped", "kinds", "places", "refused")
 
-    def __init__(self, look: Inspection, keys: set[Key], *, careful: bool) -> None:
-        self.careful = careful
-        self.dropped = look.dropped
-        self.keys = keys
-        self.refused = look.payload is None
-        self.kinds = look.kinds
-        self.where = look.where
+    def __init__(self) -> None:
+        self.careful = False
+        self.crowded = False
+        self.refused = False
+        self.dropped: set[tuple[str, type]] = set()
+        self.kinds: set[tuple[str, str]] = set()
+        self.places: dict[tuple[Step, ...], tuple[str, Key]] = {}
+
+    def after(self, look: Inspection, reporter: Reporter, *, careful: bool) -> Site:
+        """Return what is known when `look` is added to it."""
+        site = Site()
+        site.careful = careful or self.careful
+        site.refused = look.payload is None
+        site.dropped = self.dropped | look.dropped
+        site.kinds = self.kinds | look.kinds
+        places = {
+            path.steps: (str(Path("", path.steps)), reporter.key(finding))
+            for finding in look.findings
+            for path in (finding.path, finding.cut)
+            if path is not None
+        }
+        places |= self.places
+        site.crowded = len(places) > MOST_PLACES
+        site.places = dict(islice(places.items(), MOST_PLACES))
+        return site
+
+    def known(self, value: object, label: str) -> dict[int, tuple[str, Key]]:
+        """Return path and key of each known place in `value`, by the id of what is there."""
+        return {
+            id(reach(value, steps)): (label + text, key)
+            for steps, (text, key) in self.places.items()
+        }
 
 
 class Guard:
@@ -155,13 +183,15 @@ class Guard:
     def _payload(self, value: object, label: str) -> bytes:
         """Take the fast pass, and a close look only at what is new."""
         table = self._table
-        if len(copyreg.dispatch_table) != table.registered:
-            table = self._publish(Table(table.book))  # somebody registered a reducer since
+        if copyreg.dispatch_table != table.registered:  # somebody registered a reducer since
+            table = self._table = Table(table.book, suspect=table.suspect, unset=table.unset)
         dump = Dump(table, label)
         site = self._sites.get(self._place(label)) if self._sites else None
+        known: dict[int, tuple[str, Key]] = {}
         kept = value
         if site is not None:
-            dump.where = site.where
+            known = site.known(value, label)
+            dump.where = {leaf: path for leaf, (path, _) in known.items()}
             kept = without_keys(value, site.dropped, dump)
         careful = site is not None and site.careful
         try:
@@ -173,10 +203,10 @@ class Guard:
         if payload is None:  # out here, no error carries the first one and its text as context
             return self._inspected(value, label, careful=True)
         if not dump.hits and not dump.bare:
-            if table.fresh and not self._trusted(dump, payload):
+            if (dump.met or table.fresh) and not self._trusted(dump, payload):
                 return self._inspected(value, label, careful=careful)
             return payload
-        if site is None or not self._is_known(site, dump):
+        if site is None or not self._is_known(site, dump, known):
             return self._inspected(value, label, careful=careful)
         return payload
 
@@ -187,18 +217,26 @@ class Guard:
                 pickle.loads(payload)
             except Exception:  # noqa: BLE001  # whatever a constructor raises, a reader would meet
                 return False
-        self._publish(dump.table.learned(sound=dump.met))
+        table = dump.table
+        sound = [cls for cls in dump.met if cls in table or cls in table.fresh]
+        if sound or table.fresh:
+            self._publish(table.learned(sound=sound))
         return True
 
-    def _is_known(self, site: Site, dump: Dump) -> bool:
-        """Tell whether these hits were reported before and need not be again."""
+    def _is_known(self, site: Site, dump: Dump, known: dict[int, tuple[str, Key]]) -> bool:
+        """Tell whether these very hits were reported before and need not be again."""
         if site.refused or dump.met or self.config.mode != "strip":
             return False
-        if self.config.debug or collectors:
+        scope = current_scope()
+        somebody_listens = self.config.debug or collectors or (scope is not None and scope.collect)
+        if somebody_listens or not dump.kinds() <= site.kinds:
             return False
-        if not dump.kinds() <= site.kinds:
-            return False
-        return not self._reporter.due(site.keys)
+        leaves = [id(hit.leaf) for hit in dump.hits]
+        if not (site.crowded and len(dump.bare) > MOST_PLACES):
+            leaves += map(id, dump.bare)
+        if any(leaf not in known for leaf in leaves):
+            return False  # the same kind at another place has another name and another holder
+        return not self._reporter.due({known[leaf][1] for leaf in leaves})
 
     def _inspected(self, value: object, label: str, *, careful: bool) -> bytes:
         """Take a close look, remember it, report it, and do what the mode says."""
@@ -212,8 +250,7 @@ class Guard:
             seconds=self._affordable(began),
         ).run(value)
         self._publish(look.table)
-        keys = set(map(self._reporter.key, look.findings))
-        self._remember(self._place(label), Site(look, keys, careful=careful))
+        self._remember(label, look, careful=careful)
         self._spent += time.monotonic() - began
         if self.config.mode == "warn":
             return self._observed(value, look.findings)
@@ -263,11 +300,13 @@ class Guard:
         scope = current_scope()
         return generalised(label), scope.view[0] if scope is not None else ""
 
-    def _remember(self, place: tuple[str, str], site: Site) -> None:
+    def _remember(self, label: str, look: Inspection, *, careful: bool) -> None:
+        place = self._place(label)
         with self._lock:
+            before = self._sites.pop(place, None) or Site()
             if len(self._sites) >= MOST_SITES:  # keys may be hostile: forget the oldest
                 del self._sites[next(iter(self._sites))]
-            self._sites[place] = site
+            self._sites[place] = before.after(look, self._reporter, careful=careful)
 
     def _publish(self, learned: Table) -> Table:
         """Add what was learned to what others have learned since, in a table of its own."""

@@ -14,7 +14,6 @@ from contextcache import origins
 from contextcache.findings import CODES, Action, Finding
 from contextcache.paths import Path, Step, StepKind, class_mro, qualified_name
 from contextcache.pickler import (
-    MARKED,
     RAISED,
     REFUSES,
     UNLOADABLE,
@@ -72,7 +71,6 @@ class Inspection:
         findings: Every offender, in pickle's order.
         table: What is known about types now.
         dropped: The top-level keys that were left out, with the types of their values.
-        where: The path pattern of what was stripped, by the name of its type.
         kinds: Code and type name of every offender.
     """
 
@@ -92,7 +90,6 @@ class Inspection:
         self.payload: bytes | None = None
         self.findings: list[Finding] = []
         self.dropped: set[tuple[str, type]] = set()
-        self.where: dict[int | str, str] = {}
         self.kinds: set[tuple[str, str]] = set()
         self._sink = sink
         self._session = session
@@ -102,7 +99,7 @@ class Inspection:
 
     def run(self, value: object) -> Inspection:
         """Dump `value` until what is stored also loads, and word what was found."""
-        markers: dict[int | str, str] = {}
+        markers: dict[int, str] = {}
         for _ in range(MOST_ROUNDS):
             dump = Dump(self.table, self.label, where=markers, capture=True)
             try:
@@ -180,7 +177,7 @@ class Inspection:
         self.dropped = dropped
         return news
 
-    def _named(self, dump: Dump, search: Search) -> dict[int | str, str]:
+    def _named(self, dump: Dump, search: Search) -> dict[int, str]:
         """Return the path of everything a marker stands for, by its id."""
         return {
             id(hit.leaf): str(search.found[id(hit.leaf)].path(self.label))
@@ -213,8 +210,6 @@ class Inspection:
             leaf_type = qualified_name(type(hit.leaf))
             self.kinds.add((hit.rule.code, leaf_type))
             path = place.path(self.label) if place is not None else Path(self.label)
-            if place is not None and hit.did == MARKED:
-                self.where[leaf_type] = path.pattern
             inner = list(self._inside(hit, path)) if place is not None else []
             self.findings.extend(
                 inner or [self._finding(hit, Path(path.root, path.steps + steps), place)]

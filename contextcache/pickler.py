@@ -105,7 +105,7 @@ class Dump:
     Args:
         table: What is known about types.
         label: The root of paths in this value.
-        where: The path of an offender by its id, or the usual path by the name of its type.
+        where: The paths of known offenders, by their ids.
         capture: Whether to keep what every object was reduced to, so that it can be walked.
 
     Attributes:
@@ -124,7 +124,7 @@ class Dump:
         table: Table,
         label: str,
         *,
-        where: Mapping[int | str, str] = MappingProxyType({}),
+        where: Mapping[int, str] = MappingProxyType({}),
         capture: bool = False,
     ) -> None:
         self.table = table
@@ -208,7 +208,7 @@ class Dump:
         action = Action.REFUSED if rule.verb is Verb.REFUSE else Action.STRIPPED
         self.hit(leaf, rule, action, MARKED)
         kind = qualified_name(type(leaf))
-        where = self.where.get(id(leaf)) or self.where.get(kind) or self.label
+        where = self.where.get(id(leaf), self.label)
         return Stripped, (rule.code, kind, where, now())
 
     def apply(self, rule: Rule, obj: object) -> Reduced | None:
@@ -296,7 +296,7 @@ class Table(dict[type, "Reducer"]):
         self.suspect = suspect
         self.unset = dict(unset or {})
         self.fresh: dict[type, Reducer] = {}
-        self.registered = len(copyreg.dispatch_table)
+        self.registered = dict(copyreg.dispatch_table)
 
     def __missing__(self, cls: type) -> Reducer:
         reducer = self.fresh.get(cls)
@@ -322,7 +322,9 @@ class Table(dict[type, "Reducer"]):
             unset: Attributes to leave out, by class.
             beside: A table whose knowledge is added, too.
         """
-        tables = (self,) if beside is None else (self, beside)
+        tables = (
+            (self,) if beside is None or beside.registered != self.registered else (self, beside)
+        )
         left_out: dict[type, frozenset[str]] = {}
         for more in (*(table.unset for table in tables), unset or {}):
             for cls, names in more.items():

@@ -164,8 +164,7 @@ def _new_client(
         raise ConfigurationError(
             f"{public_url(url)} has a query option redis-py does not understand"
         ) from None
-    client: redis.Redis = _client_type()(pool, url)
-    return client
+    return _client_type(url)(connection_pool=pool)
 
 
 def _embedded_client(parts: SplitResult, options: Mapping[str, Any]) -> redis.Redis:
@@ -181,42 +180,33 @@ def _embedded_client(parts: SplitResult, options: Mapping[str, Any]) -> redis.Re
     return client
 
 
-@functools.cache
-def _client_type() -> Any:
-    """Build the client class, which needs redis-py to be defined at all."""
+def _client_type(url: str) -> type[redis.Redis]:
+    """Make the client class of one URL; redis-py is needed to define it at all."""
     import redis  # noqa: PLC0415
     from redis.client import Pipeline  # noqa: PLC0415
 
     unreached = (redis.ConnectionError, redis.TimeoutError)
 
     class NamedPipeline(Pipeline):
-        url: str
-
         def execute(self, raise_on_error: bool = True) -> Any:
             try:
                 return super().execute(raise_on_error)
             except unreached as error:
-                raise unreachable(self.url, error) from error
+                raise unreachable(url, error) from error
 
     class NamedRedis(redis.Redis):
         """A client that says in every connection error which server it was about."""
-
-        def __init__(self, pool: redis.ConnectionPool, url: str) -> None:
-            super().__init__(connection_pool=pool)
-            self.url = url
 
         def execute_command(self, *args: Any, **options: Any) -> Any:
             try:
                 return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
             except unreached as error:
-                raise unreachable(self.url, error) from error
+                raise unreachable(url, error) from error
 
         def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> NamedPipeline:
-            pipeline = NamedPipeline(
+            return NamedPipeline(
                 self.connection_pool, self.response_callbacks, transaction, shard_hint
             )
-            pipeline.url = self.url
-            return pipeline
 
     return NamedRedis
 

@@ -362,6 +362,26 @@ def _members(obj: object) -> Iterator[tuple[str, object]]:
                     continue
 
 
+def reach(value: Any, steps: tuple[Step, ...]) -> Any:
+    """Return what `steps` lead to from `value` without running any code of it; None if nothing.
+
+    Only what an instance dictionary, a slot or a builtin container holds is reached.
+    """
+    for kind, name in steps:
+        if kind is StepKind.ATTRIBUTE:
+            own = instance_dict(value)
+            if own is None or name not in own:
+                own = attributes(value)
+            value = own.get(str(name))
+        elif kind is StepKind.ITEM and type(value) is dict:
+            value = value.get(name)
+        elif kind is StepKind.ITEM and type(value) in (list, tuple) and type(name) is int:
+            value = value[name] if name < len(value) else None
+        else:
+            return None
+    return value
+
+
 def too_deep(value: object, most: int) -> tuple[Step, ...] | None:
     """Return where `value` begins to nest deeper than `most` levels, or None; it is only read.
 

@@ -19,7 +19,7 @@ from flask import Response, current_app
 from flask_caching.backends import rediscache
 from flask_caching.backends.nullcache import NullCache
 
-from contextcache import ConfigurationError, UncacheableValueError, UnreadablePayloadError
+from contextcache import ConfigurationError, Guard, UncacheableValueError, UnreadablePayloadError
 from contextcache.servers import connect
 from contextcache_flask.scopes import within_request
 from contextcache_flask.settings import settings_of
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from flask import Flask
-
-    from contextcache import Guard
 
 LONGEST_KEY = 100  # characters of a cache key that a label shows
 
@@ -54,12 +52,13 @@ class GuardedBackend(BaseCache):
 
     @property
     def guard(self) -> Guard:
-        """The guard of this cache, with the settings of its application."""
+        """The guard of this cache, with the settings of its application or of the current one."""
         kind = type(self).__name__
-        app = self._app or current_app
-        return settings_of(app).guard(f"cache in {_PLACES.get(kind, kind)}")
+        sink = f"cache in {_PLACES.get(kind, kind)}"
+        app: Any = self._app or current_app  # which is false outside of any application
+        return settings_of(app).guard(sink) if app else _guard_without_app(sink)
 
-    def guard_for(self, app: Flask) -> None:
+    def guard_for(self, app: Flask | None) -> None:
         """Apply the settings of `app`, and guard the serializer the backend has."""
         self._app = app
         serializer = vars(self).get("serializer") or getattr(super(), "serializer", None)
@@ -123,7 +122,7 @@ class GuardedBackend(BaseCache):
         """
         if operation.has(value):
             return value  # a method of the backend that calls another one
-        if isinstance(value, Response):
+        if issubclass(type(value), Response):  # isinstance would ask a proxy for its target
             _read_whole_body(value)
         serializer = vars(self).get("serializer")
         try:
@@ -151,6 +150,10 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):  # type: ignore[misc]  
         ConfigurationError: A setting or the URL cannot be understood.
         ServerError: Redis cannot be reached; the message names the URL that was tried.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.guard_for(None)
 
     @classmethod
     def factory(
@@ -222,6 +225,11 @@ def guard_backend(backend: object, app: Flask) -> None:
 def _guarded_type(backend_type: type[BaseCache]) -> type[GuardedBackend]:
     same = {name: getattr(backend_type, name) for name in ("__module__", "__qualname__", "__doc__")}
     return type(backend_type.__name__, (GuardedBackend, backend_type), same)
+
+
+@functools.cache
+def _guard_without_app(sink: str) -> Guard:
+    return Guard(sink=sink)
 
 
 # --- The serializers ------------------------------------------------------------------------------
@@ -308,7 +316,7 @@ class _GuardedRedisSerializer(_GuardedSerializer):
         try:
             return int(payload)
         except ValueError:
-            return super().decode(payload, label)
+            return payload  # text that another program wrote, as cachelib gives it
 
 
 class _AsStored:

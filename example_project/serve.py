@@ -38,9 +38,8 @@ def django_shop():
 
 def flask_shop():
     from flask_shop.app import app
-    from werkzeug.debug import DebuggedApplication
 
-    return DebuggedApplication(app)  # tracebacks as pages, as Django shows them
+    return app
 
 
 def serve(framework: str, port: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import atexit
 import collections
 import concurrent.futures
 import contextvars
@@ -126,6 +127,21 @@ def unlocked(lock: Any) -> bool:
     taken: bool = lock.acquire(blocking=False)
     lock.release()
     return taken
+
+
+_opened: list[Any] = []
+
+
+def opened(resource: Any) -> Any:
+    """Keep `resource` open while a test runs, and close it before Python complains about it."""
+    _opened.append(resource)
+    return resource
+
+
+@atexit.register
+def _close() -> None:
+    while _opened:
+        _opened.pop().close()
 
 
 def thing(**held: Any) -> shapes.Thing:
@@ -624,13 +640,13 @@ def closed_coroutine() -> Any:
 _local_class = type("Local", (), {"__qualname__": "zoo.<locals>.Local"})
 
 for _name, _code, _build in (
-    ("socket", "CC108", socket.socket),
-    ("file", "CC107", lambda: open(os.devnull)),  # noqa: SIM115
-    ("binary-file", "CC107", lambda: open(os.devnull, "rb")),  # noqa: SIM115
-    ("temporary-file", "CC107", tempfile.NamedTemporaryFile),
-    ("sqlite-connection", "CC108", lambda: sqlite3.connect(":memory:")),
-    ("redis-client", "CC108", lambda: redis.Redis(port=1)),
-    ("httpx-client", "CC108", httpx.Client),
+    ("socket", "CC108", lambda: opened(socket.socket())),
+    ("file", "CC107", lambda: opened(open(os.devnull))),
+    ("binary-file", "CC107", lambda: opened(open(os.devnull, "rb"))),
+    ("temporary-file", "CC107", lambda: opened(tempfile.NamedTemporaryFile())),
+    ("sqlite-connection", "CC108", lambda: opened(sqlite3.connect(":memory:"))),
+    ("redis-client", "CC108", lambda: opened(redis.Redis(port=1))),
+    ("httpx-client", "CC108", lambda: opened(httpx.Client())),
     ("sqlalchemy-engine", "CC108", lambda: sqlalchemy.create_engine("sqlite://")),
     ("sqlalchemy-session", "CC108", lambda: sqlalchemy.orm.Session()),
     ("generator", "CC109", _generator),

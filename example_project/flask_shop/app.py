@@ -181,6 +181,11 @@ def happened(slug):
     )
 
 
+@app.errorhandler(500)
+def failed(error):
+    return render_template("failed.html", error=error.original_exception), 500
+
+
 app.before_request(remember_request)
 
 

@@ -6,6 +6,7 @@ import redis
 from shop.backend import chosen_backend, redis_url
 
 DEBUG = True
+PROPAGATE_EXCEPTIONS = False  # an error is logged, then answered, as in production
 SECRET_KEY = "only-for-this-example"
 
 SHOP_BACKEND = chosen_backend()

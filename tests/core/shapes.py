@@ -587,13 +587,13 @@ class Hostile:
 class Lookups:
     """Records every attribute that is looked up on it, by whom ever."""
 
-    seen: typing.ClassVar[list[str]] = []
+    seen: typing.ClassVar[list[tuple[int, str]]] = []
 
     def __init__(self, held: object = None) -> None:
         self.__dict__["held"] = held
 
     def __getattribute__(self, name: str) -> object:
-        Lookups.seen.append(name)
+        Lookups.seen.append((id(self), name))
         return object.__getattribute__(self, name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import socket
@@ -97,11 +98,11 @@ def test_another_pool_class_can_be_asked_for(redis_url: str) -> None:
 
 def test_more_than_a_hundred_connections_can_be_in_use(redis_url: str) -> None:
     """The pool grows with the threads; redis-py 8 alone stops at a hundred."""
-    pool = connect(redis_url, client_name="many").connection_pool
-    connections = [pool.get_connection() for _ in range(101)]
-    for connection in connections:
-        pool.release(connection)
-    pool.disconnect()
+    client = connect(redis_url, client_name="many")
+    with contextlib.ExitStack() as stack:
+        holders = [stack.enter_context(client.client()) for _ in range(101)]
+        assert len({holder.client_id() for holder in holders}) == 101
+    client.connection_pool.disconnect()
 
 
 def test_the_default_is_embedded_and_shared_within_the_process() -> None:

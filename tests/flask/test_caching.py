@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import pickle
 import threading
-import types
 
 import flask_login
 import pytest
@@ -338,7 +336,7 @@ def test_flask_caching_s_own_backend_reads_it_and_the_other_way_round(redis_url,
         assert ours.get_dict(*values) == {key: [value] for key, value in values.items()}
 
 
-@pytest.mark.parametrize("payload", [b"!garbage", b"garbage", b"!", b"", b"\x80\x05."])
+@pytest.mark.parametrize("payload", [b"!garbage", b"!", b"!\x80\x05]", b"!\x80\x05."])
 def test_an_unreadable_payload_is_a_miss(redis_url, redis_client, caplog, payload):
     """What cannot be read is reported with its key, is gone, and can be stored anew."""
     app = make_app(redis_url)
@@ -352,6 +350,15 @@ def test_an_unreadable_payload_is_a_miss(redis_url, redis_client, caplog, payloa
         assert cache.add("k", "new") is True
     assert caplog.records[0].name == "contextcache"
     assert "cache['k'] cannot be read" in caplog.text
+
+
+def test_text_that_another_program_wrote_is_given_as_it_is(redis_url, redis_client):
+    """What has no mark of a pickle is never unpickled."""
+    cache = add_cache(app := make_app(redis_url))
+    redis_client.set("flask_cache_text", "plain")
+    redis_client.set("flask_cache_pickle", b"\x80\x05K\x07.")
+    with app.app_context():
+        assert cache.get_many("text", "pickle") == [b"plain", b"\x80\x05K\x07."]
 
 
 def test_a_class_that_is_gone_is_a_miss(cache, monkeypatch, caplog):
@@ -476,5 +483,15 @@ def test_the_backend_is_flask_caching_s_own():
     from flask_caching.backends.rediscache import RedisCache as Stock
 
     assert issubclass(RedisCache, Stock)
-    assert types.FunctionType is type(RedisCache.unlink)
-    assert pickle.dumps(7)[:1] != b"!"  # the prefix that tells cachelib's payloads apart
+
+
+def test_made_by_hand_without_an_app(redis_client):
+    """The backend works alone, with the default policy, as cachelib's do."""
+    backend = RedisCache(redis_client, key_prefix="own:", default_timeout=9)
+    with capture_findings() as findings:
+        assert backend.set("key", Basket(2)) is True
+    assert backend.get("key").number == 2
+    assert redis_client.ttl("own:key") == 9
+    assert [(str(finding.path), finding.sink) for finding in findings] == [
+        ("cache['key']._lock", "cache in redis")
+    ]

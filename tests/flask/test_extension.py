@@ -20,6 +20,8 @@ KEYS = (
     "CONTEXTCACHE_REDIS_URL, CONTEXTCACHE_RULES, CONTEXTCACHE_SESSION"
 )
 
+MODES = "raise, strip, warn"
+
 
 def test_importing_the_package_imports_no_framework_that_is_not_used():
     """`import contextcache_flask` loads neither Flask-Caching nor redis-py."""
@@ -65,8 +67,7 @@ def test_an_unknown_setting_is_named_by_the_cache_backend_alone():
     [
         (
             {"CONTEXTCACHE_MODE": "stripp"},
-            "CONTEXTCACHE: unknown mode 'stripp' (did you mean 'strip'?); valid: raise, strip, "
-            + "warn",
+            f"CONTEXTCACHE: unknown mode 'stripp' (did you mean 'strip'?); valid: {MODES}",
         ),
         ({"CONTEXTCACHE_SESSION": "yes"}, "CONTEXTCACHE_SESSION is True or False"),
         ({"CONTEXTCACHE_MAX_SIZE": "1k"}, "CONTEXTCACHE: max_size is a positive number of bytes"),

@@ -1,0 +1,123 @@
+"""Scopes: which request a finding belongs to."""
+
+from __future__ import annotations
+
+import threading
+from contextvars import copy_context
+
+import pytest
+
+from contextcache import Guard, RequestScope, current_scope, enter_scope, exit_scope
+
+
+class Cart:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+def test_there_is_no_request_outside_of_one() -> None:
+    """A script or worker has no scope."""
+    assert current_scope() is None
+
+
+def test_a_scope_is_entered_and_left() -> None:
+    """Scopes nest, and leaving one brings back the one before."""
+    outer, inner = RequestScope("GET", "/"), RequestScope("PUT", "/cart")
+    first = enter_scope(outer)
+    second = enter_scope(inner)
+    assert current_scope() is inner
+    exit_scope(second)
+    assert current_scope() is outer
+    exit_scope(first)
+    assert current_scope() is None
+
+
+def test_a_scope_belongs_to_its_context() -> None:
+    """Another thread or task does not see it; a copied context does."""
+    token = enter_scope(RequestScope("GET", "/"))
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(current_scope()))
+    thread.start()
+    thread.join()
+    copied = copy_context()
+    exit_scope(token)
+    assert seen == [None]
+    scope = copied.run(current_scope)
+    assert scope is not None
+    assert scope.method == "GET"
+
+
+@pytest.mark.parametrize(
+    ("view", "text"),
+    [
+        (None, "PUT /cart"),
+        (lambda: ("", ""), "PUT /cart"),
+        (lambda: ("shop.views.add", ""), "PUT /cart · shop.views.add"),
+        (
+            lambda: ("shop.views.add", "shop/views.py:41"),
+            "PUT /cart · shop.views.add (shop/views.py:41)",
+        ),
+    ],
+)
+def test_a_scope_names_request_and_view(view: object, text: str) -> None:
+    """The text of a scope is the first half of the log's `at` line."""
+    assert str(RequestScope("PUT", "/cart", view=view)) == text  # type: ignore[arg-type]
+
+
+def test_the_view_is_asked_for_once_it_is_known_and_only_once() -> None:
+    """Before routing there is no view; afterwards the answer is kept."""
+    answers = [("", ""), ("shop.views.add", "views.py:1"), ("never", "asked")]
+    scope = RequestScope("GET", "/", view=lambda: answers.pop(0))
+    assert scope.view == ("", "")
+    assert scope.view == scope.view == ("shop.views.add", "views.py:1")
+    assert answers == [("never", "asked")]
+
+
+def test_a_view_that_cannot_be_named_breaks_nothing() -> None:
+    """The write goes through and the finding names the request alone."""
+
+    def broken() -> tuple[str, str]:
+        raise ZeroDivisionError
+
+    scope = RequestScope("GET", "/cart", view=broken, collect=True)
+    token = enter_scope(scope)
+    try:
+        guard = Guard()
+        assert guard.loads(guard.dumps({"cart": Cart()}))["cart"].lock.acquire(blocking=False)
+    finally:
+        exit_scope(token)
+    assert [finding.origin for finding in scope.findings] == ["GET /cart"]
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/a\nERROR forged", r"/a\nERROR forged"),
+        ("/a\r\x1b[31mred", r"/a\r\x1b[31mred"),
+        ("/a\u2028b\u202ec", r"/a\u2028b\u202ec"),
+        ("/straße/日本", "/straße/日本"),
+    ],
+)
+def test_a_path_cannot_forge_a_line_of_the_log(path: str, shown: str) -> None:
+    """Frameworks decode the URL; what a terminal would obey is shown escaped."""
+    assert str(RequestScope("GET", path)) == f"GET {shown}"
+
+
+def test_a_collecting_scope_keeps_the_findings_of_its_request_only() -> None:
+    """Each request sees each of its findings, also those the log keeps quiet about."""
+    guard = Guard()
+    for _ in range(3):
+        scope = RequestScope("GET", "/", collect=True)
+        token = enter_scope(scope)
+        guard.dumps({"cart": Cart()}, label="session")
+        exit_scope(token)
+        assert [str(finding.path) for finding in scope.findings] == ["session['cart'].lock"]
+
+
+def test_a_scope_that_does_not_collect_stays_empty() -> None:
+    """In production nothing is kept beyond the request."""
+    scope = RequestScope("GET", "/")
+    token = enter_scope(scope)
+    Guard().dumps({"cart": Cart()})
+    exit_scope(token)
+    assert scope.findings == []
