@@ -15,6 +15,7 @@ from contextcache.exceptions import UnreadablePayloadError as UnreadablePayloadE
 from contextcache.findings import Action as Action
 from contextcache.findings import Finding as Finding
 from contextcache.guard import Guard as Guard
+from contextcache.origins import describe_view as describe_view
 from contextcache.paths import Path as Path
 from contextcache.reporting import show_findings as show_findings
 from contextcache.rules import Rule as Rule

@@ -30,6 +30,7 @@ class Config:
         on_finding: Called with each finding that is reported.
         max_size: The most bytes a payload may have; the default is the most Redis takes.
         debug: Whether a developer reads along: the log is a block, and every finding is located.
+        silence: The setting to which the log tells the developer to add what to ignore.
     """
 
     mode: Mode = "strip"
@@ -38,6 +39,7 @@ class Config:
     on_finding: tuple[Subscriber, ...] = ()
     max_size: int = 512 * 1024 * 1024
     debug: bool = False
+    silence: str = 'CONTEXTCACHE["IGNORE"]'
 
     KEYS: ClassVar[tuple[str, ...]] = ("MODE", "IGNORE", "RULES", "ON_FINDING", "MAX_SIZE")
 
@@ -74,7 +76,11 @@ class Config:
         """
         if not isinstance(mapping, Mapping):
             raise ConfigurationError(f"{where} is a dict with the keys {', '.join(cls.KEYS)}")
-        base = base if base is not None else cls(debug=debug)
+        if base is None:
+            setting = (
+                f'app.config["{where}IGNORE"]' if where.endswith("_") else f'{where}["IGNORE"]'
+            )
+            base = cls(debug=debug, silence=setting)
         changes: dict[str, object] = {}
         for key, value in mapping.items():
             match key:

@@ -11,8 +11,6 @@ import copyreg
 import dataclasses
 import pickle
 import re
-import sys
-import threading
 import time
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -21,12 +19,20 @@ from contextcache.config import Config
 from contextcache.exceptions import UncacheableValueError, UnreadablePayloadError
 from contextcache.findings import CODES, Action, Finding
 from contextcache.inspection import NOTHING, Inspection, without_keys
+from contextcache.locks import ProcessLock
 from contextcache.paths import Path, generalised, qualified_name
 from contextcache.pickler import PROTOCOL, Dump, Table
-from contextcache.reporting import Reporter, collectors, report_internal, show_findings
+from contextcache.reporting import (
+    Reporter,
+    collectors,
+    key_of,
+    report_internal,
+    show_findings,
+    view_name,
+)
 from contextcache.rules import RuleBook
 from contextcache.scopes import current_scope
-from contextcache.walker import MOST_SECONDS, heaviest, reach, too_deep
+from contextcache.walker import MOST_SECONDS, heaviest, overruns_stack, reach
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,13 +45,10 @@ MOST_PLACES = 32  # of offenders in one value that are known one by one
 SHARE = 0.05  # of a process's time that close looks may take, once the first seconds are used up
 FIRST_SECONDS = 2.0
 FLAT = 16  # items up to which asking for their types costs less than a pickler
-DEEPEST = 5000  # levels that the C stack of CPython 3.11 surely bears
-
-_FRAGILE = sys.version_info < (3, 12)  # its C pickler counts recursion by a limit apps may raise
 
 
 class Site:
-    """What is known about the values written at one place, such as the session of one view."""
+    """What is known about the values written under one label, such as `session`."""
 
     __slots__ = ("careful", "crowded", "dropped", "kinds", "places", "refused")
 
@@ -53,11 +56,11 @@ class Site:
         self.careful = False
         self.crowded = False
         self.refused = False
-        self.dropped: set[tuple[str, type]] = set()
+        self.dropped: set[tuple[str, str]] = set()
         self.kinds: set[tuple[str, str]] = set()
         self.places: dict[tuple[Step, ...], tuple[str, Key]] = {}
 
-    def after(self, look: Inspection, reporter: Reporter, *, careful: bool) -> Site:
+    def after(self, look: Inspection, *, careful: bool) -> Site:
         """Return what is known when `look` is added to it."""
         site = Site()
         site.careful = careful or self.careful
@@ -65,7 +68,7 @@ class Site:
         site.dropped = self.dropped | look.dropped
         site.kinds = self.kinds | look.kinds
         places = {
-            path.steps: (str(Path("", path.steps)), reporter.key(finding))
+            path.steps: (str(Path("", path.steps)), key_of(finding))
             for finding in look.findings
             for path in (finding.path, finding.cut)
             if path is not None
@@ -109,8 +112,8 @@ class Guard:
         self._session = session
         self._reporter = Reporter(self.config, sink)
         self._table = Table(RuleBook(self.config.rules))
-        self._sites: dict[tuple[str, str], Site] = {}
-        self._lock = threading.Lock()
+        self._sites: dict[str, Site] = {}
+        self._lock = ProcessLock()
         self._started = time.monotonic()
         self._spent = 0.0
         if self.config.debug:
@@ -186,7 +189,7 @@ class Guard:
         if copyreg.dispatch_table != table.registered:  # somebody registered a reducer since
             table = self._table = Table(table.book, suspect=table.suspect, unset=table.unset)
         dump = Dump(table, label)
-        site = self._sites.get(self._place(label)) if self._sites else None
+        site = self._sites.get(generalised(label)) if self._sites else None
         known: dict[int, tuple[str, Key]] = {}
         kept = value
         if site is not None:
@@ -195,7 +198,7 @@ class Guard:
             kept = without_keys(value, site.dropped, dump)
         careful = site is not None and site.careful
         try:
-            if _FRAGILE and sys.getrecursionlimit() > DEEPEST and too_deep(value, DEEPEST):
+            if overruns_stack(value):
                 raise RecursionError  # as newer versions of Python do by themselves
             payload = dump.careful(kept) if careful else dump.fast(kept)
         except Exception:  # noqa: BLE001  # the close look tells what it was, and where
@@ -236,7 +239,7 @@ class Guard:
             leaves += map(id, dump.bare)
         if any(leaf not in known for leaf in leaves):
             return False  # the same kind at another place has another name and another holder
-        return not self._reporter.due({known[leaf][1] for leaf in leaves})
+        return not self._reporter.due({known[leaf][1] for leaf in leaves}, view_name())
 
     def _inspected(self, value: object, label: str, *, careful: bool) -> bytes:
         """Take a close look, remember it, report it, and do what the mode says."""
@@ -296,17 +299,13 @@ class Guard:
         allowance = FIRST_SECONDS + SHARE * (now - self._started) - self._spent
         return min(MOST_SECONDS, max(0.0, allowance))
 
-    def _place(self, label: str) -> tuple[str, str]:
-        scope = current_scope()
-        return generalised(label), scope.view[0] if scope is not None else ""
-
     def _remember(self, label: str, look: Inspection, *, careful: bool) -> None:
-        place = self._place(label)
+        place = generalised(label)
         with self._lock:
             before = self._sites.pop(place, None) or Site()
             if len(self._sites) >= MOST_SITES:  # keys may be hostile: forget the oldest
                 del self._sites[next(iter(self._sites))]
-            self._sites[place] = before.after(look, self._reporter, careful=careful)
+            self._sites[place] = before.after(look, careful=careful)
 
     def _publish(self, learned: Table) -> Table:
         """Add what was learned to what others have learned since, in a table of its own."""
@@ -317,7 +316,10 @@ class Guard:
 
 def _is_flat(value: dict[object, object]) -> bool:
     """Tell whether a small dict holds nothing but plain data, which needs no pickler of ours."""
-    return _PLAIN.issuperset(map(type, value)) and _PLAIN.issuperset(map(type, value.values()))
+    try:
+        return _PLAIN.issuperset(map(type, value)) and _PLAIN.issuperset(map(type, value.values()))
+    except Exception:  # noqa: BLE001  # a metaclass whose __hash__ raises
+        return False
 
 
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})

@@ -26,7 +26,14 @@ from contextcache.pickler import (
 )
 from contextcache.rules import Rule, Verb
 from contextcache.scopes import current_scope
-from contextcache.walker import MOST_NODES, MOST_SECONDS, Place, Search, too_deep
+from contextcache.walker import (
+    MOST_NODES,
+    MOST_SECONDS,
+    Place,
+    Search,
+    overruns_stack,
+    too_deep,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +96,7 @@ class Inspection:
         self.label = label
         self.payload: bytes | None = None
         self.findings: list[Finding] = []
-        self.dropped: set[tuple[str, type]] = set()
+        self.dropped: set[tuple[str, str]] = set()
         self.kinds: set[tuple[str, str]] = set()
         self._sink = sink
         self._session = session
@@ -130,6 +137,8 @@ class Inspection:
         kept = without_keys(value, self.dropped, dump)
         for _ in range(MOST_RETRIES):
             try:
+                if overruns_stack(value):
+                    raise RecursionError  # as newer versions of Python do by themselves
                 payload = dump.careful(kept)
                 dump.all_hits()
                 return payload
@@ -142,8 +151,7 @@ class Inspection:
                 raise _Refusal(value, RAISED) from None
             except RuntimeError:
                 # "changed size during iteration", or the like of a deque or set: another thread
-                dump.hits.clear()
-                dump.bare.clear()
+                dump.forget()
                 kept = without_keys(value, self.dropped, dump)
             except Exception:  # noqa: BLE001  # what pickle itself raises names no object
                 raise _Refusal(value, REFUSES) from None
@@ -164,7 +172,7 @@ class Inspection:
             if holder is None or not isinstance(name, str):
                 continue
             if place.step.kind is StepKind.ITEM and holder.obj is value and self._session:
-                dropped.add((name, type(hit.leaf)))
+                dropped.add((name, qualified_name(type(hit.leaf))))
             cls = type(holder.obj)
             known = self.table.unset.get(cls, frozenset())
             if place.step.kind is StepKind.ATTRIBUTE and name not in known:
@@ -252,9 +260,14 @@ class Inspection:
             cut=cut,
             sink=self._sink,
             origin=str(scope) if scope is not None else origins.call_site(),
-            field=field_to_act_on(place, path.root) if place is not None and self._debug else "",
+            field=self._field(place, path.root),
             located=place is not None,
         )
+
+    def _field(self, place: Place | None, root: str) -> str:
+        if place is None:
+            return "not located within the time for it; contextcache.explain(value) has no limit"
+        return field_to_act_on(place, root) if self._debug else ""
 
 
 class _Refusal(Exception):  # noqa: N818  # a signal inside this module
@@ -272,12 +285,12 @@ class _Unknown:
 _UNKNOWN = _Unknown()
 
 
-def without_keys(value: object, dropped: set[tuple[str, type]], dump: Dump) -> object:
+def without_keys(value: object, dropped: set[tuple[str, str]], dump: Dump) -> object:
     """Return `value` without the top-level keys known to hold what can only be stripped.
 
     Args:
         value: The value; only an exact dict loses keys, in a copy.
-        dropped: The keys, with the types under them that offend.
+        dropped: The keys, with the names of the types under them that offend.
         dump: Gets a hit for each key that is left out.
     """
     if not dropped or type(value) is not dict:

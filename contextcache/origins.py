@@ -11,7 +11,7 @@ import inspect
 import os
 import sys
 import sysconfig
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from contextcache.paths import class_mro, qualified_name
 
@@ -62,6 +62,57 @@ def call_site() -> str:
             return f"{relative(path)}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
+
+
+def describe_view(view: Any, method: str = "") -> tuple[str, str]:
+    """Return the dotted name of a view and its `file:line`.
+
+    Decorators, partials and the functions that frameworks make of view classes are looked
+    through; of a class, its method for the HTTP method is named where it is the class's own.
+
+    Args:
+        view: What the framework calls.
+        method: The HTTP method of the request.
+    """
+    view = _unwrapped(view)
+    if isinstance(view, type):
+        handler = _unwrapped(getattr(view, method.lower(), None) or view)
+        # A handler that the class inherits from a framework says less than the class itself.
+        if getattr(handler, "__module__", None) == view.__module__:
+            view = handler
+    name = f"{view.__module__}.{view.__qualname__}"
+    try:
+        code = view.__code__
+        file, line = code.co_filename, code.co_firstlineno
+    except AttributeError:  # a class, or something written in C
+        try:
+            file, line = inspect.getsourcefile(view) or "", inspect.getsourcelines(view)[1]
+        except (OSError, TypeError):
+            return name, ""
+    return name, f"{_spelling(file, view.__module__)}:{line}"
+
+
+def _unwrapped(view: Any) -> Any:
+    seen: set[int] = set()
+    while id(view) not in seen:
+        seen.add(id(view))
+        if isinstance(view, functools.partial):
+            view = view.func
+        elif inspect.ismethod(view):
+            view = view.__func__
+        elif not isinstance(view, type):
+            # Where Django and Flask, REST framework, and decorators keep what is behind a function.
+            own = getattr(view, "__dict__", {})
+            inner = (own[name] for name in ("view_class", "cls", "__wrapped__") if name in own)
+            view = next(inner, view)
+    return view if hasattr(view, "__qualname__") else type(view)  # an instance that is called
+
+
+def _spelling(file: str, module: str) -> str:
+    """Return the end of `file` that spells `module`, so that no path of the machine is shown."""
+    parts = file.replace("\\", "/").split("/")
+    length = module.count(".") + 1 + (parts[-1] == "__init__.py")
+    return "/".join(parts[-length:])
 
 
 def field_origin(cls: type, name: str) -> str:

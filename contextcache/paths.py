@@ -306,11 +306,11 @@ def _follow(holder: object, step: Step) -> object:
     match step.kind:
         case StepKind.ATTRIBUTE:
             own = attributes(holder)
-            return own[name] if name in own else getattr(holder, str(name))  # type: ignore[index]
+            return own[name] if name in own else getattr(holder, str(name))
         case StepKind.ITEM:
             return holder[name]  # type: ignore[index]
         case StepKind.ELEMENT:
-            return list(holder)[name]  # type: ignore[call-overload, index]
+            return list(holder)[name]  # type: ignore[call-overload]
         case StepKind.KEY:
             return list(dict.keys(holder))[name]  # type: ignore[arg-type, index]
         case StepKind.VALUE:

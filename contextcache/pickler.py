@@ -167,6 +167,14 @@ class Dump:
             _running.reset(token)
         return buffer.getvalue()
 
+    def forget(self) -> None:
+        """Forget what was met, because the value is dumped once more."""
+        for met in (self.hits, self.bare, self.met, self.behind, self.covered, self.verdicts):
+            met.clear()  # type: ignore[attr-defined]
+        if self.captured is not None:
+            self.captured.clear()
+        self.repeated = 0
+
     def all_hits(self) -> list[Hit]:
         """Return the hits, those of bare offenders worded like the others."""
         for leaf in self.bare:
@@ -227,7 +235,7 @@ class Dump:
                 if _without_name(self, obj, made):
                     return self.strip(obj, UNIMPORTABLE)
                 self.hit(obj, rule, Action.RECREATED, rule.did or RENEWED)
-                return made  # type: ignore[no-any-return]
+                return made
             case Verb.SNAPSHOT:
                 return self._snapshot(rule, obj)
             case Verb.TRIM:

@@ -6,14 +6,15 @@ the template. No value, secret or `repr` ever gets here: a finding holds names o
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
 import sys
-import threading
 from typing import TYPE_CHECKING, Any
 
 from contextcache.findings import SILENT
+from contextcache.locks import ProcessLock
 from contextcache.paths import Path
 from contextcache.scopes import current_scope
 
@@ -31,6 +32,7 @@ LINE = "contextcache %s: %s (%s) %s: %s"
 BLOCK = (
     LINE + "\n  at      %s\n  field   %s\n  did     %s\n  fix     %s\n  silence %s\n  docs    %s"
 )
+TAIL = " · at: %s · did: %s · fix: %s · seen %d×"
 UNREADABLE = "contextcache: %s cannot be read and counts as a miss: %s; %s"
 INTERNAL = (
     "contextcache: %s failed with %s at %s; what would have been stored without it was stored"
@@ -56,23 +58,18 @@ class Reporter:
         self._config = config
         self._sink = sink
         self._counts: dict[Key, int] = {}
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
 
     def ignores(self, finding: Finding) -> bool:
         """Tell whether the application asked not to hear of this field."""
         return any(finding.path.matches(pattern) for pattern in self._config.ignore)
 
-    def key(self, finding: Finding) -> Key:
-        """Return what makes two findings the same to a reader: code, pattern, owner and view."""
-        scope = current_scope()
-        view = scope.view[0] if scope is not None else ""
-        return finding.code, finding.path.pattern, finding.owner_type, view
-
-    def due(self, keys: Iterable[Key]) -> bool:
+    def due(self, keys: Iterable[Key], view: str) -> bool:
         """Tell whether known findings are to be reported again; if not, count them once more."""
-        if any(_is_milestone(self._counts.get(key, 0) + 1) for key in keys):
+        seen = [(*key, view) for key in keys]
+        if any(_is_milestone(self._counts.get(key, 0) + 1) for key in seen):
             return True
-        for key in keys:
+        for key in seen:
             self._count(key)
         return False
 
@@ -89,7 +86,8 @@ class Reporter:
         scope = current_scope()
         if scope is not None and scope.collect:
             scope.findings.extend(heard)
-        patterns = {self.key(finding): finding for finding in reversed(heard)} if log else {}
+        view = view_name()
+        patterns = {(*key_of(one), view): one for one in reversed(heard)} if log else {}
         for key, finding in reversed(patterns.items()):
             count = self._count(key)
             if _is_milestone(count):
@@ -101,7 +99,7 @@ class Reporter:
         key = ("unreadable", Path(error.label).pattern, error.reason)
         if _is_milestone(self._count(key)):
             extra = {"contextcache_path": error.label, "contextcache_sink": self._sink}
-            logger.warning(UNREADABLE, error.label, error.reason, error.remedy, extra=extra)
+            _log(logging.WARNING, UNREADABLE, error.label, error.reason, error.remedy, extra=extra)
 
     def _count(self, key: Key) -> int:
         with self._lock:
@@ -117,7 +115,7 @@ class Reporter:
                 subscriber(finding)
             except Exception as error:  # noqa: BLE001  # a broken callback must not break the write
                 report_internal("a callback of on_finding", error)
-        where = "not located: the search ran out of its budget" if not finding.located else ""
+        origin = " · ".join(filter(None, (finding.origin, finding.sink))) or "-"
         head: tuple[object, ...] = (
             finding.code,
             str(finding.path),
@@ -126,21 +124,40 @@ class Reporter:
             finding.reason,
         )
         extra = record_fields(finding)
-        if not self._config.debug:
-            tail = " · did: %s · fix: %s · seen %d×"
-            logger.warning(LINE + tail, *head, finding.did, finding.fix, finding.count, extra=extra)
-            return
-        logger.warning(
-            BLOCK,
-            *head,
-            " · ".join(filter(None, (finding.origin, finding.sink))) or "-",
-            finding.field or where or "-",
-            finding.did,
-            finding.fix,
-            f'CONTEXTCACHE["IGNORE"] += [{json.dumps(finding.path.pattern, ensure_ascii=False)}]',
-            finding.code + (f" · seen {finding.count}×" if finding.count > 1 else ""),
-            extra=extra,
-        )
+        if self._config.debug:
+            pattern = json.dumps(finding.path.pattern, ensure_ascii=False)
+            seen = f" · seen {finding.count}×" if finding.count > 1 else ""
+            _log(
+                logging.WARNING,
+                BLOCK,
+                *head,
+                origin,
+                finding.field or "-",
+                finding.did,
+                finding.fix,
+                f"{self._config.silence} += [{pattern}]",
+                finding.code + seen,
+                extra=extra,
+            )
+        else:
+            told = (origin, finding.did, finding.fix, finding.count)
+            _log(logging.WARNING, LINE + TAIL, *head, *told, extra=extra)
+
+
+def _log(level: int, template: str, *args: object, extra: dict[str, Any] | None = None) -> None:
+    with contextlib.suppress(Exception):  # a filter of the application's must not break the write
+        logger.log(level, template, *args, extra=extra)
+
+
+def key_of(finding: Finding) -> Key:
+    """Return what makes two findings of a view the same to a reader: code, pattern and owner."""
+    return finding.code, finding.path.pattern, finding.owner_type
+
+
+def view_name() -> str:
+    """Return the dotted name of the view this code runs for; empty outside of any."""
+    scope = current_scope()
+    return scope.view[0] if scope is not None else ""
 
 
 def record_fields(finding: Finding) -> dict[str, Any]:
@@ -183,7 +200,7 @@ def report_internal(what: str, error: BaseException) -> None:
     if key in _internal or len(_internal) > 256:
         return
     _internal.add(key)
-    logger.error(INTERNAL, what, type(error).__name__, place)
+    _log(logging.ERROR, INTERNAL, what, type(error).__name__, place)
 
 
 class DevelopmentFormatter(logging.Formatter):

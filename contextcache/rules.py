@@ -434,9 +434,15 @@ BUILT_IN: Mapping[str, Rule] = {
     ),
     **_rows(
         "CC121", Verb.SNAPSHOT, "bs4.element.NavigableString",
-        make=snapshots.plain_str, when=snapshots.has_parent,
+        make=snapshots.plain_str, when=snapshots.in_document,
         reason="the string drags the whole document along",
         did="stored the text alone", fix="store str(...) of it",
+    ),
+    **_rows(
+        "CC121", Verb.SNAPSHOT, "bs4.element.Tag",
+        make=snapshots.detached, when=snapshots.in_document,
+        reason="the tag drags the whole document along",
+        did="stored the tag alone", fix="store str(...) of it, or copy.copy(...)",
     ),
     **_rows(
         "CC102", Verb.TRIM, "pandas:NDFrame", "pandas:DataFrame", "pandas:Series",
@@ -449,6 +455,19 @@ BUILT_IN: Mapping[str, Rule] = {
         when=snapshots.loses_attributes,
         reason="requests.Session stores only the attributes it knows; the others would be lost",
         fix="store the settings, and build the session on read",
+    ),
+    **_rows(
+        "CC122", Verb.OBSERVE, "collections.defaultdict", "collections.Counter",
+        when=snapshots.has_own_attributes,
+        reason="its items are stored, but not the attributes its class adds",
+        did="stored the items; the attributes are lost",
+        fix="give the class a __reduce__ that stores its attributes, too",
+    ),
+    **_rows(
+        "CC122", Verb.OBSERVE, "BaseException", when=snapshots.has_cause,
+        reason="pickle forgets the exception it was raised from",
+        did="stored it without its __cause__",
+        fix="store traceback.format_exception(error), or the cause beside it",
     ),
     # Frameworks
     **_rows(

@@ -5,6 +5,8 @@ The Django middleware and the Flask hooks open a scope; everything else only rea
 
 from __future__ import annotations
 
+import re
+import secrets
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING
 
@@ -14,19 +16,30 @@ if TYPE_CHECKING:
     from contextcache.findings import Finding
 
 
+LONGEST_HEADER = 512  # characters; servers and proxies refuse long headers
+
+_FIT_TO_LOG = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
 class RequestScope:
     """What is known about the request during which a value is written.
 
     Args:
         method: HTTP method, such as `PUT`.
         path: URL path without the query string.
-        request_id: An id of this request that says nothing about its user.
+        request_id: The id a proxy gave this request; one is made where it is not fit to log.
         view: Names the view once it is known, as (dotted name, `file:line`); called only
             when there is something to report, and at most once.
         collect: Whether the findings of this request are kept for a header, page or panel.
+
+    Attributes:
+        findings: The findings of this request, if they are collected.
     """
 
-    __slots__ = ("_named", "_view", "collect", "findings", "method", "path", "request_id")
+    __slots__ = ("_named", "_request_id", "_view", "collect", "findings", "method", "path")
+
+    HEADER = "X-ContextCache"
+    """The response header that names the findings of a request in development."""
 
     def __init__(
         self,
@@ -39,11 +52,18 @@ class RequestScope:
     ) -> None:
         self.method = method
         self.path = path
-        self.request_id = request_id
+        self._request_id = request_id
         self.collect = collect
         self.findings: list[Finding] = []
         self._view = view
         self._named: tuple[str, str] | None = None
+
+    @property
+    def request_id(self) -> str:
+        """An id of this request that says nothing about its user."""
+        if not _FIT_TO_LOG.fullmatch(self._request_id):
+            self._request_id = secrets.token_hex(4)
+        return self._request_id
 
     @property
     def view(self) -> tuple[str, str]:
@@ -58,6 +78,19 @@ class RequestScope:
             self._named = named
         return self._named
 
+    @property
+    def count(self) -> str:
+        """The number of findings in words: `1 finding`, `2 findings`."""
+        number = len(self.findings)
+        return f"{number} finding" if number == 1 else f"{number} findings"
+
+    @property
+    def header(self) -> str:
+        """The findings in one short line of ASCII, for the response header `HEADER`."""
+        told = "; ".join(f"{finding.code} {finding.path}" for finding in self.findings)
+        text = _one_line(f"{self.count}; {told}").encode("ascii", "backslashreplace").decode()
+        return text if len(text) <= LONGEST_HEADER else text[: LONGEST_HEADER - 3] + "..."
+
     def __str__(self) -> str:
         name, location = self.view
         text = f"{self.method} {self.path}"
@@ -65,8 +98,12 @@ class RequestScope:
             text += f" · {name}"
         if location:
             text += f" ({location})"
-        # A URL path may hold a decoded newline, which would forge a line of the log.
-        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+        return _one_line(text)
+
+
+def _one_line(text: str) -> str:
+    """Escape what is not printable: a URL path may hold a newline, which would forge a log line."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 _scope: ContextVar[RequestScope | None] = ContextVar("contextcache_request", default=None)

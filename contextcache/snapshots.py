@@ -151,12 +151,16 @@ def request_snapshot(obj: object) -> RequestSnapshot:
         own = fields(inner)
     environ = own.get("META") or own.get("environ") or {}
     scope = own.get("scope") or {}
-    if environ:
-        return _from_environ(obj, own, environ)
-    return _from_scope(obj, scope if isinstance(scope, dict) else {})
+    if not isinstance(scope, dict):
+        scope = {}
+    if environ:  # Django makes one of the ASGI scope, less the scheme
+        return _from_environ(obj, own, environ, scope)
+    return _from_scope(obj, scope)
 
 
-def _from_environ(obj: object, own: dict[str, Any], environ: dict[str, Any]) -> RequestSnapshot:
+def _from_environ(
+    obj: object, own: dict[str, Any], environ: dict[str, Any], scope: dict[str, Any]
+) -> RequestSnapshot:
     def text(name: str) -> str:
         value = environ.get(name, "")
         return value if type(value) is str else ""
@@ -174,7 +178,7 @@ def _from_environ(obj: object, own: dict[str, Any], environ: dict[str, Any]) -> 
         method=text("REQUEST_METHOD") or "GET",
         path=own.get("path") if type(own.get("path")) is str else text("PATH_INFO"),
         host=headers.get("Host") or _server(text("SERVER_NAME"), text("SERVER_PORT")),
-        scheme=text("wsgi.url_scheme") or str(own.get("_scheme") or own.get("scheme") or "http"),
+        scheme=text("wsgi.url_scheme") or str(scope.get("scheme") or own.get("scheme") or "http"),
         content_type=text("CONTENT_TYPE"),
         query=_query(text("QUERY_STRING")),
         headers={name: harmless(value) for name, value in headers.items() if innocent(name)},
@@ -251,6 +255,11 @@ def plain_dict(obj: Any) -> dict[object, object]:
 def plain_bytes(obj: Any) -> bytes:
     """Return the bytes a memoryview shows."""
     return bytes(obj)
+
+
+def detached(obj: Any) -> object:
+    """Return a copy of a BeautifulSoup tag that hangs in no document."""
+    return obj.__copy__()
 
 
 def plain_str(obj: Any) -> str:
@@ -366,15 +375,25 @@ def _owner(call: object) -> object:
 # When an otherwise innocent object is one
 
 
-def has_parent(obj: object) -> bool:
-    """Tell whether a BeautifulSoup string hangs in a document, which it would drag along."""
-    return fields(obj).get("parent") is not None
+def in_document(obj: object) -> bool:
+    """Tell whether a BeautifulSoup tag or string hangs in a document, which it would drag along."""
+    above = fields(obj).get("parent")
+    while above is not None:
+        top, above = above, fields(above).get("parent")
+        if above is None:
+            return type(top).__name__ == "BeautifulSoup"
+    return False
 
 
 def loses_attributes(obj: object) -> bool:
     """Tell whether a `requests.Session` has attributes beyond those it stores."""
     stored = getattr(type(obj), "__attrs__", ())
     return any(name not in stored for name in fields(obj))
+
+
+def has_own_attributes(obj: object) -> bool:
+    """Tell whether an object has instance attributes, which its builtin `__reduce__` drops."""
+    return bool(fields(obj))
 
 
 def has_cause(obj: object) -> bool:

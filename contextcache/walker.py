@@ -39,9 +39,11 @@ if TYPE_CHECKING:
 
 MOST_NODES = 200_000
 MOST_SECONDS = 0.05
+DEEPEST = 5000  # levels that the C stack of CPython 3.11 surely bears
 
-_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray})
-_CONTAINERS = frozenset({dict, list, tuple, set, frozenset})
+# By id, because the metaclass of a type may refuse to be hashed or compared
+_ATOMS = frozenset(map(id, (type(None), bool, int, float, complex, str, bytes, bytearray)))
+_CONTAINERS = frozenset(map(id, (dict, list, tuple, set, frozenset)))
 _PRIVATE = "__pydantic_private__"
 _CODE = (type, FunctionType, BuiltinFunctionType, ModuleType)
 
@@ -103,7 +105,7 @@ class Place:
     def holder(self) -> Place | None:
         """The nearest object above that is no builtin container; None at the top."""
         place = self.parent
-        while place is not None and (place.owner or type(place.obj) in _CONTAINERS):
+        while place is not None and (place.owner or id(type(place.obj)) in _CONTAINERS):
             place = place.parent
         return place
 
@@ -175,7 +177,7 @@ class Search:
         obj = place.obj
         if id(obj) in self._behind:
             return [Place(self._behind[id(obj)], place)]
-        if type(obj) in _CONTAINERS:
+        if id(type(obj)) in _CONTAINERS:
             if place.owner is None and type(obj) is dict:
                 return _values(obj, place)
             return [self._placed(child, step, place) for step, child in _items(obj)]
@@ -189,14 +191,14 @@ class Search:
         if not _is_code(function):
             found.append(self._part(function, Step(StepKind.FUNCTION, None), place))
         for index, argument in enumerate(arguments):
-            if type(argument) not in _ATOMS and type(argument) is not type:
+            if id(type(argument)) not in _ATOMS and type(argument) is not type:
                 step = _argument_step(obj, index, argument)
                 found.append(self._part(argument, step, place))
         for index, child in enumerate(items or ()):
-            if type(child) not in _ATOMS:
+            if id(type(child)) not in _ATOMS:
                 found.append(self._item(child, index, place))
         for index, (key, child) in enumerate(pairs or ()):
-            if type(key) not in _ATOMS:
+            if id(type(key)) not in _ATOMS:
                 found.append(Place(key, place, Step(StepKind.KEY, index)))
             found.append(Place.under(key, index, child, place))
         if state is not None:
@@ -204,7 +206,7 @@ class Search:
                 found += [
                     Place(child, place, attribute(name))
                     for name, child in list(state.items())
-                    if type(child) not in _ATOMS
+                    if id(type(child)) not in _ATOMS
                 ]
             else:
                 found.append(self._part(state, Step(StepKind.STATE, None), place))
@@ -217,18 +219,18 @@ class Search:
         name = self._name(place.owner, child, step.name)
         if name is not None:
             return Place(child, place.owner, name)
-        return Place(child, place, step, place.owner if type(child) in _CONTAINERS else None)
+        return Place(child, place, step, place.owner if id(type(child)) in _CONTAINERS else None)
 
     def _part(self, part: object, step: Step, place: Place) -> Place:
         """Place a part of a reduce value, by the attribute that holds it if one does."""
         name = self._name(place, part)
         if name is not None:
             return Place(part, place, name)
-        if step.kind is StepKind.ARGUMENT and type(part) not in _CONTAINERS:
+        if step.kind is StepKind.ARGUMENT and id(type(part)) not in _CONTAINERS:
             within = self._within(place, part)
             if within is not None:
                 return within
-        return Place(part, place, step, place if type(part) in _CONTAINERS else None)
+        return Place(part, place, step, place if id(type(part)) in _CONTAINERS else None)
 
     def _item(self, child: object, index: int, place: Place) -> Place:
         """Place an item with which an object is filled on load; not every such object has items."""
@@ -243,7 +245,7 @@ class Search:
         if inner is None:
             inner = self._inner[id(owner.obj)] = {}
             for step, held in _held(owner.obj):
-                if type(held) in _CONTAINERS:
+                if id(type(held)) in _CONTAINERS:
                     for below, own in _items(held):
                         inner.setdefault(id(own), (held, step, below))
         if id(child) not in inner:
@@ -253,7 +255,7 @@ class Search:
 
     def _name(self, owner: Place, child: object, preferred: object = None) -> Step | None:
         """Return the step by which `owner` itself leads to `child`, or None."""
-        if type(child) in _ATOMS:
+        if id(type(child)) in _ATOMS:
             return None
         names = self._names.get(id(owner.obj))
         if names is None:
@@ -280,7 +282,7 @@ class Search:
                 below = Place(child, place, step)
                 if child is hit.leaf:
                     return below
-                if id(child) not in seen and type(child) not in _ATOMS:
+                if id(child) not in seen and id(type(child)) not in _ATOMS:
                     seen.add(id(child))
                     queue.append(below)
         return None
@@ -289,10 +291,11 @@ class Search:
 def _argument_step(obj: object, index: int, argument: object) -> Step:
     if type(obj) in (MethodType, BuiltinFunctionType) and index == 0:
         return attribute("__self__")
-    if tuple in class_mro(type(obj)):
-        names = type(obj).__dict__.get("_fields", ())
-        for at, own in enumerate(tuple.__iter__(obj)):  # type: ignore[arg-type]
-            if own is argument:
+    mro = class_mro(type(obj))
+    if tuple in mro:
+        names = next((base.__dict__["_fields"] for base in mro if "_fields" in base.__dict__), ())
+        for at, held in enumerate(tuple.__iter__(obj)):  # type: ignore[arg-type, var-annotated]
+            if held is argument:
                 return attribute(names[at]) if at < len(names) else Step(StepKind.ITEM, at)
     return Step(StepKind.ARGUMENT, index)
 
@@ -301,9 +304,9 @@ def _values(obj: dict[Any, Any], place: Place) -> list[Place]:
     """Place what may matter of a dict, the keys that are objects included."""
     found = []
     for index, (key, child) in enumerate(list(obj.items())):
-        if type(key) not in _ATOMS:
+        if id(type(key)) not in _ATOMS:
             found.append(Place(key, place, Step(StepKind.KEY, index)))
-        if type(child) not in _ATOMS:
+        if id(type(child)) not in _ATOMS:
             found.append(Place.under(key, index, child, place))
     return found
 
@@ -312,20 +315,20 @@ def _items(obj: Any) -> Iterator[tuple[Step, object]]:
     """Yield the items of a builtin container with the steps that lead to them."""
     if type(obj) is dict:
         for index, (key, child) in enumerate(list(obj.items())):
-            if type(key) not in _ATOMS:
+            if id(type(key)) not in _ATOMS:
                 yield Step(StepKind.KEY, index), key
             yield item(key, index), child
     else:
         kind = StepKind.ITEM if type(obj) in (list, tuple) else StepKind.ELEMENT
         for index, child in enumerate(list(obj)):
-            if type(child) not in _ATOMS:
+            if id(type(child)) not in _ATOMS:
                 yield Step(kind, index), child
 
 
 def _held(obj: Any) -> Iterator[tuple[Step, object]]:
     """Yield what `obj` holds, whether or not pickle would store it."""
     kind = type(obj)
-    if kind in _CONTAINERS:
+    if id(kind) in _CONTAINERS:
         yield from _items(obj)
         return
     if kind in (MethodType, BuiltinFunctionType):
@@ -337,10 +340,15 @@ def _held(obj: Any) -> Iterator[tuple[Step, object]]:
         yield attribute(name), child
     for name, child in _members(obj):
         yield attribute(name), child
-    for base in (set, frozenset):
-        if base in class_mro(kind):
-            for index, child in enumerate(base.__iter__(obj)):
-                yield Step(StepKind.ELEMENT, index), child
+    mro = class_mro(kind)
+    for base in (list, tuple, deque, set, frozenset):
+        if any(one is base for one in mro):
+            step = StepKind.ELEMENT if base in (set, frozenset) else StepKind.ITEM
+            for index, child in enumerate(list(base.__iter__(obj))):
+                yield Step(step, index), child
+    if any(one is dict for one in mro):
+        for index, (key, child) in enumerate(list(dict.items(obj))):
+            yield item(key, index), child
 
 
 def _is_code(obj: object) -> bool:
@@ -400,11 +408,21 @@ def too_deep(value: object, most: int) -> tuple[Step, ...] | None:
             stack.pop()
             if steps:
                 steps.pop()
-        elif type(child) not in _ATOMS and id(child) not in seen:
+        elif id(type(child)) not in _ATOMS and id(child) not in seen:
             seen.add(id(child))
             steps.append(step)
             stack.append(_held(child))
     return None
+
+
+def overruns_stack(value: object) -> bool:
+    """Tell whether pickling `value` would crash the process instead of raising.
+
+    CPython 3.11 counts the recursion of its C pickler by a limit that applications may raise.
+    """
+    if sys.version_info >= (3, 12) or sys.getrecursionlimit() <= DEEPEST:
+        return False
+    return too_deep(value, DEEPEST) is not None
 
 
 def heaviest(value: object, *, seconds: float = 1.0) -> tuple[Step, ...]:
@@ -439,7 +457,7 @@ class _Weighed:
     def __init__(self, obj: object, steps: tuple[Step, ...]) -> None:
         self.steps = steps
         self.bytes = len(obj) if type(obj) in (bytes, bytearray, str) else 16  # type: ignore[arg-type]
-        self.held = iter(()) if type(obj) in _ATOMS else _held(obj)
+        self.held = iter(()) if id(type(obj)) in _ATOMS else _held(obj)
         self.heaviest = steps
 
     def add(self, child: _Weighed) -> None:

@@ -16,6 +16,9 @@ What differs from Django's cached sessions, and why:
   must not cost the login. Where even that is not enough, because of one key that is nested too
   deep or because all together are too large, the keys are tried one by one and the smallest are
   kept; those that Django logs in with are among the smallest there are.
+
+Under ASGI, Django's SessionMiddleware saves in a worker thread, after the view. A `threading.local`
+in a session that a rule asks to `snapshot` reads as unset there, unless the view calls `asave`.
 """
 
 from __future__ import annotations

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
-import re
-import secrets
 from typing import TYPE_CHECKING, Any
 
 from flask import current_app, has_request_context, request, request_finished, request_started
 from flask.signals import request_tearing_down
 
-from contextcache import RequestScope, current_scope, enter_scope, exit_scope
+from contextcache import RequestScope, current_scope, describe_view, enter_scope, exit_scope
 from contextcache_flask.settings import settings_of
 
 if TYPE_CHECKING:
@@ -25,12 +22,8 @@ if TYPE_CHECKING:
 
     from flask import Flask, Request, Response
 
-HEADER = "X-ContextCache"
-LONGEST_HEADER = 512  # characters; servers and proxies refuse long headers
-
 _SCOPE = "contextcache.scope"
 _TOKEN = "contextcache.token"  # noqa: S105  # the key of a ContextVar's token
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def open_scopes(app: Flask) -> None:
@@ -61,12 +54,11 @@ def _scope_of(request: Request, app: Flask) -> RequestScope:
     environ = request.environ
     scope: RequestScope | None = environ.get(_SCOPE)
     if scope is None:
-        given = environ.get("HTTP_X_REQUEST_ID", "")
         scope = environ[_SCOPE] = RequestScope(
             request.method,
             request.path,
-            request_id=given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(4),
-            view=functools.partial(describe_view, app, request.endpoint, request.method),
+            request_id=environ.get("HTTP_X_REQUEST_ID", ""),
+            view=functools.partial(view_of, app, request.endpoint, request.method),
             collect=settings_of(app).debug,
         )
     return scope
@@ -103,58 +95,13 @@ def _close(_app: Flask, **_: object) -> None:
 def _name_findings(_app: Flask, *, response: Response, **_: object) -> None:
     scope: RequestScope | None = request.environ.get(_SCOPE)
     if scope is not None and scope.findings:
-        response.headers[HEADER] = _header(scope)
+        response.headers[RequestScope.HEADER] = scope.header
 
 
-def _header(scope: RequestScope) -> str:
-    number = len(scope.findings)
-    told = "; ".join(f"{finding.code} {finding.path}" for finding in scope.findings)
-    text = f"{number} finding{'' if number == 1 else 's'}; {told}"
-    # A header is one line of ASCII; repr() in the paths has seen to the first already.
-    text = text.encode("ascii", "backslashreplace").decode()
-    text = "".join(character if character.isprintable() else "?" for character in text)
-    return text if len(text) <= LONGEST_HEADER else text[: LONGEST_HEADER - 3] + "..."
-
-
-# --- The name of a view ---------------------------------------------------------------------------
-
-
-def describe_view(app: Flask, endpoint: str | None, method: str) -> tuple[str, str]:
+def view_of(app: Flask, endpoint: str | None, method: str) -> tuple[str, str]:
     """Return the dotted name of the view behind `endpoint` and its `file:line`.
 
-    Decorators are looked through, and a view class is named with the method that answers. Both
-    are empty where no view answers, as for an unknown URL.
+    Both are empty where no view answers, as for an unknown URL.
     """
     view = app.view_functions.get(endpoint) if endpoint is not None else None
-    return ("", "") if view is None else _described(view, method.lower())
-
-
-def _described(view: Any, method: str) -> tuple[str, str]:
-    view = inspect.unwrap(view)
-    while isinstance(view, functools.partial):
-        view = inspect.unwrap(view.func)
-    view_class = getattr(view, "view_class", None)
-    if view_class is not None:
-        handler = getattr(view_class, method, None) or view_class.dispatch_request
-        # A handler inherited from a framework says less than the class itself.
-        own = getattr(handler, "__module__", None) == view_class.__module__
-        view = inspect.unwrap(handler) if own else view_class
-    if not hasattr(view, "__qualname__"):
-        view = type(view)  # an instance that is called
-    name = f"{view.__module__}.{view.__qualname__}"
-    try:
-        code = view.__code__
-        file, line = code.co_filename, code.co_firstlineno
-    except AttributeError:  # a class, or something written in C
-        try:
-            file, line = inspect.getsourcefile(view) or "", inspect.getsourcelines(view)[1]
-        except (OSError, TypeError):
-            return name, ""
-    return name, f"{_relative(file, view.__module__)}:{line}"
-
-
-def _relative(file: str, module: str) -> str:
-    """Return the end of `file` that spells `module`, so that no path of the machine is shown."""
-    parts = file.replace("\\", "/").split("/")
-    length = module.count(".") + 1 + (parts[-1] == "__init__.py")
-    return "/".join(parts[-length:])
+    return ("", "") if view is None else describe_view(view, method)

@@ -285,7 +285,8 @@ class RedisSessionInterface(SessionInterface):
                 if isinstance(stored, Exception):
                     raise stored
         if stored:
-            session.sid = sid
+            # Flask saves once more where it fails afterwards and makes an error page.
+            session.sid, session.cleared, session.rotating = sid, False, False
         return bool(stored)
 
     def _delete(self, app: Flask, session: RedisSession) -> None:

@@ -137,3 +137,33 @@ def test_shop_refuses_an_unknown_backend():
     serve = run("serve.py", "flask", SHOP_BACKEND="stok")
     assert serve.returncode == 1
     assert serve.stderr == "SHOP_BACKEND is 'stok'; choose one of: stock, contextcache\n"
+
+
+@pytest.mark.parametrize("framework", ["Django", "Flask"])
+def test_pages_tell_what_happened(framework):
+    """The index links every scenario; each page has a panel with the findings and the code."""
+    shop = run(
+        "-c",
+        "import tempfile, demo\n"
+        "from pathlib import Path\n"
+        "visitor = demo.Visitor()\n"
+        "with tempfile.TemporaryDirectory() as folder:\n"
+        f"    with demo.running_shop('{framework}', 'contextcache', Path(folder)) as (urls, _):\n"
+        "        visitor.sign_in(urls[0])\n"
+        "        visitor.send('POST', urls[0] + 'offers/')\n"
+        "        for page in ('', 'products/', 'offers/', 'happened/offers/', 'happened/cart/'):\n"
+        "            print(*visitor.send('GET', urls[0] + page), '=====')\n",
+    )
+    assert shop.returncode == 0, shop.stderr
+    index, products, offers, happened, nothing, _ = shop.stdout.split("=====\n")
+    for page in (index, products, offers, happened, nothing):
+        assert page.startswith("200 <!doctype html>")
+    for slug in ("cart", "profile", "social", "wishlist", "brochure", "offers"):
+        assert f'<a href="/{slug}/">' in index
+    assert "Desk lamp" in products
+    assert '<iframe src="/happened/offers/"' in offers
+    assert "<b>CC109</b>" in happened
+    assert "<b>CC110</b>" in happened
+    assert "bogdal/sentry-youtrack#16" in happened
+    assert "def offers(" in happened
+    assert "<b>CC" not in nothing

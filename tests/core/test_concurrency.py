@@ -74,7 +74,10 @@ def test_findings_never_cross_threads() -> None:
             scope = RequestScope("GET", f"/{number}", collect=True)
             token = enter_scope(scope)
             try:
-                value = {"pad": list(range(50)), f"field_{number}": [build() for _ in range(turn % 3)]}
+                value = {
+                    "pad": list(range(50)),
+                    f"field_{number}": [build() for _ in range(turn % 3)],
+                }
                 loaded = guard.loads(guard.dumps(value, label=f"cache['t{number}']"))
             finally:
                 exit_scope(token)

@@ -116,7 +116,7 @@ def test_every_key_is_read() -> None:
         ({"IGNORE": [3]}, "CONTEXTCACHE IGNORE is a list of path patterns, each a string"),
         (
             {"IGNORE": ["session['cart"]},
-            "CONTEXTCACHE: ignore: cannot read this path from column 8 on: \"session['cart\"",
+            'CONTEXTCACHE: ignore: cannot read this path from column 8 on: "session[\'cart"',
         ),
         (
             {"IGNORE": [""]},
@@ -186,9 +186,7 @@ def test_a_configuration_error_is_a_value_error() -> None:
 
 def test_an_alias_adds_to_the_project_and_overrides_its_mode() -> None:
     """IGNORE, RULES and ON_FINDING of a base are kept; MODE and MAX_SIZE are replaced."""
-    base = Config(
-        mode="raise", ignore=("session",), on_finding=(print,), max_size=9, debug=True
-    )
+    base = Config(mode="raise", ignore=("session",), on_finding=(print,), max_size=9, debug=True)
     config = Config.from_mapping(
         {"MODE": "strip", "IGNORE": "cache[*]", "ON_FINDING": [remember], "MAX_SIZE": 10}, base=base
     )
@@ -202,7 +200,9 @@ def test_the_rule_of_an_alias_comes_before_that_of_the_project() -> None:
     base = Config.from_mapping({"RULES": {CLIENT: "refuse"}})
     config = Config.from_mapping({"RULES": {CLIENT: "strip"}}, base=base)
     assert [finding.code for finding in Guard(config).explain({"c": Client()})] == ["CC117"]
-    assert [str(finding.action) for finding in Guard(config).explain({"c": Client()})] == ["stripped"]
+    assert [str(finding.action) for finding in Guard(config).explain({"c": Client()})] == [
+        "stripped"
+    ]
 
 
 def test_a_callback_may_be_a_dotted_path() -> None:

@@ -100,7 +100,11 @@ def test_a_path_leads_to_the_leaf(case: Case) -> None:
 
 def _type_name(obj: object) -> str:
     kind = type(obj)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
 
 
 @stored
@@ -149,7 +153,12 @@ def test_a_fresh_process_reads_every_payload(tmp_path: File) -> None:
 
 def test_what_is_recreated_needs_no_contextcache_to_be_read(tmp_path: File) -> None:
     """A reader without contextcache gets locks and thread-locals: only markers need it."""
-    value = {"lock": threading.Lock(), "rlock": threading.RLock(), "local": threading.local(), "n": 1}
+    value = {
+        "lock": threading.Lock(),
+        "rlock": threading.RLock(),
+        "local": threading.local(),
+        "n": 1,
+    }
     file = tmp_path / "payload"
     file.write_bytes(Guard().dumps(value))
     done = _python(
@@ -216,7 +225,9 @@ def test_a_thread_local_without_its_arguments_is_made_bare() -> None:
 @pytest.fixture
 def marker() -> Any:
     guard = Guard()
-    return guard.loads(guard.dumps({"job": shapes.Thing(steps=generator())}, label="session"))["job"].steps
+    return guard.loads(guard.dumps({"job": shapes.Thing(steps=generator())}, label="session"))[
+        "job"
+    ].steps
 
 
 def test_a_marker_is_false_and_equal_only_to_itself(marker: Any) -> None:
@@ -267,7 +278,9 @@ def test_a_marker_has_no_attributes(marker: Any) -> None:
     assert getattr(marker, "send", "nothing") == "nothing"
 
 
-@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))]
+)
 def test_a_marker_can_be_copied_and_stored_again(again: Callable[[Any], Any], marker: Any) -> None:
     """A copy tells of the first write, not of its own."""
     copied = again(marker)
@@ -360,7 +373,10 @@ def test_a_session_key_that_became_data_is_stored_again() -> None:
     """A key that was left out once is not left out for ever."""
     guard = Guard(session=True)
     guard.dumps({"steps": generator(), "n": 1}, label="session")
-    assert guard.loads(guard.dumps({"steps": [1], "n": 1}, label="session")) == {"steps": [1], "n": 1}
+    assert guard.loads(guard.dumps({"steps": [1], "n": 1}, label="session")) == {
+        "steps": [1],
+        "n": 1,
+    }
 
 
 def test_below_its_top_level_a_session_gets_markers() -> None:
@@ -384,7 +400,10 @@ def test_a_proxy_is_stored_as_what_it_points_at() -> None:
     """Proxy and target are one object afterwards, as they were before."""
     target = shapes.Thing(id=7)
     guard = Guard()
-    for value in ([werkzeug.local.LocalProxy(lambda: target), target], [target, werkzeug.local.LocalProxy(lambda: target)]):
+    for value in (
+        [werkzeug.local.LocalProxy(lambda: target), target],
+        [target, werkzeug.local.LocalProxy(lambda: target)],
+    ):
         for _ in range(2):
             loaded = guard.loads(guard.dumps(value))
             assert type(loaded[0]) is type(loaded[1]) is shapes.Thing
@@ -501,7 +520,13 @@ def test_a_rule_by_mapping_decides_for_the_users_own_type() -> None:
 
 @pytest.mark.parametrize(
     ("verb", "action"),
-    [("strip", "stripped"), ("refuse", "refused"), ("snapshot", "snapshotted"), ("recreate", "recreated"), ("observe", "observed")],
+    [
+        ("strip", "stripped"),
+        ("refuse", "refused"),
+        ("snapshot", "snapshotted"),
+        ("recreate", "recreated"),
+        ("observe", "observed"),
+    ],
 )
 def test_each_verb_does_what_it_says(verb: str, action: str) -> None:
     """The verbs of the documentation are the actions of the findings."""
@@ -553,14 +578,19 @@ def test_a_rule_object_says_what_to_make() -> None:
     guard = Guard(rules=(rule,))
     with capture_findings() as findings:
         assert guard.loads(guard.dumps([shapes.Client("https://a")])) == ["https://a"]
-    assert [(one.code, one.fix, str(one.path)) for one in findings] == [("CC108", "store .base", "value[0]")]
+    assert [(one.code, one.fix, str(one.path)) for one in findings] == [
+        ("CC108", "store .base", "value[0]")
+    ]
 
 
 def test_an_ignored_path_is_cut_in_silence() -> None:
     """Ignoring silences the report, not the cut; what is below the path is covered, others are not."""
     heard: list[Finding] = []
     guard = Guard(ignore=("value['jobs'][*].held",), on_finding=(heard.append,))
-    value = {"jobs": [shapes.Thing(held=generator()), shapes.Thing(held=shapes.Client())], "b": generator()}
+    value = {
+        "jobs": [shapes.Thing(held=generator()), shapes.Thing(held=shapes.Client())],
+        "b": generator(),
+    }
     loaded = guard.loads(guard.dumps(value))
     assert is_stripped(loaded["jobs"][0].held)
     assert [str(one.path) for one in heard] == ["value['b']"]
@@ -574,10 +604,17 @@ def test_an_ignored_path_does_not_raise() -> None:
 
 def test_the_lists_of_a_base_are_added_to() -> None:
     """Settings of one alias never drop what the application ignores and rules everywhere."""
-    base = Config.from_mapping({"IGNORE": ["value['a']"], "RULES": {"tests.core.shapes.Node": "strip"}})
-    own = Config.from_mapping({"IGNORE": ["value['b']"], "RULES": {"tests.core.shapes.Slots": "strip"}}, base=base)
+    base = Config.from_mapping(
+        {"IGNORE": ["value['a']"], "RULES": {"tests.core.shapes.Node": "strip"}}
+    )
+    own = Config.from_mapping(
+        {"IGNORE": ["value['b']"], "RULES": {"tests.core.shapes.Slots": "strip"}}, base=base
+    )
     assert own.ignore == ("value['a']", "value['b']")
-    assert {rule.type for rule in own.rules} == {"tests.core.shapes.Node", "tests.core.shapes.Slots"}
+    assert {rule.type for rule in own.rules} == {
+        "tests.core.shapes.Node",
+        "tests.core.shapes.Slots",
+    }
 
 
 def test_a_rule_of_an_alias_comes_before_that_of_its_base() -> None:
@@ -590,9 +627,15 @@ def test_a_rule_of_an_alias_comes_before_that_of_its_base() -> None:
 @pytest.mark.parametrize(
     ("mapping", "text"),
     [
-        ({"MODE": "stirp"}, "CONTEXTCACHE: unknown mode 'stirp' (did you mean 'strip'?); valid: raise, strip, warn"),
+        (
+            {"MODE": "stirp"},
+            "CONTEXTCACHE: unknown mode 'stirp' (did you mean 'strip'?); valid: raise, strip, warn",
+        ),
         ({"IGNORES": []}, "CONTEXTCACHE: unknown setting 'IGNORES' (did you mean 'IGNORE'?)"),
-        ({"RULES": {"a.B": "stripe"}}, "CONTEXTCACHE RULES['a.B']: unknown verb 'stripe' (did you mean 'strip'?)"),
+        (
+            {"RULES": {"a.B": "stripe"}},
+            "CONTEXTCACHE RULES['a.B']: unknown verb 'stripe' (did you mean 'strip'?)",
+        ),
     ],
 )
 def test_a_mistake_in_the_settings_is_named(mapping: dict[str, object], text: str) -> None:
@@ -612,7 +655,10 @@ def test_a_mistake_in_the_settings_is_named(mapping: dict[str, object], text: st
         (b"nonsense", "its bytes are no pickle, or a damaged one"),
         (pickle.dumps([1] * 100)[:-5], "its bytes are no pickle, or a damaged one"),
         (b"cno_such_module_here\nThing\n.", "its module no_such_module_here is gone"),
-        (b"ctests.core.shapes\nGone\n.", "its class or attribute Gone is gone from tests.core.shapes"),
+        (
+            b"ctests.core.shapes\nGone\n.",
+            "its class or attribute Gone is gone from tests.core.shapes",
+        ),
     ],
 )
 def test_an_unreadable_payload_says_why(payload: bytes, reason: str) -> None:
@@ -651,7 +697,9 @@ def test_one_field_of_many_objects_is_one_report(caplog: pytest.LogCaptureFixtur
             guard.dumps([shapes.Client(), shapes.Client()], label=f"cache['user:{number}']")
     counts = [record.contextcache_count for record in caplog.records]  # type: ignore[attr-defined]
     assert counts == [1, 10]
-    assert {record.contextcache_pattern for record in caplog.records} == {"cache['user:*'][*]._lock"}  # type: ignore[attr-defined]
+    assert {record.contextcache_pattern for record in caplog.records} == {
+        "cache['user:*'][*]._lock"
+    }  # type: ignore[attr-defined]
 
 
 def test_assert_cacheable_names_every_field() -> None:

@@ -211,7 +211,7 @@ def test_any_item_covers_what_has_no_printable_key(step: Step) -> None:
     [
         ("", "a path starts with a name, such as session or cache[...]: ''"),
         ("['cart']", "a path starts with a name, such as session or cache[...]: \"['cart']\""),
-        ("session['cart", "cannot read this path from column 8 on: \"session['cart\""),
+        ("session['cart", 'cannot read this path from column 8 on: "session[\'cart"'),
         ("session[]", "cannot read this path from column 8 on: 'session[]'"),
         ("session.cart!", None),
         ("session cart", "cannot read this path from column 8 on: 'session cart'"),

@@ -89,6 +89,14 @@ def test_the_timeout_is_a_default_that_options_and_the_query_override(redis_url:
     assert timeouts(connect(f"{redis_url}?socket_timeout=4", socket_timeout=3)) == (4, 0.5)
 
 
+def test_nothing_is_retried_unless_options_say_so(redis_url: str) -> None:
+    """redis-py's own default differs by version and by the way a client is made."""
+    kwargs = connect(redis_url).connection_pool.connection_kwargs
+    assert kwargs["retry"]._retries == 0
+    kwargs = connect(redis_url, retry_on_timeout=True).connection_pool.connection_kwargs
+    assert "retry" not in kwargs
+
+
 def test_another_pool_class_can_be_asked_for(redis_url: str) -> None:
     """`pool_class` replaces redis-py's default pool."""
     client = connect(redis_url, pool_class=redis.BlockingConnectionPool, max_connections=2)

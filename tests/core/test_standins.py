@@ -98,7 +98,10 @@ USES: dict[str, Callable[[Any], Any]] = {
     "sorted": lambda it: sorted([it, it]),
     "sqrt": math.sqrt,
     **{name: lambda it, name=name: getattr(operator, name)(it, 2) for name in BINARY},
-    **{f"{name} from the right": lambda it, name=name: getattr(operator, name)(2, it) for name in BINARY},
+    **{
+        f"{name} from the right": lambda it, name=name: getattr(operator, name)(2, it)
+        for name in BINARY
+    },
 }
 
 

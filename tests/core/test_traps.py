@@ -38,25 +38,27 @@ def paths(findings: Any) -> list[str]:
     return [f"{one.code} {one.path}" for one in findings]
 
 
+def failures(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what contextcache logged about failures of its own."""
+    return [one.getMessage() for one in caplog.records if one.levelno >= logging.ERROR]
+
+
 @pytest.fixture
-def errors(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Collect what contextcache says about its own failures; each test starts with a clean slate."""
-    monkeypatch.setattr(contextcache.reporting, "_internal", set())
-    messages: list[str] = []
-    caplog.set_level(logging.ERROR, "contextcache")
-    yield messages
-    messages += [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+def provoked() -> None:
+    """Mark a test that makes contextcache or a hook of the user's fail on purpose."""
 
 
 @pytest.fixture(autouse=True)
 def no_internal_failure(
-    caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[None]:
     """No trap may be survived by accident: an internal failure that was papered over is a failure."""
     monkeypatch.setattr(contextcache.reporting, "_internal", set())
     yield
-    if "provoked" not in request.keywords:
-        assert [one.getMessage() for one in caplog.records if one.levelno >= logging.ERROR] == []
+    if "provoked" not in request.fixturenames:
+        assert failures(caplog) == []
 
 
 # --- Classes that mislead -----------------------------------------------------------------------
@@ -216,7 +218,12 @@ def test_an_offender_in_a_cycle_of_containers_is_found() -> None:
 def test_attributes_of_builtin_subclasses_are_kept() -> None:
     """Dict, list, set and deque subclasses keep their items and attributes around a cut."""
     guard = Guard()
-    for made in (shapes.OwnDict(a=1), shapes.OwnList([1]), shapes.OwnSet([1]), shapes.OwnDeque([1])):
+    for made in (
+        shapes.OwnDict(a=1),
+        shapes.OwnList([1]),
+        shapes.OwnSet([1]),
+        shapes.OwnDeque([1]),
+    ):
         made.label, made.held = "kept", generator()  # type: ignore[union-attr]
         for _ in range(2):
             loaded = guard.loads(guard.dumps(made))
@@ -295,7 +302,7 @@ def test_the_same_guard_may_be_entered_again() -> None:
 def test_a_cycle_through_arguments_is_refused_by_its_own_name() -> None:
     """Pickle recurses to death; the refusal names the object and the way out."""
     one = shapes.CycleThroughArguments()
-    one.held = [one]
+    one.held = one
     guard = Guard()
     for _ in range(2):
         with pytest.raises(UncacheableValueError) as caught:
@@ -312,7 +319,7 @@ def test_what_was_refused_leaves_no_trust_behind() -> None:
     """A type first met in a value that was refused is still tried when it is met again."""
     guard = Guard()
     one = shapes.CycleThroughArguments()
-    one.held = [one]
+    one.held = one
     with pytest.raises(UncacheableValueError):
         guard.dumps([shapes.ChoosyError("bad", 404), shapes.NarrowDict(), one])
     for bomb in (shapes.ChoosyError("bad", 404), shapes.NarrowDict()):
@@ -412,7 +419,10 @@ def test_a_raised_recursion_limit_does_not_crash_the_process(build: str) -> None
 
 def test_what_is_too_large_is_refused_naming_the_largest_field() -> None:
     """Nothing is sent to the server; the finding says which field makes it large."""
-    value = {"small": "x" * 100, "reports": [shapes.Thing(body="y" * 50_000), shapes.Thing(body="")]}
+    value = {
+        "small": "x" * 100,
+        "reports": [shapes.Thing(body="y" * 50_000), shapes.Thing(body="")],
+    }
     guard = Guard(max_size=10_000, sink="cache 'default' in redis")
     with capture_findings() as findings, pytest.raises(UncacheableValueError) as caught:
         guard.dumps(value, label="cache['r']")
@@ -488,7 +498,7 @@ def test_a_failed_dump_leaves_nothing() -> None:
 # --- Our own failures, and broken hooks ---------------------------------------------------------
 
 
-@pytest.mark.provoked
+@pytest.mark.usefixtures("provoked")
 def test_our_own_bug_does_not_break_the_write(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -505,12 +515,12 @@ def test_our_own_bug_does_not_break_the_write(
         value = {"g": flask.g._get_current_object()}
     for _ in range(3):
         assert guard.dumps(value) == pickle.dumps(value, 5)
-    (record,) = [one for one in caplog.records if one.levelno == logging.ERROR]
-    assert "guarding a value failed with KeyError at" in record.getMessage()
-    assert "s3cret" not in record.getMessage()
+    (message,) = failures(caplog)
+    assert "guarding a value failed with KeyError at" in message
+    assert "s3cret" not in message
 
 
-@pytest.mark.provoked
+@pytest.mark.usefixtures("provoked")
 def test_a_broken_rule_does_not_break_the_write(caplog: pytest.LogCaptureFixture) -> None:
     """A user's `make` or `when` that raises is logged once; the object is stored as pickle does."""
 
@@ -525,7 +535,7 @@ def test_a_broken_rule_does_not_break_the_write(caplog: pytest.LogCaptureFixture
     guard = Guard(rules=rules)
     for _ in range(3):
         assert guard.dumps(value) == pickle.dumps(value, 5)
-    messages = [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR]
+    messages = failures(caplog)
     assert [one.partition(" failed with ZeroDivisionError")[0] for one in messages] == [
         "contextcache: the rule for tests.core.shapes.Thing",
         "contextcache: the rule for tests.core.shapes.Slots",
@@ -533,7 +543,7 @@ def test_a_broken_rule_does_not_break_the_write(caplog: pytest.LogCaptureFixture
     assert "s3cret" not in "".join(messages)
 
 
-@pytest.mark.provoked
+@pytest.mark.usefixtures("provoked")
 def test_a_broken_callback_does_not_break_the_write(caplog: pytest.LogCaptureFixture) -> None:
     """One callback that raises keeps neither the write nor the others from happening."""
     heard: list[Finding] = []
@@ -544,14 +554,14 @@ def test_a_broken_callback_does_not_break_the_write(caplog: pytest.LogCaptureFix
     guard = Guard(on_finding=(broken, heard.append))
     assert unlocked(guard.loads(guard.dumps([threading.Lock()]))[0])
     assert paths(heard) == ["CC102 value[0]"]
-    messages = [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR]
+    messages = failures(caplog)
     assert len(messages) == 1
     assert messages[0].startswith(
         "contextcache: a callback of on_finding failed with ZeroDivisionError at"
     )
 
 
-@pytest.mark.provoked
+@pytest.mark.usefixtures("provoked")
 def test_a_rule_that_makes_nonsense_does_not_break_the_write() -> None:
     """A `recreate` rule whose `make` returns no reduce value costs its object, not the write."""
     rule = Rule(type="tests.core.shapes.Thing", verb="recreate", make=lambda _: 42)  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from django.urls import resolve
 
 from contextcache import current_scope
 from contextcache.testing import capture_findings
-from contextcache_django.middleware import ContextCacheMiddleware, describe_view
+from contextcache_django.middleware import ContextCacheMiddleware, view_of
 from tests.django import views
 
 if TYPE_CHECKING:
@@ -58,12 +58,12 @@ def test_a_view_is_named_behind_whatever_wraps_it(path: str, name: str, number: 
     request = RequestFactory().put(path)
     request.resolver_match = resolve(path)
     expected = (f"tests.django.views.{name}", f"tests/django/views.py:{number}")
-    assert describe_view(request) == expected
+    assert view_of(request) == expected
 
 
 def test_a_view_that_is_not_known_yet_has_no_name() -> None:
     """Middleware may write before the URL is resolved."""
-    assert describe_view(RequestFactory().get("/")) == ("", "")
+    assert view_of(RequestFactory().get("/")) == ("", "")
 
 
 def test_a_view_written_in_c_has_a_name_and_no_line() -> None:
@@ -71,7 +71,7 @@ def test_a_view_written_in_c_has_a_name_and_no_line() -> None:
     request = RequestFactory().get("/plain")
     request.resolver_match = resolve("/plain")
     request.resolver_match.func = functools.partial(len)
-    assert describe_view(request) == ("builtins.len", "")
+    assert view_of(request) == ("builtins.len", "")
 
 
 # --- Findings -----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from flask import Response, copy_current_request_context, stream_with_context
 from contextcache import Guard, current_scope
 from contextcache.testing import capture_findings
 from contextcache_flask import ContextCache
-from contextcache_flask.scopes import describe_view
+from contextcache_flask.scopes import view_of
 from tests.flask.shop import Basket, add_cache, make_app
 
 
@@ -51,9 +51,9 @@ def test_views_are_found_behind_decorators_and_partials(app):
     name = f"{__name__}.test_views_are_found_behind_decorators_and_partials.<locals>.plain"
     line = plain.__code__.co_firstlineno
     expected = (name, f"tests/flask/test_scopes.py:{line}")
-    assert describe_view(app, "a", "GET") == expected
-    assert describe_view(app, "b", "GET") == expected
-    assert describe_view(app, "no such", "GET") == describe_view(app, None, "GET") == ("", "")
+    assert view_of(app, "a", "GET") == expected
+    assert view_of(app, "b", "GET") == expected
+    assert view_of(app, "no such", "GET") == view_of(app, None, "GET") == ("", "")
 
 
 def test_the_session_is_saved_within_the_request(app):

@@ -13,7 +13,16 @@ import flask_login
 import pytest
 import redis
 import requests
-from flask import Flask, abort, flash, g, get_flashed_messages, render_template_string, session
+from flask import (
+    Flask,
+    abort,
+    flash,
+    g,
+    get_flashed_messages,
+    render_template_string,
+    request_finished,
+    session,
+)
 
 from contextcache import Config, ConfigurationError, Guard, UncacheableValueError, is_stripped
 from contextcache.testing import capture_findings
@@ -382,6 +391,28 @@ def test_a_new_session_can_be_rotated(app):
     client = app.test_client()
     client.post("/login")
     assert client.get("/all").json == {"user": "7"}
+
+
+def test_an_error_after_saving_keeps_the_new_id(any_url):
+    """Flask saves the session again with the page for an error that comes late."""
+    app = make(any_url)
+    app.config["TESTING"] = False
+
+    @app.post("/login")
+    def login():
+        session["user"] = 7
+        session.rotate()
+        return ""
+
+    def fail(*_, **__):
+        request_finished.disconnect(fail, app)
+        raise RuntimeError
+
+    client = app.test_client()
+    client.put("/write/ann")
+    request_finished.connect(fail, app)
+    assert client.post("/login").status_code == 500
+    assert client.get("/all").json == {"name": "ann", "user": "7"}
 
 
 def test_clearing_and_filling_again_gives_another_id(app, redis_client):

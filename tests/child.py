@@ -1,0 +1,36 @@
+"""Run a piece of Python in a process of its own: what must not see this one's imports or settings."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(code: str, *options: str) -> str:
+    """Run `code` with the packages of this repository on the path and return what it printed.
+
+    Args:
+        code: Python source, indented as it likes.
+        options: Options for the interpreter, such as `-W error`.
+
+    Raises:
+        AssertionError: With what it wrote to stderr, if it failed.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("DJANGO_SETTINGS_MODULE", None)
+    done = subprocess.run(
+        [sys.executable, *options, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=ROOT,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -1,0 +1,574 @@
+"""The canary: a secret in every kind of offender, and nothing contextcache says may contain it."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import functools
+import io
+import logging
+import pickle
+import socket
+import sqlite3
+import ssl
+import sys
+import threading
+import traceback
+import types
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextvars import ContextVar, copy_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask, g, session
+from flask import request as flask_request
+from werkzeug.datastructures import Headers
+from werkzeug.local import Local, LocalProxy
+from werkzeug.test import EnvironBuilder
+from werkzeug.wrappers import Request
+
+from contextcache import (
+    Config,
+    Guard,
+    RequestScope,
+    RequestSnapshot,
+    Rule,
+    UncacheableValueError,
+    UnreadablePayloadError,
+    enter_scope,
+    exit_scope,
+    is_stripped,
+    reporting,
+)
+from contextcache.reporting import record_fields
+from contextcache.testing import assert_cacheable, capture_findings
+from tests.child import run
+
+CANARY = "canary-7f3a9c"  # also written out below, where the literal itself must not be shown
+LONG = f"{CANARY} {'x' * 30}"  # longer than a key that is printed
+
+
+class Loud:
+    """Says the secret whenever it is asked for anything."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return CANARY
+
+    __str__ = __repr__
+
+    def __format__(self, _spec: str) -> str:
+        return CANARY
+
+    @property
+    def secret(self) -> str:
+        raise ValueError(CANARY)
+
+
+class Client:
+    token = "canary-7f3a9c"
+
+    def __init__(self, password: str = "canary-7f3a9c") -> None:
+        self.password = password
+        self.headers = {"Authorization": CANARY}
+        self.lock = make(threading.Lock, "canary-7f3a9c", key=b"canary-7f3a9c")
+        self.url = f"redis://:canary-7f3a9c@{password}"
+
+
+def make(factory: Callable[[], Any], *_args: object, **_more: object) -> Any:
+    return factory()
+
+
+class Raising:
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if self.how == "reduce":
+            raise ValueError(CANARY)
+        return super().__reduce_ex__(protocol)
+
+    def __getstate__(self) -> object:
+        if self.how in ("getstate", "notes"):
+            error = KeyError(CANARY)
+            error.add_note(CANARY)
+            raise error from OSError(CANARY)
+        return {"how": self.how, "password": CANARY}
+
+    def __setstate__(self, state: object) -> None:
+        raise ValueError(CANARY)
+
+
+class Wants(Exception):
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(first)
+
+
+class Colour(enum.Enum):
+    RED = CANARY
+
+
+class Text(str):
+    __slots__ = ()
+
+
+class Connection:
+    def __init__(self) -> None:
+        self.password = CANARY
+        self.socket = socket.socket()
+        self.socket.close()
+
+
+class Local_(threading.local):
+    secret = CANARY
+
+
+def generator(secret: str = CANARY) -> Iterator[str]:
+    inside = secret
+    yield inside
+
+
+async def coroutine(secret: str = CANARY) -> str:
+    return secret
+
+
+def started() -> Iterator[str]:
+    running = generator()
+    next(running)
+    return running
+
+
+def closed_coroutine() -> Any:
+    made = coroutine()
+    made.close()
+    return made
+
+
+def closure() -> Callable[[], str]:
+    secret = CANARY
+    return lambda default=CANARY: f"canary-7f3a9c{secret}{default}"
+
+
+def local_class() -> object:
+    class Inside:
+        token = "canary-7f3a9c"
+
+        def __init__(self) -> None:
+            self.secret = CANARY
+
+    return Inside()
+
+
+def caught() -> BaseException:
+    try:
+        raise ValueError(CANARY)
+    except ValueError as error:
+        error.add_note(CANARY)
+        return error
+
+
+def local() -> threading.local:
+    made = threading.local()
+    made.secret = CANARY
+    made.lock = threading.Lock()
+    return made
+
+
+def future() -> Future[str]:
+    made: Future[str] = Future()
+    made.set_result(CANARY)
+    return made
+
+
+def failed_future() -> Future[str]:
+    made: Future[str] = Future()
+    made.set_exception(ValueError(CANARY))
+    return made
+
+
+def context() -> Any:
+    ContextVar[str]("inside").set(CANARY)
+    return copy_context()
+
+
+def database() -> sqlite3.Connection:
+    made = sqlite3.connect(":memory:")
+    made.execute("create table secrets (secret text default 'canary-7f3a9c')")
+    made.close()
+    return made
+
+
+def module() -> types.ModuleType:
+    made = types.ModuleType("settings", CANARY)
+    made.SECRET_KEY = CANARY  # type: ignore[attr-defined]
+    return made
+
+
+def cycle() -> Client:
+    made = Client()
+    made.me = {"me": made, "lock": threading.Lock()}  # type: ignore[attr-defined]
+    return made
+
+
+def deep() -> list[object]:
+    made: list[object] = [CANARY, threading.Lock()]
+    for _ in range(100_000):
+        made = [made, CANARY]
+    return made
+
+
+def broken_proxy() -> LocalProxy[Any]:
+    def target() -> Any:
+        raise RuntimeError(CANARY)
+
+    return LocalProxy(target)
+
+
+def local_proxy() -> LocalProxy[Any]:
+    held = Local()
+    held.user = Client()
+    return held("user")
+
+
+def environ() -> dict[str, Any]:
+    builder = EnvironBuilder(
+        "/cart",
+        method="POST",
+        query_string=f"page=2&token={CANARY}&next=/cb%3Fcode%3D{CANARY};sid={CANARY}&{CANARY}",
+        headers={
+            "Authorization": f"Bearer {CANARY}",
+            "Cookie": f"sessionid={CANARY}",
+            "X-Api-Key": CANARY,
+            "X-CSRFToken": CANARY,
+            "Referer": f"https://user:{CANARY}@shop.example/login?token={CANARY}#{CANARY}",
+            "X-Original-URL": f"/login?token={CANARY}",
+        },
+        data={"password": CANARY},
+    )
+    found = builder.get_environ()
+    builder.close()
+    return found
+
+
+def read_request() -> Request:
+    request = Request(environ())
+    assert request.form["password"] == request.args["token"] == CANARY
+    assert request.cookies["sessionid"] == CANARY
+    return request
+
+
+OFFENDERS: dict[str, Callable[[], object]] = {
+    "beside the lock": Client,
+    "in the session": lambda: {"token": CANARY, "client": Client(), "tokens": [CANARY, Client()]},
+    "the value itself": threading.Lock,
+    "repr": Loud,
+    "repr of a holder": lambda: [Loud(), {"loud": Loud()}],
+    "repr of a key": lambda: {Loud(): Loud(), "lock": threading.Lock()},
+    "repr of an element": lambda: {Loud(), frozenset({Loud()})},
+    "long key": lambda: {LONG: threading.Lock(), "a": {LONG: started()}},
+    "bytes key": lambda: {CANARY.encode(): threading.Lock()},
+    "enum key": lambda: {Colour.RED: threading.Lock()},
+    "str subclass key": lambda: {Text(CANARY): threading.Lock()},
+    "tuple key": lambda: {(LONG, 1): threading.Lock(), ("a", Text(CANARY)): started()},
+    "float key": lambda: {float("inf"): threading.Lock(), complex(1, 2): [CANARY, started()]},
+    "offending key": lambda: {started(): CANARY},
+    "reduce raises": lambda: Raising("reduce"),
+    "getstate raises": lambda: [Raising("getstate")],
+    "setstate raises": lambda: {"a": [Raising("setstate")]},
+    "constructor wants more": lambda: {"a": Wants(CANARY, CANARY)},
+    "exception": lambda: ValueError(CANARY, threading.Lock()),
+    "caught exception": lambda: {"error": caught(), "traceback": caught().__traceback__},
+    "lambda": closure,
+    "lambda in the value": lambda: {"a": closure(), "b": [lambda: "canary-7f3a9c"]},
+    "partial": lambda: functools.partial(closure(), CANARY),
+    "bound method": lambda: Loud().__repr__,
+    "local class": local_class,
+    "generator": lambda: {"rows": started()},
+    "coroutine": lambda: {"rows": closed_coroutine()},
+    "frame": lambda: {"frame": sys._getframe(), "code": generator.__code__},
+    "thread-local": local,
+    "subclass of thread-local": lambda: {"local": Local_()},
+    "asgiref local": lambda: {"local": LocalProxy(local)},
+    "socket": Connection,
+    "ssl": lambda: {"context": ssl.create_default_context(), "password": CANARY},
+    "database": lambda: {"database": database()},
+    "file": lambda: {"file": io.TextIOWrapper(io.BytesIO(CANARY.encode())), "log": sys.__stdout__},
+    "thread": lambda: threading.Thread(name=CANARY, args=(CANARY,), target=print),
+    "future": lambda: [future(), failed_future()],
+    "asyncio": lambda: [asyncio.Queue(), asyncio.Lock(), CANARY],
+    "context": lambda: [context(), ContextVar(CANARY, default=CANARY)],
+    "weak reference": lambda: {"ref": weakref.ref(generator), "set": weakref.WeakSet([Client])},
+    "module": lambda: {"settings": module()},
+    "handler": lambda: logging.StreamHandler(io.StringIO(CANARY)),
+    "views": lambda: [{CANARY: Loud()}.keys(), {1: LONG}.values(), memoryview(CANARY.encode())],
+    "mapping proxy": lambda: types.MappingProxyType({LONG: threading.Lock()}),
+    "cycle": cycle,
+    "too deep": deep,
+    "proxy": lambda: {"user": local_proxy(), "again": [local_proxy()]},
+    "broken proxy": lambda: {"user": broken_proxy()},
+    "request": lambda: {"request": read_request()},
+    "request headers": lambda: {"headers": read_request().headers},
+    "environ": lambda: {"environ": environ()},
+    "unbound flask": lambda: [flask_request, session, g],
+}
+
+
+class Broken:
+    """Each hook of the application raises with the secret in its text."""
+
+    def __call__(self, *_args: object) -> Any:
+        raise ValueError(CANARY)
+
+
+BROKEN: dict[str, dict[str, Any]] = {
+    "callback": {"on_finding": (Broken(),)},
+    "make": {"rules": (Rule(type="_thread.lock", verb="snapshot", make=Broken()),)},  # type: ignore[arg-type]
+    "when": {"rules": (Rule(type="_thread.lock", verb="strip", when=Broken()),)},  # type: ignore[arg-type]
+    "recreate": {"rules": (Rule(type="tests:Client", verb="recreate", make=Broken()),)},  # type: ignore[arg-type]
+    "trim": {"rules": (Rule(type="tests:Client", verb="trim", make=Broken()),)},  # type: ignore[arg-type]
+}
+
+
+@pytest.fixture(autouse=True)
+def _everything_is_logged(caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr(reporting, "_internal", set())
+
+
+def markers(value: object, seen: set[int]) -> Iterator[Any]:
+    """Yield the markers and snapshots a reader would find in `value`."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if is_stripped(value) or type(value) is RequestSnapshot:
+        yield value
+    elif isinstance(value, dict):
+        for key, held in value.items():
+            yield from markers(key, seen)
+            yield from markers(held, seen)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for held in value:
+            yield from markers(held, seen)
+    elif hasattr(value, "__dict__") and not isinstance(value, (type, types.ModuleType)):
+        yield from markers(vars(value), seen)
+
+
+def of_error(error: BaseException, *, chain: bool) -> Iterator[str]:
+    yield from (str(error), repr(error), *getattr(error, "__notes__", ()))
+    if chain:
+        yield from traceback.format_exception(error)
+
+
+def said(value: object, guard: Guard, caplog: pytest.LogCaptureFixture) -> tuple[bytes, list[str]]:
+    """Store and read `value`; return the payload and every text contextcache produced for it."""
+    texts: list[str] = []
+    payload = b""
+    with capture_findings() as findings:
+        try:
+            payload = guard.dumps(value, label="session")
+        except UncacheableValueError as error:
+            # In mode warn the application's own error is the cause: it would have had it anyway.
+            texts += of_error(error, chain=guard.config.mode != "warn")
+            findings += error.findings
+        findings += guard.explain(value, label="session")
+    if payload:
+        loaded = guard.loads(payload, label="session")
+        for marker in markers(loaded, set()):
+            texts.append(repr(marker))
+            with pytest.raises(AttributeError) as used:
+                marker.anything  # noqa: B018
+            texts += of_error(used.value, chain=True)
+    for finding in findings:
+        texts += (str(finding), repr(finding), repr(record_fields(finding)), str(finding.path.pattern))
+        texts += (repr(pickle.dumps(finding)), finding.field)
+    for record in caplog.records:
+        texts += (record.getMessage(), repr(vars(record)))
+    assert findings, "an offender without a finding proves nothing"
+    return payload, [*texts, caplog.text]
+
+
+@pytest.mark.parametrize("debug", [False, True], ids=["production", "development"])
+@pytest.mark.parametrize("mode", ["strip", "warn", "raise"])
+@pytest.mark.parametrize("offender", OFFENDERS.values(), ids=OFFENDERS.keys())
+def test_no_secret_is_ever_said(
+    offender: Callable[[], object], mode: str, debug: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Log, errors, findings and markers name fields and types, never a value."""
+    _, texts = said(offender(), Guard(mode=mode, debug=debug, session=True), caplog)
+    for text in texts:
+        assert CANARY not in text
+
+
+@pytest.mark.parametrize("mode", ["strip", "warn", "raise"])
+@pytest.mark.parametrize("options", BROKEN.values(), ids=BROKEN.keys())
+def test_no_secret_of_a_broken_hook_is_said(
+    options: dict[str, Any], mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A rule or callback that fails is named by its place; its text stays with it."""
+    _, texts = said({"client": Client()}, Guard(mode=mode, debug=True, **options), caplog)
+    assert CANARY not in "\n".join(texts)
+    if mode == "strip":
+        assert "failed with ValueError" in caplog.text
+
+
+def test_no_secret_of_a_view_that_cannot_be_named_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """Naming the view runs code of the application, which may fail."""
+    token = enter_scope(RequestScope("GET", "/cart", view=Broken(), collect=True))
+    try:
+        _, texts = said({"client": Client()}, Guard(debug=True), caplog)
+    finally:
+        exit_scope(token)
+    assert "GET /cart" in caplog.text
+    assert CANARY not in "\n".join(texts)
+
+
+def test_no_secret_is_said_of_a_payload_that_cannot_be_read(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Neither its bytes nor what its classes raise."""
+    guard = Guard()
+    hostile = b"\x80\x05X\x10\x00\x00\x00canary-7f3a9c\n\x1b[X\x01\x00\x00\x00a\x93."
+    payloads = (
+        pickle.dumps([CANARY, 1])[:-3],
+        pickle.dumps(Raising("setstate")),
+        pickle.dumps(Wants(CANARY, CANARY)),
+        f"{CANARY} is no pickle".encode(),
+        f"c{CANARY}\nx\n.".encode(),
+        f"cjson\n{CANARY}\n.".encode(),
+        hostile,
+    )
+    for payload in payloads:
+        with pytest.raises(UnreadablePayloadError) as caught:
+            guard.loads(payload, label="cache['user']")
+        guard.report_unreadable(caught.value)
+        assert CANARY not in "\n".join(of_error(caught.value, chain=False))
+    assert caplog.records
+    assert CANARY not in caplog.text
+    assert "\x1b" not in caplog.text
+
+
+def test_no_secret_is_said_when_a_value_is_too_large(caplog: pytest.LogCaptureFixture) -> None:
+    """The largest field is named, not shown."""
+    value = {"a": {LONG: [CANARY * 1000]}, Loud: CANARY}
+    _, texts = said({**value, "lock": threading.Lock()}, Guard(max_size=100), caplog)
+    assert any("CC131" in text for text in texts)
+    assert CANARY not in "\n".join(texts)
+
+
+def test_no_secret_is_said_by_the_test_helper() -> None:
+    """An assertion message ends up in the log of a CI."""
+    for offender in (Client, Loud, closure, local, read_request):
+        with pytest.raises(AssertionError) as caught:
+            assert_cacheable({"it": offender()})
+        assert CANARY not in "".join(of_error(caught.value, chain=True))
+
+
+SENT = ("token", "sessionid", "Bearer", "password", CANARY)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        read_request,
+        lambda: read_request().headers,
+        lambda: {"a": [read_request()], "headers": read_request().headers},
+        lambda: LocalProxy(read_request),
+    ],
+    ids=["request", "headers", "both", "proxy"],
+)
+def test_no_credential_of_a_request_is_stored(
+    value: Callable[[], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not in the log, and not in the bytes either."""
+    payload, _ = said({"it": value()}, Guard(), caplog)
+    assert payload
+    for secret in SENT:
+        assert secret.encode() not in payload
+
+
+def test_no_credential_of_a_flask_request_is_stored(caplog: pytest.LogCaptureFixture) -> None:
+    """`flask.request`, and the session and form read from it, stay in the request."""
+    app = Flask(__name__)
+    app.secret_key = CANARY
+    app.add_url_rule("/cart", "cart", lambda: "", methods=["POST"])
+    with app.request_context(environ()):
+        assert flask_request.form["password"] == flask_request.args["token"] == CANARY
+        value = {"request": flask_request, "real": flask_request._get_current_object(), "app": app}
+        payload, texts = said(value, Guard(debug=True), caplog)
+    assert CANARY.encode() not in payload
+    assert CANARY not in "\n".join(texts)
+
+
+DJANGO = f"""
+    import logging, pickle, sys, threading, types, warnings
+    from django.conf import settings
+    settings.configure(SECRET_KEY="{CANARY}", ROOT_URLCONF="urls", ALLOWED_HOSTS=["*"],
+                       INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"])
+    urls = types.ModuleType("urls")
+    urls.urlpatterns = []
+    sys.modules["urls"] = urls
+    import django
+    django.setup()
+    from django.contrib.auth.models import User
+    from django.test import AsyncRequestFactory, RequestFactory
+    from django.utils.functional import SimpleLazyObject
+    from contextcache import Guard
+    from contextcache.testing import capture_findings
+
+    sent = dict(
+        query_params={{"token": "{CANARY}", "next": "/cb?code={CANARY}"}},
+        headers={{
+            "Authorization": "Bearer {CANARY}", "Cookie": "sessionid={CANARY}",
+            "X-Api-Key": "{CANARY}", "Referer": "https://x/login?token={CANARY}",
+        }},
+        data={{"password": "{CANARY}"}},
+    )
+    for factory in (RequestFactory(), AsyncRequestFactory()):
+        request = factory.post("/cart", **sent)
+        request.POST, request.COOKIES, request.headers, request.GET
+        request.user = SimpleLazyObject(lambda: User(username="ada", password="{CANARY}"))
+        request.session = {{"token": "{CANARY}"}}
+        request.lock = threading.Lock()
+        for value in (request, request.headers, request.user, {{"all": [request, request.user]}}):
+            for debug in (False, True):
+                guard = Guard(debug=debug)
+                with capture_findings() as findings:
+                    payload = guard.dumps({{"it": value}}, label="session")
+                assert findings
+                assert b"{CANARY}" not in payload, payload
+                it = guard.loads(payload)["it"]
+                print(findings, it if it is not None else "")
+"""
+
+
+def test_no_credential_of_a_django_request_is_stored_or_said() -> None:
+    """Under WSGI and ASGI; nor the password hash of the user who came with it."""
+    code = DJANGO.replace("import logging,", "import sys; sys.stderr = sys.stdout; import logging,")
+    output = run(code)
+    assert "contextcache CC106: session['it'] (django.core.handlers.wsgi.WSGIRequest)" in output
+    assert "contextcache CC106: session['it'] (django.core.handlers.asgi.ASGIRequest)" in output
+    assert "contextcache CC105" in output
+    assert "ada" not in output.replace("Canada", "")
+    assert CANARY not in output
+
+
+def test_a_source_line_is_shown_without_its_literals(caplog: pytest.LogCaptureFixture) -> None:
+    """The line that sets the field is there, what stands in its quotes is not."""
+    Guard(debug=True).dumps({"client": Client()})
+    assert "self.lock = make(threading.Lock, …, key=…)" in caplog.text
+    assert CANARY in Path(__file__).read_text()
+
+
+def test_the_canary_would_be_seen() -> None:
+    """The test looks where secrets would show: pickle's own words do contain it."""
+    with pytest.raises(ValueError, match=CANARY) as caught:
+        pickle.dumps(Raising("reduce"))
+    assert CANARY in "".join(of_error(caught.value, chain=False))
+    assert CANARY in repr(Loud())
+    assert CANARY.encode() in pickle.dumps(dict(Headers({"Authorization": CANARY})))
+    assert Config().mode == "strip"

@@ -1,0 +1,373 @@
+"""Messages: the exact text of everything contextcache says. The text is API: change it on purpose."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import pickle
+import pty
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contextcache import (
+    Guard,
+    RequestScope,
+    UncacheableValueError,
+    UnreadablePayloadError,
+    enter_scope,
+    exit_scope,
+    reporting,
+)
+from contextcache.reporting import BLOCK, LINE, TAIL, DevelopmentFormatter, record_fields
+from contextcache.testing import capture_findings
+from tests.child import ROOT
+
+HERE = Path(__file__).relative_to(ROOT)
+
+
+class Client:
+    def __init__(self) -> None:
+        self.id = 3
+        self._lock = threading.Lock()
+
+
+class Cart:
+    def __init__(self) -> None:
+        self.items = [Client()]
+
+
+@pytest.fixture(autouse=True)
+def _at_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(reporting, "_internal", set())
+
+
+@pytest.fixture
+def in_request() -> Any:
+    view = ("shop.views.add_to_cart", "shop/views.py:41")
+    token = enter_scope(RequestScope("PUT", "/cart", request_id="r1", view=lambda: view))
+    yield
+    exit_scope(token)
+
+
+def line_of(cls: type, text: str) -> int:
+    lines, first = inspect.getsourcelines(cls)
+    return first + next(at for at, line in enumerate(lines) if text in line)
+
+
+def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records]
+
+
+# The development block
+
+
+@pytest.mark.usefixtures("in_request")
+def test_the_development_block(caplog: pytest.LogCaptureFixture) -> None:
+    """Where, which field, what was done, what to do, how to silence it: seven lines, in this order."""
+    guard = Guard(debug=True, sink="session in redis", session=True)
+    for _ in range(10):
+        guard.dumps({"cart": Cart()}, label="session")
+    block = textwrap.dedent(f"""\
+        contextcache CC102: session['cart'].items[0]._lock (_thread.lock) cannot be stored: a lock belongs to this process
+          at      PUT /cart · shop.views.add_to_cart (shop/views.py:41) · session in redis
+          field   {__name__}.Client._lock, set at {HERE}:{line_of(Client, "._lock")}: self._lock = threading.Lock()
+          did     stored the rest; on load this field is a new, unlocked lock
+          fix     leave it out in __getstate__ of Client; across processes it protects nothing
+          silence CONTEXTCACHE["IGNORE"] += ["session['cart'].items[*]._lock"]
+          docs    CC102""")
+    assert messages(caplog) == [block, block + " · seen 10×"]
+
+
+def test_the_block_says_what_it_does_not_know(caplog: pytest.LogCaptureFixture) -> None:
+    """Outside a request the line that stored the value stands in; a dict has no field to show."""
+    Guard(debug=True).dumps({"rows": (row for row in ())}, label="cache['top']")
+    line = sys._getframe().f_lineno - 1
+    assert messages(caplog) == [
+        textwrap.dedent(f"""\
+        contextcache CC109: cache['top']['rows'] (generator) cannot be stored: a generator, coroutine or iterator in progress cannot be resumed elsewhere
+          at      {HERE}:{line}
+          field   -
+          did     stored the rest; on load a marker stands here that says so when it is used
+          fix     store its items: list(...), or the awaited result
+          silence CONTEXTCACHE["IGNORE"] += ["cache['top']['rows']"]
+          docs    CC109""")
+    ]
+
+
+def test_a_key_left_out_of_a_session(caplog: pytest.LogCaptureFixture) -> None:
+    """A session without the key is what a reader can handle, and the block says so."""
+    guard = Guard(debug=True, session=True)
+    assert guard.loads(guard.dumps({"rows": iter(Client, 3), "n": 1}, label="session")) == {"n": 1}
+    assert "\n  did     left the key out, stored the rest\n" in messages(caplog)[0]
+
+
+# The production line
+
+
+@pytest.mark.usefixtures("in_request")
+def test_the_production_line(caplog: pytest.LogCaptureFixture) -> None:
+    """One line with the same facts, for a log file."""
+    Guard(sink="session in redis", session=True).dumps({"cart": Cart()}, label="session")
+    assert messages(caplog) == [
+        "contextcache CC102: session['cart'].items[0]._lock (_thread.lock) cannot be stored: "
+        "a lock belongs to this process"
+        " · at: PUT /cart · shop.views.add_to_cart (shop/views.py:41) · session in redis"
+        " · did: stored the rest; on load this field is a new, unlocked lock"
+        " · fix: leave it out in __getstate__ of Client; across processes it protects nothing"
+        " · seen 1×"
+    ]
+
+
+def test_what_pickle_stores_without_a_word_should_not_be_stored(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The text does not claim that pickle would fail where it would succeed silently."""
+    from werkzeug.test import EnvironBuilder
+    from werkzeug.wrappers import Request
+
+    builder = EnvironBuilder("/cart")
+    Guard().dumps({"request": Request(builder.get_environ())}, label="session")
+    builder.close()
+    assert messages(caplog)[0].startswith(
+        "contextcache CC106: session['request'] (werkzeug.wrappers.request.Request) "
+        "should not be stored: a request belongs to one visitor and carries credentials"
+    )
+
+
+@pytest.mark.usefixtures("in_request")
+@pytest.mark.parametrize("debug", [False, True])
+def test_the_template_is_constant_and_the_arguments_are_apart(
+    caplog: pytest.LogCaptureFixture, debug: bool
+) -> None:
+    """Log aggregators group on the template: two findings are one group."""
+    guard = Guard(debug=debug)
+    guard.dumps({"cart": Cart(), "rows": (row for row in ())}, label="session")
+    assert len(caplog.records) == 2
+    assert {record.msg for record in caplog.records} == {BLOCK if debug else LINE + TAIL}
+    for record in caplog.records:
+        assert record.args
+        assert (record.name, record.levelno) == ("contextcache", logging.WARNING)
+
+
+@pytest.mark.usefixtures("in_request")
+def test_the_record_carries_the_documented_fields_and_no_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A JSON formatter finds the finding under prefixed names."""
+    with capture_findings() as findings:
+        Guard(sink="session in redis").dumps({"cart": Cart()}, label="session")
+    [record] = caplog.records
+    own = {name: value for name, value in vars(record).items() if name.startswith("contextcache")}
+    assert own == {
+        "contextcache_code": "CC102",
+        "contextcache_path": "session['cart'].items[0]._lock",
+        "contextcache_pattern": "session['cart'].items[*]._lock",
+        "contextcache_leaf_type": "_thread.lock",
+        "contextcache_owner_type": f"{__name__}.Client",
+        "contextcache_action": "recreated",
+        "contextcache_sink": "session in redis",
+        "contextcache_origin": "PUT /cart · shop.views.add_to_cart (shop/views.py:41)",
+        "contextcache_count": 1,
+    }
+    assert own == record_fields(findings[0])
+    plain = vars(logging.makeLogRecord({})).keys() | {"message", "asctime"}
+    assert vars(record).keys() - plain == own.keys()
+
+
+# Errors
+
+
+def test_a_value_that_is_not_stored_names_every_field() -> None:
+    """The error lists all findings, each with code, path, type, reason and remedy."""
+    with pytest.raises(UncacheableValueError) as caught:
+        Guard(mode="raise").dumps({"cart": Cart(), "rows": (r for r in ())}, label="cache['top']")
+    assert (
+        str(caught.value)
+        == textwrap.dedent("""\
+        cache['top'] was not stored:
+          CC102 cache['top']['cart'].items[0]._lock (_thread.lock): a lock belongs to this process; leave it out in __getstate__ of Client; across processes it protects nothing
+          CC109 cache['top']['rows'] (generator): a generator, coroutine or iterator in progress cannot be resumed elsewhere; store its items: list(...), or the awaited result""")
+    )
+    assert [one.code for one in caught.value.findings] == ["CC102", "CC109"]
+    assert isinstance(caught.value, (pickle.PicklingError, TypeError))
+    assert caught.value.__context__ is None
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.findings) == (str(caught.value), caught.value.findings)
+
+
+def test_a_value_that_can_only_be_stripped_is_not_stored() -> None:
+    """There is nothing left of a generator; a cache write of one is refused."""
+    guard = Guard()
+    for _ in range(2):
+        with pytest.raises(UncacheableValueError) as caught:
+            guard.dumps((row for row in ()), label="cache['rows']")
+        assert str(caught.value) == (
+            "cache['rows'] was not stored:\n"
+            "  CC109 cache['rows'] (generator): a generator, coroutine or iterator in progress "
+            "cannot be resumed elsewhere; store its items: list(...), or the awaited result"
+        )
+
+
+def test_a_value_that_is_too_large_names_its_largest_field() -> None:
+    """Not the limit of Redis in its words, but the field to look at."""
+    with pytest.raises(UncacheableValueError) as caught:
+        Guard(max_size=1000).dumps({"a": 1, "b": [b"x" * 2000]}, label="cache['big']")
+    assert str(caught.value) == (
+        "cache['big'] was not stored:\n"
+        "  CC131 cache['big']['b'][0] (dict): the value is too large; "
+        "store less of it; the limit is 1000 bytes (MAX_SIZE)"
+    )
+
+
+class Gone:
+    pass
+
+
+class Moved:
+    def __init__(self) -> None:
+        self.size = 1
+
+    def __setstate__(self, state: object) -> None:
+        raise ValueError("secret")
+
+
+GONE, MOVED = pickle.dumps(Gone()), pickle.dumps(Moved())
+DAMAGED = (
+    "its bytes are no pickle, or a damaged one",
+    "delete the entry; if it comes back, look for who else writes this key",
+)
+RESTORE = "restore it under its old name, or delete the entry"
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason", "remedy"),
+    [
+        (b"cno_such_shop.models\nCart\n.", "its module no_such_shop is gone", RESTORE),
+        (GONE, f"its class or attribute Gone is gone from {__name__}", RESTORE),
+        (b"cjson\ndecoder.Gone\n.", "rebuilding it raised AttributeError", None),
+        (
+            MOVED,
+            "rebuilding it raised ValueError",
+            "mend __setstate__ or __reduce__ of its class, or delete the entry",
+        ),
+        (pickle.dumps([1, 2, 3])[:-4], *DAMAGED),
+        (b"", *DAMAGED),
+        (b"plain text", *DAMAGED),
+        (b"\x80\x63", *DAMAGED),
+    ],
+    ids=["module", "class", "attribute", "setstate", "truncated", "empty", "text", "protocol"],
+)
+def test_a_payload_that_cannot_be_read_says_why(
+    monkeypatch: pytest.MonkeyPatch, payload: bytes, reason: str, remedy: str | None
+) -> None:
+    """The key, the cause and the remedy; never the bytes, never the text of another's error."""
+    if payload is GONE:
+        monkeypatch.delattr(sys.modules[__name__], "Gone")
+    with pytest.raises(UnreadablePayloadError) as caught:
+        Guard().loads(payload, label="cache['user:42']")
+    assert caught.value.label == "cache['user:42']"
+    if remedy is not None:
+        assert caught.value.reason == reason
+        assert str(caught.value) == f"cache['user:42'] cannot be read: {reason}; {remedy}"
+    assert isinstance(caught.value, pickle.UnpicklingError)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_an_internal_failure_names_its_place(caplog: pytest.LogCaptureFixture) -> None:
+    """Type and line of the failure, not its text, and what was stored nevertheless."""
+    try:
+        raise KeyError("secret")
+    except KeyError as error:
+        reporting.report_internal("the rule for shop.Client", error)
+    line = sys._getframe().f_lineno - 3
+    assert messages(caplog) == [
+        f"contextcache: the rule for shop.Client failed with KeyError at {ROOT / HERE}:{line}; "
+        "what would have been stored without it was stored"
+    ]
+
+
+# Colour
+
+WRITE = """
+import threading
+from contextcache import Guard
+class Client:
+    def __init__(self):
+        self.lock = threading.Lock()
+Guard(debug=True).dumps({"client": Client()})
+"""
+HEAD = (
+    "contextcache CC102: value['client'].lock (_thread.lock) cannot be stored: "
+    "a lock belongs to this process"
+)
+
+
+def child(**options: Any) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
+    environment.pop("NO_COLOR", None)
+    return subprocess.Popen([sys.executable, "-c", WRITE], cwd=ROOT, env=environment, **options)
+
+
+def test_a_terminal_gets_colour() -> None:
+    """On a real terminal the head, what was done and what to do stand out."""
+    reader, terminal = pty.openpty()
+    process = child(stderr=terminal)
+    os.close(terminal)
+    shown = b""
+    try:
+        while chunk := os.read(reader, 4096):
+            shown += chunk
+    except OSError:  # Linux answers EIO once the other end is closed
+        pass
+    finally:
+        os.close(reader)
+    assert process.wait(timeout=60) == 0
+    lines = shown.decode().replace("\r\n", "\n").split("\n")
+    assert lines[0] == f"\x1b[33;1m{HEAD}\x1b[0m"
+    did, fix = (next(line for line in lines if f"  {word}" in line) for word in ("did", "fix"))
+    assert did == (
+        "\x1b[36m  did     stored the rest; on load this field is a new, unlocked lock\x1b[0m"
+    )
+    assert fix.startswith("\x1b[32m  fix     leave it out")
+
+
+def test_a_file_or_pipe_gets_no_colour() -> None:
+    """What is not a terminal gets text and nothing else."""
+    process = child(stderr=subprocess.PIPE)
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert b"\x1b" not in shown
+    assert shown.decode().split("\n")[0] == HEAD
+
+
+def test_the_formatter_colours_only_what_it_knows() -> None:
+    """Lines of other records pass through as they are."""
+    record = logging.makeLogRecord({"msg": "contextcache CC1\n  at      x\n  fix     y"})
+    assert DevelopmentFormatter(colour=False).format(record) == record.msg
+    assert DevelopmentFormatter(colour=True).format(record) == (
+        "\x1b[33;1mcontextcache CC1\x1b[0m\n  at      x\n\x1b[32m  fix     y\x1b[0m"
+    )
+
+
+def test_an_application_that_logs_gets_no_second_handler() -> None:
+    """Findings are shown once: by the application's own handler where it has one."""
+    code = "import logging; logging.basicConfig(format='own: %(message)s')\n" + WRITE
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stderr.count("contextcache CC102") == 1
+    assert done.stderr.startswith(f"own: {HEAD}")

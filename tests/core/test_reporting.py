@@ -1,0 +1,382 @@
+"""Reporting: each pattern at its 1st, 10th, 100th time, to whoever asked, within bounds."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import pickle
+import threading
+from typing import Any
+
+import pytest
+
+from contextcache import (
+    Action,
+    Config,
+    Finding,
+    Guard,
+    RequestScope,
+    UncacheableValueError,
+    UnreadablePayloadError,
+    enter_scope,
+    exit_scope,
+    reporting,
+)
+from contextcache.guard import MOST_SITES
+from contextcache.paths import Path, attribute, item
+from contextcache.reporting import (
+    MOST_PATTERNS,
+    Reporter,
+    collectors,
+    key_of,
+    report_internal,
+)
+from contextcache.testing import capture_findings
+
+
+class Client:
+    def __init__(self) -> None:
+        self.id = 3
+        self.lock = threading.Lock()
+
+
+def finding(path: Path | None = None, **fields: Any) -> Finding:
+    given: dict[str, Any] = {
+        "code": "CC102",
+        "path": path or Path("session") / item("cart", 0) / attribute("lock"),
+        "leaf_type": "_thread.lock",
+        "owner_type": "shop.Cart",
+        "action": Action.RECREATED,
+        "reason": "a lock belongs to this process",
+        "did": "stored the rest",
+        "fix": "leave it out",
+    }
+    return Finding(**{**given, **fields})
+
+
+@pytest.fixture(autouse=True)
+def _fresh_internal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporting, "_internal", set())
+
+
+def counts(caplog: pytest.LogCaptureFixture) -> list[int]:
+    return [record.contextcache_count for record in caplog.records]  # type: ignore[attr-defined]
+
+
+def test_a_pattern_is_logged_at_its_1st_10th_100th_time(caplog: pytest.LogCaptureFixture) -> None:
+    """A hot page says it once, and then ever more rarely how often."""
+    guard = Guard()
+    for number in range(1001):
+        guard.dumps({"cart": Client()}, label=f"cache['user:{number}']")
+    assert counts(caplog) == [1, 10, 100, 1000]
+
+
+@pytest.mark.parametrize("mode", ["warn", "raise"])
+@pytest.mark.parametrize("debug", [False, True])
+def test_modes_and_development_count_the_same(
+    caplog: pytest.LogCaptureFixture, mode: str, debug: bool
+) -> None:
+    """In mode `raise` the error speaks for itself; in `warn` and in development the log does."""
+    guard = Guard(mode=mode, debug=debug)
+    for _ in range(12):
+        with pytest.raises(UncacheableValueError):
+            guard.dumps({"cart": Client()})
+    assert counts(caplog) == ([1, 10] if mode == "warn" else [])
+
+
+def test_equal_fields_of_many_items_are_one_pattern(caplog: pytest.LogCaptureFixture) -> None:
+    """A list of a hundred clients is one line, and counts as one occurrence."""
+    Guard().dumps([Client() for _ in range(100)])
+    assert counts(caplog) == [1]
+    assert caplog.records[0].contextcache_pattern == "value[*].lock"  # type: ignore[attr-defined]
+
+
+def test_another_code_field_owner_or_view_is_another_pattern(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What a developer would fix separately is reported separately."""
+    reporter = Reporter(Config(), "")
+    for one in (finding(), finding(code="CC101"), finding(owner_type="x"), finding(Path("cache"))):
+        for _ in range(2):
+            reporter.report([one])
+    assert counts(caplog) == [1] * 4
+
+
+def test_another_key_or_view_is_another_pattern(caplog: pytest.LogCaptureFixture) -> None:
+    """The same field under another name, or stored by another view, is reported again."""
+    guard = Guard()
+    guard.dumps({"a": Client()})
+    guard.dumps({"b": Client()})
+    for view in ("one", "two"):
+        token = enter_scope(RequestScope("GET", "/", view=lambda view=view: (view, "")))  # type: ignore[misc]
+        guard.dumps({"a": Client()})
+        exit_scope(token)
+    assert counts(caplog) == [1] * 4
+
+
+def test_two_guards_count_apart(caplog: pytest.LogCaptureFixture) -> None:
+    """Two applications in one process do not hide each other's findings."""
+    for _ in range(2):
+        Guard().dumps([Client()])
+    assert counts(caplog) == [1, 1]
+
+
+def test_memory_is_bounded_under_hostile_keys() -> None:
+    """Ten thousand keys without a common pattern leave no more than the newest few thousand."""
+    guard = Guard(on_finding=())
+    logging.getLogger("contextcache").setLevel(logging.CRITICAL)
+    try:
+        for number in range(10_000):
+            key = "".join(chr(97 + int(digit)) for digit in str(number))
+            guard.dumps({"c": Client()}, label=f"cache['{key}']")
+    finally:
+        logging.getLogger("contextcache").setLevel(logging.NOTSET)
+    assert len(guard._reporter._counts) == MOST_PATTERNS
+    assert len(guard._sites) == MOST_SITES
+    assert len(guard._table) < 100
+
+
+def test_what_is_forgotten_is_the_oldest() -> None:
+    """A pattern that keeps occurring keeps its count, however many others come and go."""
+    reporter = Reporter(Config(), "")
+    hot = finding(Path("hot"))
+    for number in range(MOST_PATTERNS * 2):
+        key = f"cold{'x' * (number % 97)}{chr(0x4E00 + number)}"
+        reporter.report([finding(Path(key)), hot])
+    assert reporter._counts[(*key_of(hot), "")] == MOST_PATTERNS * 2
+
+
+def test_counting_is_exact_across_threads() -> None:
+    """No occurrence is lost or doubled."""
+    reporter = Reporter(Config(), "")
+    seen: list[Finding] = []
+    reporter = Reporter(Config(on_finding=(seen.append,)), "")
+    threads = [
+        threading.Thread(target=lambda: [reporter.report([finding()]) for _ in range(250)])
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(one.count for one in seen) == [1, 10, 100, 1000]
+
+
+def test_a_milestone_is_a_power_of_ten() -> None:
+    """1, 10, 100, and nothing in between."""
+    found = [count for count in range(1, 20_000) if reporting._is_milestone(count)]
+    assert found == [1, 10, 100, 1000, 10_000]
+
+
+def test_collectors_and_scopes_get_every_occurrence(caplog: pytest.LogCaptureFixture) -> None:
+    """The panel of a page is complete, even where the log is quiet."""
+    scope = RequestScope("GET", "/", collect=True)
+    reporter = Reporter(Config(), "")
+    token = enter_scope(scope)
+    try:
+        with capture_findings() as captured:
+            for _ in range(5):
+                reporter.report([finding(), finding(code="CC101")])
+    finally:
+        exit_scope(token)
+    assert len(captured) == len(scope.findings) == 10
+    assert counts(caplog) == [1, 1]
+    assert collectors == []
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "session['cart'].lock",
+        "session['cart']",
+        "session",
+        "session[*]",
+        "session[*].lock",
+        "session['*']",
+        "session['c*t'].l*",
+        "*",
+    ],
+)
+def test_an_ignored_field_is_cut_and_not_mentioned(
+    caplog: pytest.LogCaptureFixture, pattern: str
+) -> None:
+    """A path, a prefix, `[*]` and `*` silence the log, callbacks, scopes and mode `raise`."""
+    seen: list[Finding] = []
+    value = {"cart": Client()}
+    for mode in ("strip", "raise"):
+        guard = Guard(ignore=(pattern,), mode=mode, on_finding=(seen.append,))
+        again = guard.loads(guard.dumps(value, label="session"))
+        assert again["cart"].lock.acquire(blocking=False)
+    assert seen == []
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("pattern", ["cache[*]", "session['cat']", "session['cart'].lock.x"])
+def test_another_field_is_not_silenced(caplog: pytest.LogCaptureFixture, pattern: str) -> None:
+    """An ignore list hides what it names and nothing else."""
+    Guard(ignore=(pattern,)).dumps({"cart": Client()}, label="session")
+    assert counts(caplog) == [1]
+
+
+def test_ignore_lists_add_up(caplog: pytest.LogCaptureFixture) -> None:
+    """An alias ignores what the project ignores, and more."""
+    base = Config(ignore=("session['a']",))
+    config = Config.from_mapping({"IGNORE": ["session['b']"]}, base=base)
+    Guard(config).dumps({"a": Client(), "b": Client(), "c": Client()}, label="session")
+    assert [record.contextcache_path for record in caplog.records] == ["session['c'].lock"]  # type: ignore[attr-defined]
+
+
+def test_the_pattern_the_log_shows_silences_the_finding(caplog: pytest.LogCaptureFixture) -> None:
+    """Copied from the block into the settings, the line does what it says."""
+    value = {"it's": [Client()], ("a", ("b", 1)): Client(), 'q"': Client(), "x" * 50: Client()}
+    guard = Guard(debug=True)
+    guard.dumps(value, label="cache['user:42']")
+    settings: dict[str, list[str]] = {"IGNORE": []}
+    for record in caplog.records:
+        [line] = [line for line in record.getMessage().split("\n") if line.startswith("  silence ")]
+        exec(line.removeprefix("  silence "), {"CONTEXTCACHE": settings})
+    assert len(settings["IGNORE"]) == 4
+    with capture_findings() as findings:
+        Guard(Config.from_mapping(settings)).dumps(value, label="cache['user:7']")
+    assert findings == []
+
+
+def test_a_callback_gets_what_is_reported() -> None:
+    """Metrics hear of a finding when the log does, with its count."""
+    seen: list[Finding] = []
+    guard = Guard(on_finding=(seen.append,))
+    for _ in range(10):
+        guard.dumps({"cart": Client()})
+    assert [one.count for one in seen] == [1, 10]
+    assert seen[0] == seen[1]
+
+
+def test_a_broken_callback_breaks_nothing_and_is_named_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The write succeeds, the log and the other callbacks hear of the finding."""
+    seen: list[Finding] = []
+
+    def broken(_finding: Finding) -> None:
+        raise ZeroDivisionError("the secret")
+
+    guard = Guard(on_finding=(broken, seen.append))
+    for key in "abc":
+        assert guard.loads(guard.dumps({key: Client()}))[key].id == 3
+    assert len(seen) == 3
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    [message] = [record.getMessage() for record in errors]
+    assert message.startswith(
+        "contextcache: a callback of on_finding failed with ZeroDivisionError at "
+    )
+    assert "test_reporting.py:" in message
+    assert "the secret" not in caplog.text
+    assert errors[0].exc_info is None
+
+
+def test_a_broken_logging_filter_breaks_nothing() -> None:
+    """Logging swallows what a handler raises, not what a filter does."""
+
+    def broken(_record: logging.LogRecord) -> bool:
+        raise ZeroDivisionError
+
+    logger = logging.getLogger("contextcache")
+    logger.addFilter(broken)
+    try:
+        guard = Guard()
+        assert guard.loads(guard.dumps({"cart": Client()}))["cart"].id == 3
+        guard.report_unreadable(UnreadablePayloadError("cache['u']", "gone", "delete it"))
+        report_internal("a hook", ValueError())
+    finally:
+        logger.removeFilter(broken)
+
+
+def test_internal_failures_are_logged_once_per_place_and_never_without_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A broken hook in a loop is one line, and a thousand different ones are not a thousand."""
+    for _ in range(3):
+        report_internal("a hook", ValueError("secret"))
+    assert len(caplog.records) == 1
+    for number in range(1000):
+        report_internal(f"hook {number}", ValueError("secret"))
+    assert len(caplog.records) <= 258
+    assert len(reporting._internal) <= 258
+
+
+def test_an_unreadable_payload_is_warned_of_at_its_1st_and_10th_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A deploy that removes a class is one line per pattern of key, not one per read."""
+    guard = Guard(sink="cache 'default' in redis")
+    for number in range(12):
+        guard.report_unreadable(UnreadablePayloadError(f"cache['u:{number}']", "gone", "delete it"))
+    assert [record.getMessage() for record in caplog.records] == [
+        "contextcache: cache['u:0'] cannot be read and counts as a miss: gone; delete it",
+        "contextcache: cache['u:9'] cannot be read and counts as a miss: gone; delete it",
+    ]
+    record: Any = caplog.records[0]
+    assert record.levelno == logging.WARNING
+    assert record.contextcache_path == "cache['u:0']"
+    assert record.contextcache_sink == "cache 'default' in redis"
+
+
+class Lazy:
+    def __init__(self) -> None:
+        self.numbers = [1, 2]
+        self.shown = {"a": 1}.keys()
+
+
+def test_mode_warn_stores_what_would_have_been_stored(caplog: pytest.LogCaptureFixture) -> None:
+    """Observing changes no byte; what pickle can store, it stores."""
+    from werkzeug.test import EnvironBuilder
+    from werkzeug.wrappers import Request
+
+    builder = EnvironBuilder("/cart")
+    environ = {
+        name: value for name, value in builder.get_environ().items() if isinstance(value, str)
+    }
+    builder.close()
+    value = {"request": Request(environ), "n": 1}
+    assert Guard(mode="warn").dumps(value) == pickle.dumps(value, 5)
+    [record] = caplog.records
+    assert record.contextcache_action == "observed"  # type: ignore[attr-defined]
+    assert "stored unchanged (mode warn)" in record.getMessage()
+
+
+def test_mode_warn_fails_where_pickle_fails_with_the_path_attached(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The error is pickle's own kind, names the field, and has pickle's as its cause."""
+    with pytest.raises(UncacheableValueError) as caught:
+        Guard(mode="warn").dumps({"cart": Client()}, label="session")
+    assert [str(one.path) for one in caught.value.findings] == ["session['cart'].lock"]
+    assert isinstance(caught.value, pickle.PicklingError)
+    assert isinstance(caught.value.__cause__, TypeError)
+    assert counts(caplog) == [1]
+
+
+def test_nothing_is_kept_of_the_value() -> None:
+    """Neither counts nor sites hold on to an offender."""
+    import gc
+    import weakref
+
+    class Kept(threading.local):
+        pass
+
+    holder = Client()
+    holder.local = Kept()  # type: ignore[attr-defined]
+    watch = weakref.ref(holder)
+    guard = Guard()
+    guard.dumps({"holder": holder})
+    with capture_findings():
+        guard.dumps({"holder": holder})
+    del holder
+    gc.collect()
+    assert watch() is None
+
+
+def test_a_finding_is_the_same_whoever_counts_it() -> None:
+    """The count takes no part in equality, so a set of findings is one of fields."""
+    assert finding() == dataclasses.replace(finding(), count=100)
+    assert len({finding(), dataclasses.replace(finding(), count=100)}) == 1

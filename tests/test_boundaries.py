@@ -1,0 +1,206 @@
+"""The house: imports go one way, the core needs nothing, and the public names stay."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import contextcache
+from tests.child import ROOT, run
+
+PACKAGES = ("contextcache", "contextcache_django", "contextcache_flask")
+FRAMEWORKS = ("django", "flask", "werkzeug", "redis", "fakeredis", "cachelib", "asgiref")
+SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+CORE = [path for path in SOURCES if path.parent.name == "contextcache"]
+ADAPTERS = [path for path in SOURCES if path not in CORE]
+
+# Each module may import those before it: the sentence of the design, module by module.
+ORDER = [
+    "exceptions", "paths", "findings", "standins", "snapshots", "rules", "config", "scopes",
+    "origins", "reporting", "pickler", "walker", "inspection", "guard", "testing", "servers",
+    "__init__",
+]  # fmt: skip
+
+PUBLIC = {
+    "Action", "Config", "ConfigurationError", "ContextCacheError", "Finding", "Guard", "Path",
+    "RequestScope", "RequestSnapshot", "Rule", "ServerError", "Stripped", "StrippedValueError",
+    "UncacheableValueError", "UnreadablePayloadError", "current_scope", "enter_scope", "exit_scope",
+    "explain", "is_stripped", "show_findings",
+}  # fmt: skip
+
+PUBLIC_MODULES = ("contextcache", "contextcache.servers", "contextcache.testing")
+
+
+def nodes(tree: ast.AST, *, only_at_import: bool) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Yield the import statements of a module; those that run when it is imported, or all."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield node
+            continue
+        typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        if not (only_at_import and (typing_only or function)):
+            yield from nodes(node, only_at_import=only_at_import)
+
+
+def imports(path: Path, *, only_at_import: bool = True) -> set[tuple[str, str]]:
+    """Return (module, name) of everything `path` imports; name is empty for `import module`."""
+    found: set[tuple[str, str]] = set()
+    for node in nodes(ast.parse(path.read_text()), only_at_import=only_at_import):
+        if isinstance(node, ast.Import):
+            found.update((alias.name, "") for alias in node.names)
+        else:
+            assert node.level == 0, f"{path}: a relative import"
+            found.update((node.module or "", alias.name) for alias in node.names)
+    return found
+
+
+def core_modules(path: Path, *, only_at_import: bool = True) -> set[str]:
+    """Return the core modules that the core module `path` imports."""
+    found = set()
+    for module, name in imports(path, only_at_import=only_at_import):
+        package, _, rest = module.partition(".")
+        if package == "contextcache":
+            found.add(rest or name)
+    return found
+
+
+def shown(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", CORE, ids=shown)
+def test_the_core_imports_the_standard_library_only(path: Path) -> None:
+    """No framework, and no Redis, when a module of the core is imported."""
+    outside = {module.partition(".")[0] for module, _ in imports(path)}
+    assert outside <= sys.stdlib_module_names | {"contextcache"}
+
+
+@pytest.mark.parametrize("path", CORE, ids=shown)
+def test_only_servers_knows_redis(path: Path) -> None:
+    """One module imports redis-py, when it is asked for a client; no other imports a third party."""
+    everywhere = {module.partition(".")[0] for module, _ in imports(path, only_at_import=False)}
+    outside = everywhere - sys.stdlib_module_names - {"contextcache"}
+    assert outside <= ({"redis", "fakeredis"} if path.stem == "servers" else set())
+
+
+def test_every_module_of_the_core_has_its_place() -> None:
+    """A new module is put into the order on purpose."""
+    assert {path.stem for path in CORE} == set(ORDER)
+
+
+@pytest.mark.parametrize("path", CORE, ids=shown)
+def test_imports_of_the_core_go_one_way(path: Path) -> None:
+    """A module imports only what stands before it."""
+    before = set(ORDER[: ORDER.index(path.stem)])
+    assert core_modules(path) <= before
+
+
+def test_the_core_has_no_cycle() -> None:
+    """Whatever the order says, the modules can be sorted."""
+    TopologicalSorter({path.stem: core_modules(path) for path in CORE}).prepare()
+
+
+@pytest.mark.parametrize("path", ADAPTERS, ids=shown)
+def test_adapters_use_public_names_of_the_core_only(path: Path) -> None:
+    """What an adapter of ours needs, an adapter of somebody else's can use as well."""
+    for module, name in imports(path, only_at_import=False):
+        if module.partition(".")[0] == "contextcache":
+            assert module in PUBLIC_MODULES, f"{module} is no public module"
+            assert module != "contextcache" or name in PUBLIC, f"{name} is no public name"
+            assert not name.startswith("_")
+
+
+@pytest.mark.parametrize("path", ADAPTERS, ids=shown)
+def test_adapters_do_not_know_each_other(path: Path) -> None:
+    """A Django project needs no Flask, and the other way round."""
+    other = {"contextcache_django": "flask", "contextcache_flask": "django"}[
+        path.relative_to(ROOT).parts[0]
+    ]
+    for module, _ in imports(path, only_at_import=False):
+        assert module.partition(".")[0] not in (other, f"contextcache_{other}")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_package_is_typed(package: str) -> None:
+    """Type checkers of users read our annotations."""
+    assert (ROOT / package / "py.typed").is_file()
+
+
+def test_the_public_names_are_these() -> None:
+    """A name that is added here stays; one that is missing breaks somebody."""
+    exported = {name for name in vars(contextcache) if not name.startswith("_")}
+    modules = {path.stem for path in CORE} | {"annotations"}
+    assert exported - modules == PUBLIC
+    from contextcache.servers import DEFAULT_URL, connect, public_url, unreachable
+    from contextcache.testing import assert_cacheable, capture_findings
+
+    for name in (connect, public_url, unreachable, assert_cacheable, capture_findings):
+        assert callable(name)
+    assert DEFAULT_URL == "fakeredis://"
+
+
+def test_everything_public_is_documented() -> None:
+    """Each public name says what it is, in a sentence of its own."""
+    for name in PUBLIC:
+        doc = getattr(contextcache, name).__doc__
+        assert doc, name
+        assert doc.split("\n")[0].endswith((".", "`Stripped`.")), name
+        assert not doc.startswith(f"{name}("), f"{name} has the docstring of its signature only"
+
+
+BLOCKED = f"""
+    import sys
+
+    class Blocked:
+        def find_spec(self, name, path=None, target=None):
+            if name.partition(".")[0] in {FRAMEWORKS!r}:
+                raise ImportError(f"{{name}} must not be imported")
+
+    sys.meta_path.insert(0, Blocked())
+    before = set(sys.modules)
+    import contextcache
+    import contextcache.servers
+    import contextcache.testing
+    new = {{name.partition(".")[0] for name in set(sys.modules) - before}}
+    new = {{name for name in new if not name.startswith("_sysconfigdata_")}}  # of this platform
+    print(sorted(new - sys.stdlib_module_names))
+
+    import threading
+    class Cart:
+        def __init__(self):
+            self.lock = threading.Lock()
+    guard = contextcache.Guard()
+    cart = guard.loads(guard.dumps({{"cart": Cart()}}))["cart"]
+    print(type(cart.lock).__name__)
+    try:
+        contextcache.servers.connect("fakeredis://")
+    except contextcache.ConfigurationError as error:
+        print("pip install" in str(error))
+"""
+
+
+def test_the_core_works_where_no_framework_is_installed() -> None:
+    """Import, a write and a read load nothing but Python; a missing Redis client says what to do."""
+    assert run(BLOCKED).splitlines() == ["['contextcache']", "lock", "True"]
+
+
+@pytest.mark.parametrize("package", ["contextcache_django", "contextcache_flask"])
+def test_importing_an_adapter_is_quiet(package: str) -> None:
+    """No warning, no output, and no settings needed."""
+    assert run(f"import {package}", "-W", "error") == ""
+
+
+def test_importing_the_core_starts_nothing() -> None:
+    """No thread, no handler that writes, no change of the root logger."""
+    code = """
+        import contextcache, logging, threading
+        print(threading.active_count(), logging.getLogger().handlers)
+        print([type(handler).__name__ for handler in logging.getLogger("contextcache").handlers])
+    """
+    assert run(code).splitlines() == ["1 []", "['NullHandler']"]
