@@ -17,6 +17,7 @@ help:
 	@echo "make serve     serve the example shops on this machine, until Ctrl-C"
 	@echo "make test      run the tests"
 	@echo "make test-all  run the tests on each supported Python that is installed"
+	@echo "make bench     measure what the guard costs, into docs/"
 	@echo "make lint      check style and types"
 	@echo "make build     build the wheel into dist/"
 	@echo "make clean     remove what these commands made"
@@ -30,26 +31,43 @@ serve: $(VENV)/example.stamp
 	@$(VENV)/bin/python example_project/serve.py
 
 .PHONY: test
-test: $(VENV)/dev.stamp
+test: $(VENV)/dev.stamp redis-server
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+# The tests run against a real Redis; a fake of it would prove nothing.
+.PHONY: redis-server
+redis-server:
+	@command -v redis-server >/dev/null || { \
+	    echo "installing redis-server, which the tests start on a free port"; \
+	    if [ "$$(id -u)" = 0 ]; then sudo=; else sudo="sudo -n"; fi; \
+	    { $$sudo apt-get update -qq && $$sudo apt-get install -y -qq redis-server; } >/dev/null 2>&1; \
+	    command -v redis-server >/dev/null; \
+	} || { echo "please install redis-server (apt, brew, dnf) and try again" >&2; exit 1; }
 
 .PHONY: test-all
 test-all:
 	@failed=; tested=; \
 	for version in $(SUPPORTED); do \
-	    if python$$version -c "" 2>/dev/null; then \
-	        tested="$$tested $$version"; \
-	        $(MAKE) test PYTHON=python$$version VENV=$(VENV)-$$version || failed="$$failed $$version"; \
-	    fi; \
+	    for python in python$$version "$$HOME"/.pyenv/versions/$$version.*/bin/python; do \
+	        if "$$python" -c "" 2>/dev/null; then \
+	            tested="$$tested $$version"; \
+	            $(MAKE) test PYTHON="$$python" VENV=$(VENV)-$$version || failed="$$failed $$version"; \
+	            break; \
+	        fi; \
+	    done; \
 	done; \
 	echo "tested on:$${tested:- none of $(SUPPORTED)}; failed on:$${failed:- none}"; \
-	test -n "$$tested" && test -z "$$failed"
+	test -z "$$failed"
 
 .PHONY: lint
 lint: $(VENV)/dev.stamp
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+.PHONY: bench
+bench: $(VENV)/bench.stamp
+	$(VENV)/bin/python tests/bench/engine.py $(ARGS)
 
 .PHONY: build
 build: $(VENV)/pip.stamp
@@ -67,6 +85,10 @@ $(VENV)/pip.stamp:
 
 $(VENV)/example.stamp: $(VENV)/pip.stamp pyproject.toml example_project/requirements.txt
 	$(PIP) install $(EXAMPLE)
+	@touch $@
+
+$(VENV)/bench.stamp: $(VENV)/pip.stamp pyproject.toml
+	$(PIP) install $(EXAMPLE) --group bench
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/pip.stamp pyproject.toml example_project/requirements.txt

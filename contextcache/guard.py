@@ -13,8 +13,10 @@ import pickle
 import re
 import time
 from itertools import islice
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from contextcache import origins
 from contextcache.config import Config
 from contextcache.exceptions import UncacheableValueError, UnreadablePayloadError
 from contextcache.findings import CODES, Action, Finding
@@ -25,17 +27,17 @@ from contextcache.pickler import PROTOCOL, Dump, Table
 from contextcache.reporting import (
     Reporter,
     collectors,
+    is_milestone,
     key_of,
     report_internal,
     show_findings,
-    view_name,
 )
 from contextcache.rules import RuleBook
 from contextcache.scopes import current_scope
 from contextcache.walker import MOST_SECONDS, heaviest, overruns_stack, reach
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from contextcache.paths import Step
     from contextcache.reporting import Key
@@ -209,8 +211,12 @@ class Guard:
             if (dump.met or table.fresh) and not self._trusted(dump, payload):
                 return self._inspected(value, label, careful=careful)
             return payload
-        if site is None or not self._is_known(site, dump, known):
+        keys = self._known_keys(site, dump, known) if site is not None else None
+        if keys is None:
             return self._inspected(value, label, careful=careful)
+        counted = self._reporter.count(keys)
+        if any(map(is_milestone, counted.values())):
+            return self._inspected(value, label, careful=careful, counted=counted)
         return payload
 
     def _trusted(self, dump: Dump, payload: bytes) -> bool:
@@ -226,22 +232,31 @@ class Guard:
             self._publish(table.learned(sound=sound))
         return True
 
-    def _is_known(self, site: Site, dump: Dump, known: dict[int, tuple[str, Key]]) -> bool:
-        """Tell whether these very hits were reported before and need not be again."""
+    def _known_keys(
+        self, site: Site, dump: Dump, known: dict[int, tuple[str, Key]]
+    ) -> set[Key] | None:
+        """Return the keys of these hits if they were all met at the same places before."""
         if site.refused or dump.met or self.config.mode != "strip":
-            return False
+            return None
         scope = current_scope()
         somebody_listens = self.config.debug or collectors or (scope is not None and scope.collect)
         if somebody_listens or not dump.kinds() <= site.kinds:
-            return False
+            return None
         leaves = [id(hit.leaf) for hit in dump.hits]
         if not (site.crowded and len(dump.bare) > MOST_PLACES):
             leaves += map(id, dump.bare)
         if any(leaf not in known for leaf in leaves):
-            return False  # the same kind at another place has another name and another holder
-        return not self._reporter.due({known[leaf][1] for leaf in leaves}, view_name())
+            return None  # the same kind at another place has another name and another holder
+        return {known[leaf][1] for leaf in leaves} or {key for _, key in known.values()}
 
-    def _inspected(self, value: object, label: str, *, careful: bool) -> bytes:
+    def _inspected(
+        self,
+        value: object,
+        label: str,
+        *,
+        careful: bool,
+        counted: Mapping[Key, int] = MappingProxyType({}),
+    ) -> bytes:
         """Take a close look, remember it, report it, and do what the mode says."""
         began = time.monotonic()
         look = Inspection(
@@ -257,7 +272,8 @@ class Guard:
         self._spent += time.monotonic() - began
         if self.config.mode == "warn":
             return self._observed(value, look.findings)
-        heard = self._reporter.report(look.findings, log=self.config.mode == "strip")
+        log = self.config.mode == "strip"
+        heard = self._reporter.report(look.findings, log=log, counted=counted)
         if look.payload is None:
             raise uncacheable(look.findings)
         if heard and self.config.mode == "raise":
@@ -274,18 +290,19 @@ class Guard:
             raise uncacheable(findings) from error
 
     def _oversized(self, value: object, label: str) -> Finding:
-        place = Path(label, heaviest(value))
+        steps, kind = heaviest(value)
+        scope = current_scope()
         return Finding(
             code="CC131",
-            path=place,
-            leaf_type=qualified_name(type(value)),
+            path=Path(label, steps),
+            leaf_type=qualified_name(kind),
             owner_type="",
             action=Action.REFUSED,
             reason=CODES["CC131"],
             did=NOTHING,
             fix=f"store less of it; the limit is {self.config.max_size} bytes (MAX_SIZE)",
             sink=self.sink,
-            origin=str(current_scope() or ""),
+            origin=str(scope) if scope is not None else origins.call_site(),
         )
 
     def _affordable(self, now: float) -> float:
@@ -337,14 +354,14 @@ def uncacheable(findings: Sequence[Finding]) -> UncacheableValueError:
 
 
 # What CPython's unpickler says; it sets no `name` (Modules/_pickle.c, getattribute).
-_GONE = re.compile(r"Can't get attribute '([\w.]+)' on <module '([\w.]+)'")
+_GONE = re.compile(r"Can't get attribute '([\w.]+)' on <(?:module|class) '([\w.]+)'")
 
 
 def unreadable(error: Exception, label: str) -> UnreadablePayloadError:
     """Build the error for a payload that cannot be read, without any of its content."""
     below = error.__traceback__.tb_next if error.__traceback__ is not None else None
     match error:
-        case ModuleNotFoundError(name=str(name)):
+        case ModuleNotFoundError(name=str(name)) if re.fullmatch(r"[\w.]+", name):
             reason = f"its module {name} is gone"
             remedy = "restore it under its old name, or delete the entry"
         case AttributeError() if below is None and (gone := _GONE.match(str(error))):

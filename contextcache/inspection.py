@@ -7,7 +7,6 @@ which the fast pass does the same from then on.
 from __future__ import annotations
 
 import pickle
-from types import FunctionType
 from typing import TYPE_CHECKING
 
 from contextcache import origins
@@ -22,7 +21,6 @@ from contextcache.pickler import (
     SelfReferenceError,
     Table,
     failed_trial,
-    importable,
 )
 from contextcache.rules import Rule, Verb
 from contextcache.scopes import current_scope
@@ -296,13 +294,28 @@ def without_keys(value: object, dropped: set[tuple[str, str]], dump: Dump) -> ob
     if not dropped or type(value) is not dict:
         return value
     kept = dict(value)
-    for name, cls in dropped:
-        leaf = kept.get(name)
-        if type(leaf) is cls and not (cls is FunctionType and importable(leaf)):
-            del kept[name]
-            rule = dump.table.strips(leaf) or REFUSES
-            dump.hits.append(Hit(leaf, rule, Action.LEFT_OUT, "left the key out, stored the rest"))
+    for name, leaf in value.copy().items():
+        if type(name) is str and (name, qualified_name(type(leaf))) in dropped:
+            rule = _only_strippable(leaf, dump.table)
+            if rule is not None:
+                del kept[name]
+                did = "left the key out, stored the rest"
+                dump.hits.append(Hit(leaf, rule, Action.LEFT_OUT, did))
     return kept
+
+
+def _only_strippable(leaf: object, table: Table) -> Rule | None:
+    """Return the rule by which `leaf` can only be stripped; others of its type may be data."""
+    rule = table.strips(leaf)
+    if rule is not None:
+        return rule
+    trial = Dump(table, "")
+    try:
+        trial.careful(leaf)
+    except Exception:  # noqa: BLE001  # whatever it was, the dump of the whole value will tell
+        return None
+    stripped = (hit for hit in trial.hits if hit.leaf is leaf and hit.action is Action.STRIPPED)
+    return next((hit.rule for hit in stripped), None)
 
 
 def field_to_act_on(place: Place, root: str) -> str:

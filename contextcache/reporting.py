@@ -11,6 +11,7 @@ import dataclasses
 import json
 import logging
 import sys
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from contextcache.findings import SILENT
@@ -19,14 +20,13 @@ from contextcache.paths import Path
 from contextcache.scopes import current_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from contextcache.config import Config
     from contextcache.exceptions import UnreadablePayloadError
     from contextcache.findings import Finding
 
 logger = logging.getLogger("contextcache")
-logger.addHandler(logging.NullHandler())
 
 LINE = "contextcache %s: %s (%s) %s: %s"
 BLOCK = (
@@ -64,21 +64,24 @@ class Reporter:
         """Tell whether the application asked not to hear of this field."""
         return any(finding.path.matches(pattern) for pattern in self._config.ignore)
 
-    def due(self, keys: Iterable[Key], view: str) -> bool:
-        """Tell whether known findings are to be reported again; if not, count them once more."""
-        seen = [(*key, view) for key in keys]
-        if any(_is_milestone(self._counts.get(key, 0) + 1) for key in seen):
-            return True
-        for key in seen:
-            self._count(key)
-        return False
+    def count(self, keys: Iterable[Key]) -> dict[Key, int]:
+        """Count known findings of the current view once more; return how often each was seen."""
+        view = view_name()
+        return {key: self._count(key) for key in [(*key, view) for key in keys]}
 
-    def report(self, findings: Sequence[Finding], *, log: bool = True) -> list[Finding]:
+    def report(
+        self,
+        findings: Sequence[Finding],
+        *,
+        log: bool = True,
+        counted: Mapping[Key, int] = MappingProxyType({}),
+    ) -> list[Finding]:
         """Report what the application wants to hear, and return it.
 
         Args:
             findings: All findings of one write.
             log: Whether to log and call back; without, they are only collected.
+            counted: What `count` has counted already for this write.
         """
         heard = [finding for finding in findings if not self.ignores(finding)]
         for collector in collectors:
@@ -89,15 +92,15 @@ class Reporter:
         view = view_name()
         patterns = {(*key_of(one), view): one for one in reversed(heard)} if log else {}
         for key, finding in reversed(patterns.items()):
-            count = self._count(key)
-            if _is_milestone(count):
+            count = counted.get(key) or self._count(key)
+            if is_milestone(count):
                 self._say(dataclasses.replace(finding, count=count))
         return heard
 
     def unreadable(self, error: UnreadablePayloadError) -> None:
         """Warn of a payload that counts as a miss, each reason at its 1st, 10th, 100th... time."""
         key = ("unreadable", Path(error.label).pattern, error.reason)
-        if _is_milestone(self._count(key)):
+        if is_milestone(self._count(key)):
             extra = {"contextcache_path": error.label, "contextcache_sink": self._sink}
             _log(logging.WARNING, UNREADABLE, error.label, error.reason, error.remedy, extra=extra)
 
@@ -175,7 +178,7 @@ def record_fields(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _is_milestone(count: int) -> bool:
+def is_milestone(count: int) -> bool:
     """Tell whether `count` is 1, 10, 100..."""
     while count >= 10 and count % 10 == 0:
         count //= 10

@@ -180,7 +180,11 @@ class Search:
         if id(type(obj)) in _CONTAINERS:
             if place.owner is None and type(obj) is dict:
                 return _values(obj, place)
-            return [self._placed(child, step, place) for step, child in _items(obj)]
+            return [
+                self._placed(child, step, place)
+                for step, child in _items(obj)
+                if id(type(child)) not in _ATOMS
+            ]
         captured = self._captured.get(id(obj))
         return self._parts(place, captured[1]) if captured is not None else []
 
@@ -192,7 +196,7 @@ class Search:
             found.append(self._part(function, Step(StepKind.FUNCTION, None), place))
         for index, argument in enumerate(arguments):
             if id(type(argument)) not in _ATOMS and type(argument) is not type:
-                step = _argument_step(obj, index, argument)
+                step = _argument_step(obj, index)
                 found.append(self._part(argument, step, place))
         for index, child in enumerate(items or ()):
             if id(type(child)) not in _ATOMS:
@@ -288,15 +292,9 @@ class Search:
         return None
 
 
-def _argument_step(obj: object, index: int, argument: object) -> Step:
+def _argument_step(obj: object, index: int) -> Step:
     if type(obj) in (MethodType, BuiltinFunctionType) and index == 0:
         return attribute("__self__")
-    mro = class_mro(type(obj))
-    if tuple in mro:
-        names = next((base.__dict__["_fields"] for base in mro if "_fields" in base.__dict__), ())
-        for at, held in enumerate(tuple.__iter__(obj)):  # type: ignore[arg-type, var-annotated]
-            if held is argument:
-                return attribute(names[at]) if at < len(names) else Step(StepKind.ITEM, at)
     return Step(StepKind.ARGUMENT, index)
 
 
@@ -321,8 +319,7 @@ def _items(obj: Any) -> Iterator[tuple[Step, object]]:
     else:
         kind = StepKind.ITEM if type(obj) in (list, tuple) else StepKind.ELEMENT
         for index, child in enumerate(list(obj)):
-            if id(type(child)) not in _ATOMS:
-                yield Step(kind, index), child
+            yield Step(kind, index), child
 
 
 def _held(obj: Any) -> Iterator[tuple[Step, object]]:
@@ -343,12 +340,19 @@ def _held(obj: Any) -> Iterator[tuple[Step, object]]:
     mro = class_mro(kind)
     for base in (list, tuple, deque, set, frozenset):
         if any(one is base for one in mro):
+            names = _field_names(mro) if base is tuple else ()
             step = StepKind.ELEMENT if base in (set, frozenset) else StepKind.ITEM
             for index, child in enumerate(list(base.__iter__(obj))):
-                yield Step(step, index), child
+                named = index < len(names)
+                yield attribute(names[index]) if named else Step(step, index), child
     if any(one is dict for one in mro):
         for index, (key, child) in enumerate(list(dict.items(obj))):
             yield item(key, index), child
+
+
+def _field_names(mro: tuple[type, ...]) -> tuple[str, ...]:
+    """Return the names of the fields of a named tuple, in their order."""
+    return next((base.__dict__["_fields"] for base in mro if "_fields" in base.__dict__), ())
 
 
 def _is_code(obj: object) -> bool:
@@ -425,8 +429,8 @@ def overruns_stack(value: object) -> bool:
     return too_deep(value, DEEPEST) is not None
 
 
-def heaviest(value: object, *, seconds: float = 1.0) -> tuple[Step, ...]:
-    """Return the way to the part of `value` that makes it large; it is only read.
+def heaviest(value: object, *, seconds: float = 1.0) -> tuple[tuple[Step, ...], type]:
+    """Return the way to the part of `value` that makes it large, and its type; it is only read.
 
     Args:
         value: Any value.
@@ -446,21 +450,32 @@ def heaviest(value: object, *, seconds: float = 1.0) -> tuple[Step, ...]:
         elif id(child) not in seen:
             seen.add(id(child))
             stack.append(_Weighed(child, (*top.steps, step)))
-    return root.heaviest
+    return root.heaviest.steps, root.heaviest.kind
 
 
 class _Weighed:
     """An object on the way of `heaviest`, with the bytes seen in and below it."""
 
-    __slots__ = ("bytes", "heaviest", "held", "steps")
+    __slots__ = ("bytes", "heaviest", "held", "kind", "steps")
 
     def __init__(self, obj: object, steps: tuple[Step, ...]) -> None:
         self.steps = steps
-        self.bytes = len(obj) if type(obj) in (bytes, bytearray, str) else 16  # type: ignore[arg-type]
-        self.held = iter(()) if id(type(obj)) in _ATOMS else _held(obj)
-        self.heaviest = steps
+        self.kind = type(obj)
+        self.bytes = len(obj) if self.kind in (bytes, bytearray, str) else 16  # type: ignore[arg-type]
+        self.held = iter(()) if id(self.kind) in _ATOMS else _all_held(obj)
+        self.heaviest = self
 
     def add(self, child: _Weighed) -> None:
         self.bytes += child.bytes
         if child.bytes * 2 > self.bytes:
             self.heaviest = child.heaviest
+
+
+def _all_held(obj: Any) -> Iterator[tuple[Step, object]]:
+    """Yield what `obj` holds, plain data in sequences and sets included."""
+    if type(obj) in (list, tuple, set, frozenset):
+        kind = StepKind.ITEM if type(obj) in (list, tuple) else StepKind.ELEMENT
+        for index, child in enumerate(list(obj)):
+            yield Step(kind, index), child
+    else:
+        yield from _held(obj)

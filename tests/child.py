@@ -1,4 +1,4 @@
-"""Run a piece of Python in a process of its own: what must not see this one's imports or settings."""
+"""Run a piece of Python in a process of its own, without the imports and settings of this one."""
 
 from __future__ import annotations
 

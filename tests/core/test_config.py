@@ -37,6 +37,7 @@ def test_the_defaults_cut_and_report_everything() -> None:
         "on_finding": (),
         "max_size": 512 * 1024 * 1024,
         "debug": False,
+        "silence": 'CONTEXTCACHE["IGNORE"]',
     }
 
 
@@ -64,13 +65,17 @@ def test_every_key_is_read() -> None:
     [
         (
             {"MODES": "strip"},
-            "CONTEXTCACHE: unknown setting 'MODES' (did you mean 'MODE'?); "
-            "valid: IGNORE, MAX_SIZE, MODE, ON_FINDING, RULES",
+            (
+                "CONTEXTCACHE: unknown setting 'MODES' (did you mean 'MODE'?); "
+                "valid: IGNORE, MAX_SIZE, MODE, ON_FINDING, RULES"
+            ),
         ),
         (
             {"mode": "strip"},
-            "CONTEXTCACHE: unknown setting 'mode' (did you mean 'MODE'?); "
-            "valid: IGNORE, MAX_SIZE, MODE, ON_FINDING, RULES",
+            (
+                "CONTEXTCACHE: unknown setting 'mode' (did you mean 'MODE'?); "
+                "valid: IGNORE, MAX_SIZE, MODE, ON_FINDING, RULES"
+            ),
         ),
         (
             {"ZZZ": 1},
@@ -82,13 +87,17 @@ def test_every_key_is_read() -> None:
         ),
         (
             {"MODE": "stripp"},
-            "CONTEXTCACHE: unknown mode 'stripp' (did you mean 'strip'?); "
-            "valid: raise, strip, warn",
+            (
+                "CONTEXTCACHE: unknown mode 'stripp' (did you mean 'strip'?); "
+                "valid: raise, strip, warn"
+            ),
         ),
         (
             {"MODE": ["strip"]},
-            "CONTEXTCACHE: unknown mode \"['strip']\" (did you mean 'strip'?); "
-            "valid: raise, strip, warn",
+            (
+                "CONTEXTCACHE: unknown mode \"['strip']\" (did you mean 'strip'?); "
+                "valid: raise, strip, warn"
+            ),
         ),
         (
             {"MODE": None},
@@ -96,9 +105,11 @@ def test_every_key_is_read() -> None:
         ),
         (
             {"RULES": {"shop.api.Client": "snapshott"}},
-            "CONTEXTCACHE RULES['shop.api.Client']: unknown verb 'snapshott' "
-            "(did you mean 'snapshot'?); "
-            "valid: allow, observe, recreate, refuse, snapshot, strip, trim",
+            (
+                "CONTEXTCACHE RULES['shop.api.Client']: unknown verb 'snapshott' "
+                "(did you mean 'snapshot'?); "
+                "valid: allow, observe, recreate, refuse, snapshot, strip, trim"
+            ),
         ),
         (
             {"RULES": {"shop.api.Client": "trim"}},

@@ -34,7 +34,7 @@ def test_every_code_has_a_reason_in_one_clause(code: str, reason: str) -> None:
     assert reason
     assert reason == reason.strip(" .\n")
     assert "\n" not in reason
-    assert reason[0].islower() or reason.startswith("SSL") or reason.startswith("an SSL")
+    assert reason[0].islower() or reason.startswith(("SSL", "an SSL"))
 
 
 def test_every_code_a_rule_uses_exists_and_every_code_is_used() -> None:

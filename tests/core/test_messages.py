@@ -1,4 +1,6 @@
-"""Messages: the exact text of everything contextcache says. The text is API: change it on purpose."""
+"""Messages: the exact text of everything contextcache says; it is API, changed on purpose."""
+
+# ruff: noqa: E501, RUF001  # the lines of a log are as long as they are
 
 from __future__ import annotations
 
@@ -71,7 +73,7 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 @pytest.mark.usefixtures("in_request")
 def test_the_development_block(caplog: pytest.LogCaptureFixture) -> None:
-    """Where, which field, what was done, what to do, how to silence it: seven lines, in this order."""
+    """Where, which field, what was done, what to do, how to silence it: always in this order."""
     guard = Guard(debug=True, sink="session in redis", session=True)
     for _ in range(10):
         guard.dumps({"cart": Cart()}, label="session")
@@ -105,7 +107,9 @@ def test_the_block_says_what_it_does_not_know(caplog: pytest.LogCaptureFixture) 
 def test_a_key_left_out_of_a_session(caplog: pytest.LogCaptureFixture) -> None:
     """A session without the key is what a reader can handle, and the block says so."""
     guard = Guard(debug=True, session=True)
-    assert guard.loads(guard.dumps({"rows": iter(Client, 3), "n": 1}, label="session")) == {"n": 1}
+    assert guard.loads(guard.dumps({"rows": (row for row in ()), "n": 1}, label="session")) == {
+        "n": 1
+    }
     assert "\n  did     left the key out, stored the rest\n" in messages(caplog)[0]
 
 
@@ -117,12 +121,14 @@ def test_the_production_line(caplog: pytest.LogCaptureFixture) -> None:
     """One line with the same facts, for a log file."""
     Guard(sink="session in redis", session=True).dumps({"cart": Cart()}, label="session")
     assert messages(caplog) == [
-        "contextcache CC102: session['cart'].items[0]._lock (_thread.lock) cannot be stored: "
-        "a lock belongs to this process"
-        " · at: PUT /cart · shop.views.add_to_cart (shop/views.py:41) · session in redis"
-        " · did: stored the rest; on load this field is a new, unlocked lock"
-        " · fix: leave it out in __getstate__ of Client; across processes it protects nothing"
-        " · seen 1×"
+        (
+            "contextcache CC102: session['cart'].items[0]._lock (_thread.lock) cannot be stored: "
+            "a lock belongs to this process"
+            " · at: PUT /cart · shop.views.add_to_cart (shop/views.py:41) · session in redis"
+            " · did: stored the rest; on load this field is a new, unlocked lock"
+            " · fix: leave it out in __getstate__ of Client; across processes it protects nothing"
+            " · seen 1×"
+        )
     ]
 
 
@@ -222,7 +228,7 @@ def test_a_value_that_is_too_large_names_its_largest_field() -> None:
         Guard(max_size=1000).dumps({"a": 1, "b": [b"x" * 2000]}, label="cache['big']")
     assert str(caught.value) == (
         "cache['big'] was not stored:\n"
-        "  CC131 cache['big']['b'][0] (dict): the value is too large; "
+        "  CC131 cache['big']['b'][0] (bytes): the value is too large; "
         "store less of it; the limit is 1000 bytes (MAX_SIZE)"
     )
 
@@ -289,8 +295,10 @@ def test_an_internal_failure_names_its_place(caplog: pytest.LogCaptureFixture) -
         reporting.report_internal("the rule for shop.Client", error)
     line = sys._getframe().f_lineno - 3
     assert messages(caplog) == [
-        f"contextcache: the rule for shop.Client failed with KeyError at {ROOT / HERE}:{line}; "
-        "what would have been stored without it was stored"
+        (
+            f"contextcache: the rule for shop.Client failed with KeyError at {ROOT / HERE}:{line}; "
+            "what would have been stored without it was stored"
+        )
     ]
 
 

@@ -286,10 +286,14 @@ def test_the_field_to_act_on_is_the_innermost_in_the_users_code() -> None:
     first = SOURCE_LINES.index("class Held:\n") + 2
     second = SOURCE_LINES.index("class Holder:\n") + 3
     assert shown == [
-        f"{__name__}.Held.lock, set at {here}:{first}: "
-        "lock: Any = field(default_factory=threading.Lock)",
-        f"session.event: {__name__}.Holder.event, set at {here}:{second}: "
-        "event: threading.Event = field(default_factory=threading.Event)",
+        (
+            f"{__name__}.Held.lock, set at {here}:{first}: "
+            "lock: Any = field(default_factory=threading.Lock)"
+        ),
+        (
+            f"session.event: {__name__}.Holder.event, set at {here}:{second}: "
+            "event: threading.Event = field(default_factory=threading.Event)"
+        ),
     ]
 
 

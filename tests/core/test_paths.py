@@ -172,7 +172,7 @@ CLIENT = at(item("cart", 0), attribute("items"), item(3, 3), attribute("client")
     ],
 )
 def test_a_pattern_covers_what_it_names_and_all_below(pattern: str) -> None:
-    """`[*]` is any key or index, `*` any text inside a name, and a prefix covers everything below."""
+    """`[*]` is any key or index, `*` any text in a name, and a prefix covers everything below."""
     assert CLIENT.matches(pattern)
 
 

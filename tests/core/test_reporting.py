@@ -164,7 +164,7 @@ def test_counting_is_exact_across_threads() -> None:
 
 def test_a_milestone_is_a_power_of_ten() -> None:
     """1, 10, 100, and nothing in between."""
-    found = [count for count in range(1, 20_000) if reporting._is_milestone(count)]
+    found = [count for count in range(1, 20_000) if reporting.is_milestone(count)]
     assert found == [1, 10, 100, 1000, 10_000]
 
 

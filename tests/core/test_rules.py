@@ -104,7 +104,7 @@ def test_a_rule_of_the_users_comes_before_a_built_in_one() -> None:
 
 
 def test_every_built_in_row_is_complete() -> None:
-    """Each row knows its reason and remedy, and a row that renews or snapshots knows what it did."""
+    """Each row knows its reason and remedy, and one that renews or snapshots what it did."""
     for name, rule in BUILT_IN.items():
         assert rule.type == name
         assert rule.code in CODES
@@ -126,13 +126,17 @@ def test_two_applications_do_not_share_rules() -> None:
     [
         (
             {"type": "shop.Client", "verb": "drop"},
-            "rule for shop.Client: unknown verb 'drop'; "
-            "valid: allow, observe, recreate, refuse, snapshot, strip, trim",
+            (
+                "rule for shop.Client: unknown verb 'drop'; "
+                "valid: allow, observe, recreate, refuse, snapshot, strip, trim"
+            ),
         ),
         (
             {"type": "shop.Client", "verb": "Strip"},
-            "rule for shop.Client: unknown verb 'Strip' (did you mean 'strip'?); "
-            "valid: allow, observe, recreate, refuse, snapshot, strip, trim",
+            (
+                "rule for shop.Client: unknown verb 'Strip' (did you mean 'strip'?); "
+                "valid: allow, observe, recreate, refuse, snapshot, strip, trim"
+            ),
         ),
         (
             {"type": "shop.Client", "verb": "strip", "code": "CC999"},

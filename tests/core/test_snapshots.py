@@ -49,11 +49,11 @@ def test_an_innocent_name_is_kept(name: str) -> None:
     "name",
     [
         "Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "X-Api-Key", "X-APIKEY",
-        "apiKey", "APIKey", "access_token", "id_token_hint", "code", "state", "sig", "X-Amz-Signature",
-        "X-Amz-Security-Token", "X-Amz-Credential", "X-CSRFToken", "password", "passwd", "user_pass",
-        "passphrase", "pwd1", "pin", "userPin", "PINCode", "otp2", "sessionid", "sid", "SAMLResponse",
-        "client_assertion", "ticket", "X-Bearer", "X-Goog-Iap-Jwt-Assertion", "secret", "accessKey",
-        "AWSAccessKeyId", "nonce", "Sec-WebSocket-Key",
+        "apiKey", "APIKey", "access_token", "id_token_hint", "code", "state", "sig", "nonce",
+        "X-Amz-Signature", "X-Amz-Security-Token", "X-Amz-Credential", "AWSAccessKeyId",
+        "X-CSRFToken", "password", "passwd", "user_pass", "passphrase", "pwd1", "pin", "userPin",
+        "PINCode", "otp2", "sessionid", "sid", "SAMLResponse", "client_assertion", "ticket",
+        "X-Bearer", "X-Goog-Iap-Jwt-Assertion", "secret", "accessKey", "Sec-WebSocket-Key",
     ],
 )  # fmt: skip
 def test_a_name_that_may_carry_a_credential_is_not(name: str) -> None:

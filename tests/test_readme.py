@@ -1,0 +1,252 @@
+"""Every code block of the README does what the README says it does.
+
+A block is known by the comment above it, `<!-- name -->`; a block without one fails the first test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import pickle
+import re
+import subprocess
+import sys
+import textwrap
+import threading
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = {
+    match["name"]: match["text"]
+    for match in re.finditer(
+        r"^<!-- (?P<name>[\w ]+) -->\n```\w*\n(?P<text>.*?)^```$", README, re.MULTILINE | re.DOTALL
+    )
+}
+
+
+def in_a_project(tmp_path: Path, script: str) -> str:
+    """Run `script` in a new interpreter with `tmp_path` as the project; return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "PYTHONUTF8": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_every_block_is_executed_here() -> None:
+    """There is no code block that none of these tests knows; the shell blocks are the Makefile's."""
+    fenced = len(re.findall(r"^```(?!sh)\w*\n.*?^```$", README, re.MULTILINE | re.DOTALL))
+    tested = set(re.findall(r'BLOCKS\["([\w ]+)"\]', Path(__file__).read_text(encoding="utf-8")))
+    assert len(BLOCKS) == fenced
+    assert set(BLOCKS) == tested
+
+
+def test_the_first_screen_shows_it_all() -> None:
+    """The traceback, our line, the installation and the lines to change stand in the first screen."""
+    screen = "\n".join(README.split("\n")[:48])
+    for name in ("today", "now", "django", "flask"):
+        assert BLOCKS[name] in screen
+    assert "pip install" in screen
+
+
+def test_what_pickle_says_today() -> None:
+    """The misleading error is the one pickle raises."""
+    with pytest.raises(TypeError) as raised:
+        pickle.dumps({"cart": threading.Lock()})
+    assert BLOCKS["today"].strip() == f"TypeError: {raised.value}"
+
+
+API = '''\
+"""What the shop sells."""
+
+import threading
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Cart:
+    items: list = field(default_factory=list)
+
+
+
+
+
+class Client:
+    def __init__(self):
+        self.id = 7
+        self._lock = threading.Lock()
+
+
+@dataclass
+class Item:
+    client: Client = None
+'''
+
+VIEWS = '''\
+from django.http import HttpResponse
+from shop.api import Cart, Client, Item
+''' + "\n" * 38 + '''def add_to_cart(request):
+    request.session["cart"] = Cart([Item(), Item(), Item(), Item(Client())])
+    return HttpResponse("added")
+'''
+
+SITE = """
+import django
+from django.conf import settings
+from django.urls import path
+
+settings.configure(
+    DEBUG=True,
+    SECRET_KEY="x",
+    ALLOWED_HOSTS=["*"],
+    ROOT_URLCONF="__main__",
+    INSTALLED_APPS=["contextcache_django"],
+    MIDDLEWARE=[
+        "contextcache_django.middleware.ContextCacheMiddleware",
+        "django.contrib.sessions.middleware.SessionMiddleware",
+    ],
+    CACHES={"default": {"BACKEND": "contextcache_django.cache.RedisCache", "LOCATION": REDIS_URL}},
+    SESSION_ENGINE="contextcache_django.sessions",
+    LOGGING={"version": 1, "loggers": {"django": {"level": "ERROR"}}},
+)
+django.setup()
+from shop.views import add_to_cart
+
+urlpatterns = [path("cart", add_to_cart)]
+
+from django.test import Client
+
+assert Client().put("/cart").content == b"added"
+"""
+
+
+def test_our_block_is_what_the_log_says(tmp_path: Path, redis_url: str) -> None:
+    """The block of the README is the log of a real Django project that does just this."""
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "__init__.py").touch()
+    (tmp_path / "shop" / "api.py").write_text(API)
+    (tmp_path / "shop" / "views.py").write_text(VIEWS)
+    said = in_a_project(tmp_path, f"REDIS_URL = {redis_url!r}\n{SITE}")
+    assert BLOCKS["now"] in said
+
+
+def test_one_line_for_django(tmp_path: Path) -> None:
+    """The one setting is a working cache that cuts the lock out."""
+    script = """
+        import django, threading
+        from django.conf import settings
+        {block}
+        settings.configure(CACHES=CACHES)
+        django.setup()
+        from django.core.cache import cache
+        cache.set("cart", {{"lock": threading.Lock(), "items": [1, 2]}})
+        print(cache.get("cart")["items"], cache.get("cart")["lock"].locked())
+    """
+    said = in_a_project(tmp_path, textwrap.dedent(script).format(block=BLOCKS["django"].strip()))
+    assert "[1, 2] False" in said
+    assert "contextcache CC102: cache['cart']['lock']" in said
+
+
+def test_two_lines_for_flask(tmp_path: Path) -> None:
+    """The two lines guard the Flask-Caching an app has already."""
+    script = """
+        import threading
+        from flask import Flask
+        from flask_caching import Cache
+        app = Flask("shop")
+        app.config["CACHE_TYPE"] = "SimpleCache"
+        cache = Cache(app)
+        {block}
+        with app.app_context():
+            cache.set("cart", {{"lock": threading.Lock(), "items": [1, 2]}})
+            print(cache.get("cart")["items"], cache.get("cart")["lock"].locked())
+    """
+    block = BLOCKS["flask"].strip().replace("\n", "\n        ")
+    said = in_a_project(tmp_path, textwrap.dedent(script.replace("{block}", block)).replace("{{", "{").replace("}}", "}"))
+    assert "[1, 2] False" in said
+    assert "contextcache CC102: cache['cart']['lock']" in said
+
+
+def test_the_core_without_a_framework(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program prints what the README says, logs the line, and its tests pass."""
+    module = types.ModuleType("readme")
+    monkeypatch.setitem(sys.modules, "readme", module)  # a class is stored by its module's name
+    names: dict[str, Any] = vars(module)
+    printed = io.StringIO()
+    with caplog.at_level(logging.WARNING, "contextcache"), contextlib.redirect_stdout(printed):
+        exec(BLOCKS["core"], names)
+    assert printed.getvalue() == BLOCKS["core output"]
+    assert [record.getMessage().split(" (")[0] for record in caplog.records] == [
+        "contextcache CC102: cache['user:7']['client']._lock"
+    ]
+    exec(BLOCKS["testing"], names)
+
+
+def test_the_django_settings(tmp_path: Path, redis_url: str) -> None:
+    """The settings pass Django's checks; both caches and the session work on a real Redis."""
+    settings = BLOCKS["django settings"].replace("redis://127.0.0.1:6379/0", redis_url)
+    (tmp_path / "settings.py").write_text(settings + '\nSECRET_KEY = "x"\nROOT_URLCONF = "urls"\n')
+    (tmp_path / "urls.py").write_text("urlpatterns = []\n")
+    script = """
+        import os, threading
+        os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+        import django
+        django.setup()
+        from django.core.checks import run_checks
+        from django.core.cache import caches
+        from importlib import import_module
+        from django.conf import settings
+        print("checks", [check.id for check in run_checks() if "contextcache" in check.id])
+        for alias in ("default", "plain"):
+            caches[alias].set("key", [threading.Lock(), 7])
+            print(alias, caches[alias].get("key")[1])
+        session = import_module(settings.SESSION_ENGINE).SessionStore()
+        session["user"] = 7
+        session.save()
+        print("session", import_module(settings.SESSION_ENGINE).SessionStore(session.session_key)["user"])
+    """
+    said = in_a_project(tmp_path, textwrap.dedent(script))
+    for line in ("checks []", "default 7", "plain 7", "session 7"):
+        assert line in said
+
+
+def test_the_flask_app(tmp_path: Path) -> None:
+    """The app caches and keeps its session on the embedded Redis."""
+    script = """
+        app.secret_key = "x"
+
+        @app.get("/")
+        def home():
+            from flask import session
+            session["visits"] = session.get("visits", 0) + 1
+            cache.set("page", {"key": 7})
+            return {"visits": session["visits"], "page": cache.get("page")}
+
+        client = app.test_client()
+        client.get("/")
+        print(client.get("/").json)
+    """
+    said = in_a_project(tmp_path, BLOCKS["flask app"] + textwrap.dedent(script))
+    assert "{'page': {'key': 7}, 'visits': 2}" in said
+
+
+def test_the_commands_are_those_of_the_makefile() -> None:
+    """The two commands of the README exist, and so does everything it names in the repository."""
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for command in re.findall(r"^make ([\w-]+)", README, re.MULTILINE):
+        assert command in targets
