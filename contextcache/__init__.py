@@ -19,6 +19,7 @@ from contextcache.origins import describe_view as describe_view
 from contextcache.paths import Path as Path
 from contextcache.reporting import show_findings as show_findings
 from contextcache.rules import Rule as Rule
+from contextcache.rules import Rules as Rules
 from contextcache.scopes import RequestScope as RequestScope
 from contextcache.scopes import current_scope as current_scope
 from contextcache.scopes import enter_scope as enter_scope

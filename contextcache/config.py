@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, get_args
 from contextcache.exceptions import ConfigurationError
 from contextcache.findings import Finding
 from contextcache.paths import tokens
-from contextcache.rules import BUILT_IN, Rule, as_verb, unknown
+from contextcache.rules import BUILT_IN, Rule, Rules, as_verb, unknown
 
 Mode = Literal["strip", "warn", "raise"]
 Subscriber = Callable[[Finding], None]
@@ -117,7 +117,7 @@ def _strings(value: object, where: str) -> tuple[str, ...]:
 def _rules(value: object, where: str) -> tuple[Rule, ...]:
     if isinstance(value, Mapping):
         return tuple(_rule(str(name), verb, where) for name, verb in value.items())
-    if isinstance(value, (list, tuple)) and all(isinstance(rule, Rule) for rule in value):
+    if isinstance(value, (list, tuple, Rules)) and all(isinstance(rule, Rule) for rule in value):
         return tuple(value)
     raise ConfigurationError(f"{where} maps type names to verbs, or is a list of contextcache.Rule")
 

@@ -22,6 +22,7 @@ class Action(StrEnum):
 
 
 CODES: dict[str, str] = {
+    "CC100": "a rule of this application says so",
     "CC101": "a thread-local belongs to the threads of this process",
     "CC102": "a lock belongs to this process",
     "CC103": "a context variable belongs to this process",
@@ -52,7 +53,7 @@ CODES: dict[str, str] = {
 }
 """Every code with its reason in one clause. Codes are stable: they are never reused."""
 
-SILENT = frozenset({"CC105", "CC106", "CC120", "CC121", "CC122"})
+SILENT = frozenset({"CC100", "CC105", "CC106", "CC120", "CC121", "CC122"})
 """Codes of what pickle stores without a word, and should not."""
 
 

@@ -66,7 +66,12 @@ UNIMPORTABLE = Rule(
     code="CC110",
     fix="move it to the top level of a module, under its own name",
 )
-UNLOADABLE = Rule(type="", verb=Verb.STRIP, code="CC119", fix="give its class a __reduce__ that its constructor accepts, or store what it was made from")  # fmt: skip
+UNLOADABLE = Rule(
+    type="",
+    verb=Verb.STRIP,
+    code="CC119",
+    fix="give it a __reduce__ that its constructor accepts, or store what it was made from",
+)
 
 
 RENEWED = "stored the rest; on load this field is a new one"

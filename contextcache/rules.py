@@ -14,7 +14,7 @@ from _thread import RLock, allocate_lock
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from contextcache import snapshots
 from contextcache.exceptions import ConfigurationError
@@ -22,9 +22,10 @@ from contextcache.findings import CODES
 from contextcache.paths import class_mro, qualified_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 
+_T = TypeVar("_T")
 Class = type  # `Rule.type` is a name, so inside Rule the builtin needs another
 
 
@@ -66,7 +67,7 @@ class Rule:
 
     type: str
     verb: Verb
-    code: str = "CC117"
+    code: str = "CC100"
     reason: str = ""
     fix: str = ""
     did: str = ""
@@ -84,6 +85,55 @@ class Rule:
             raise ConfigurationError(
                 f"rule for {self.type}: trim needs make=, which says what is left out"
             )
+
+
+class Rules:
+    """The rules of one application, written beside the classes they are about.
+
+    Pass it as the setting `RULES`, or as `Config(rules=tuple(rules))`::
+
+        rules = Rules()
+
+        @rules("strip", fix="store client.id")
+        class Client: ...
+
+        @rules("snapshot", "vendor.sdk.Customer")
+        def as_dict(customer):
+            return {"id": customer.id, "email": customer.email}
+    """
+
+    def __init__(self) -> None:
+        self._rules: list[Rule] = []
+
+    def __iter__(self) -> Iterator[Rule]:
+        return iter(self._rules)
+
+    def __call__(self, verb: str, type: str = "", **options: Any) -> Callable[[_T], _T]:  # noqa: A002
+        """Return a decorator that adds a rule and leaves what it decorates as it is.
+
+        Args:
+            verb: What becomes of objects of the type, as in `Rule`.
+            type: The type's qualified name where a function is decorated; the function is then
+                the rule's `make`.
+            **options: Other parts of the `Rule`.
+
+        Raises:
+            ConfigurationError: If the verb is unknown, or a function comes without a type.
+        """
+
+        def decorate(target: _T) -> _T:
+            if isinstance(target, Class):
+                rule = Rule(type=qualified_name(target), verb=as_verb(verb, "rule"), **options)
+            elif type:
+                rule = Rule(type=type, verb=as_verb(verb, "rule"), make=target, **options)  # type: ignore[arg-type]
+            else:
+                raise ConfigurationError(
+                    'a rule on a function names its type: @rules("snapshot", "shop.api.Client")'
+                )
+            self._rules.append(rule)
+            return target
+
+        return decorate
 
 
 def as_verb(text: object, where: str) -> Verb:
@@ -154,6 +204,9 @@ def _recreated(what: str) -> str:
 
 
 _CLIENT_FIX = "store the data or the settings of the client, and build the client on read"
+_LOCAL_FIX = (
+    "leave it out in __getstate__ of the class that holds it, or store the value you need from it"
+)
 _LOCK_FIX = (
     "leave it out in __getstate__ of the class that holds it; across processes it protects nothing"
 )
@@ -166,7 +219,7 @@ BUILT_IN: Mapping[str, Rule] = {
         "_thread._local", "_threading_local.local",
         uniform=snapshots.empty_local,
         did=_recreated("empty thread-local"),
-        fix="leave it out in __getstate__ of the class that holds it, or store the value you need from it",
+        fix=_LOCAL_FIX,
     ),
     # Locks; what is built of them (Condition, Event, Semaphore, Queue, Barrier) comes along whole
     **_rows(
@@ -182,7 +235,8 @@ BUILT_IN: Mapping[str, Rule] = {
         "multiprocessing.synchronize.SemLock", "multiprocessing.synchronize.Condition",
         "multiprocessing.synchronize.Event", "multiprocessing.queues.Queue",
         "multiprocessing.queues.SimpleQueue",
-        reason="a lock shared between processes is inherited, not stored", fix=_LOCK_FIX, force=True,
+        reason="a lock shared between processes is inherited, not stored", fix=_LOCK_FIX,
+        force=True,
     ),
     **_rows(
         "CC102", Verb.RECREATE, "_queue.SimpleQueue",
@@ -204,7 +258,7 @@ BUILT_IN: Mapping[str, Rule] = {
     **_rows(
         "CC103", Verb.RECREATE, "asgiref.local.Local",
         make=snapshots.asgiref_local, did=_recreated("empty Local"),
-        fix="leave it out in __getstate__ of the class that holds it, or store the value you need from it",
+        fix=_LOCAL_FIX,
     ),
     **_rows(
         "CC103", Verb.RECREATE, "werkzeug.local.Local", "werkzeug.local.LocalStack",
@@ -256,7 +310,8 @@ BUILT_IN: Mapping[str, Rule] = {
         "_io._IOBase", "_io.BufferedReader", "_io.BufferedWriter", "_io.BufferedRandom",
         "_io.BufferedRWPair", "_io.TextIOWrapper", "_io.FileIO", "mmap.mmap",
         "tempfile._TemporaryFileWrapper", "tempfile.SpooledTemporaryFile",
-        "tempfile.TemporaryDirectory", "zipfile.ZipFile", "tarfile.TarFile", "posix.ScandirIterator",
+        "tempfile.TemporaryDirectory", "zipfile.ZipFile", "tarfile.TarFile",
+        "posix.ScandirIterator",
         "botocore.response.StreamingBody",
         fix="store the file's name or its content",
     ),
@@ -274,15 +329,18 @@ BUILT_IN: Mapping[str, Rule] = {
         "_socket.socket", "ssl.SSLSocket", "ssl.SSLObject", "select.epoll", "select.poll",
         "selectors._BaseSelectorImpl", "subprocess.Popen",
         "http.client.HTTPConnection", "http.client.HTTPResponse", "smtplib.SMTP", "ftplib.FTP",
-        "imaplib.IMAP4", "poplib.POP3", "xmlrpc.client.ServerProxy", "urllib.request.OpenerDirector",
+        "imaplib.IMAP4", "poplib.POP3", "xmlrpc.client.ServerProxy",
+        "urllib.request.OpenerDirector",
         "asyncio.streams.StreamReader", "asyncio.streams.StreamWriter",
         "asyncio.transports.BaseTransport",
         "sqlite3.Connection", "sqlite3.Cursor",
         "multiprocessing.connection._ConnectionBase", "multiprocessing.managers.BaseManager",
         "multiprocessing.managers.BaseProxy",
         "django.utils.connection.BaseConnectionHandler", "django.utils.connection.ConnectionProxy",
-        "django.db.backends.base.base.BaseDatabaseWrapper", "django.db.backends.utils.CursorWrapper",
-        "django.core.cache.backends.base.BaseCache", "django.core.mail.backends.base.BaseEmailBackend",
+        "django.db.backends.base.base.BaseDatabaseWrapper",
+        "django.db.backends.utils.CursorWrapper",
+        "django.core.cache.backends.base.BaseCache",
+        "django.core.mail.backends.base.BaseEmailBackend",
         "cachelib:BaseCache", "flask_caching:Cache", "flask_sqlalchemy:SQLAlchemy",
         "redis:Redis", "redis:RedisCluster", "redis:ConnectionPool", "redis:AbstractConnection",
         "redis:Sentinel", "redis:Pipeline", "redis:PubSub", "redis:Lock",
@@ -308,27 +366,31 @@ BUILT_IN: Mapping[str, Rule] = {
         "aiohttp:ClientWebSocketResponse", "urllib3:PoolManager", "urllib3:HTTPConnectionPool",
         "websocket:WebSocket", "websocket:WebSocketApp", "websockets:Connection",
         "websockets:ClientConnection", "wsproto:WSConnection",
-        "socketio:BaseClient", "socketio:BaseServer", "engineio:BaseClient", "simple_websocket:Base",
+        "socketio:BaseClient", "socketio:BaseServer", "engineio:BaseClient",
+        "simple_websocket:Base",
         "grpc:Channel", "grpc:Server", "grpc:_MultiCallable",
         "openai:SyncAPIClient", "openai:AsyncAPIClient", "openai:SyncAPIResource",
         "openai:AsyncAPIResource", "openai:Stream", "openai:AsyncStream",
         "anthropic:SyncAPIClient", "anthropic:AsyncAPIClient", "anthropic:SyncAPIResource",
         "anthropic:AsyncAPIResource", "anthropic:Stream", "langsmith:Client",
-        "elasticsearch:BaseClient", "elasticsearch:Elasticsearch", "elasticsearch:AsyncElasticsearch",
+        "elasticsearch:BaseClient", "elasticsearch:Elasticsearch",
+        "elasticsearch:AsyncElasticsearch",
         "elastic_transport:Transport", "opensearchpy:OpenSearch", "meilisearch:Client",
-        "kombu:ConnectionPool", "kombu:Producer", "kombu:Consumer", "kombu:Transport", "kombu:Channel",
+        "kombu:ConnectionPool", "kombu:Producer", "kombu:Consumer", "kombu:Transport",
+        "kombu:Channel",
         "amqp:Connection", "amqp:Channel", "pika:Connection", "pika:BlockingConnection",
         "pika:BlockingChannel", "pika:Channel", "aio_pika:Connection",
         "confluent_kafka:Producer", "kafka:KafkaProducer", "kafka:KafkaConsumer",
         "rq:Queue", "rq:Worker", "kazoo:KazooClient", "paho:Client", "nats:Client",
         "paramiko:SSHClient", "paramiko:Transport", "paramiko:SFTPClient", "paramiko:Channel",
-        "ldap3:Connection", "zeep:Client", "zeep:AsyncClient", "zeep:Transport", "zeep:ServiceProxy",
+        "ldap3:Connection", "zeep:Client", "zeep:AsyncClient",
+        "zeep:ServiceProxy",
         "gql:Client", "gql:SyncClientSession", "gql:AsyncClientSession", "gql:Transport",
         "gql:AsyncTransport", "requests_cache:BaseCache",
         "google:ClientWithProject", "google:Client", "google:BaseClient", "google:PublisherClient",
         "google:SubscriberClient", "azure:PipelineClient", "azure:AsyncPipelineClient",
         "azure:StorageAccountHostsMixin", "azure:TableServiceClient", "msal:ClientApplication",
-        "sentry_sdk:_Client", "sentry_sdk:BaseClient", "opentelemetry:TracerProvider",
+        "opentelemetry:TracerProvider",
         "opentelemetry:SpanProcessor", "docker:APIClient", "docker:DockerClient",
         "selenium:WebDriver", "playwright:SyncBase",
         fix=_CLIENT_FIX, force=True,
@@ -384,11 +446,13 @@ BUILT_IN: Mapping[str, Rule] = {
     **_rows(
         "CC116", Verb.SNAPSHOT, "dict_keys", "dict_values", "dict_items", "odict_keys",
         "odict_values", "odict_items", "collections.abc.KeysView",
-        make=snapshots.plain_list, did="stored a list of what it shows", fix="store list(...) of it",
+        make=snapshots.plain_list, did="stored a list of what it shows",
+        fix="store list(...) of it",
     ),
     **_rows(
         "CC116", Verb.SNAPSHOT, "mappingproxy", "sqlite3.Row",
-        make=snapshots.plain_dict, did="stored a dict of what it shows", fix="store dict(...) of it",
+        make=snapshots.plain_dict, did="stored a dict of what it shows",
+        fix="store dict(...) of it",
     ),
     **_rows(
         "CC116", Verb.SNAPSHOT, "memoryview",
@@ -402,7 +466,8 @@ BUILT_IN: Mapping[str, Rule] = {
     # Secrets
     **_rows(
         "CC120", Verb.STRIP,
-        "braintree:BraintreeGateway", "braintree:Configuration", "twilio:Client", "stripe:StripeClient",
+        "braintree:BraintreeGateway", "braintree:Configuration", "twilio:Client",
+        "stripe:StripeClient",
         "slack_sdk:BaseClient", "slack_sdk:AsyncBaseClient", "slack_sdk:WebClient", "tweepy:Client",
         "tweepy:API", "tweepy:BaseClient", "github:Github", "github:Requester", "github:Auth",
         "spotipy:Spotify", "praw:Reddit", "prawcore:Session", "hubspot:Client", "shopify:Session",

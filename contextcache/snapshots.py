@@ -325,7 +325,8 @@ def slim_page(_obj: object, reduced: Reduced) -> tuple[Reduced, list[object]] | 
     if slim is None:
         return None
     slim.update(own)
-    slim["count"] = own["count"] if "count" in own else paginator.count  # type: ignore[union-attr]
+    if "count" not in slim:  # a cached_property, which asks the database
+        slim["count"] = paginator.count  # type: ignore[union-attr]
     slim["object_list"] = Stripped(
         "CC121", qualified_name(type(rows)), "page.paginator.object_list", now()
     )

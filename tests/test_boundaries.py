@@ -33,8 +33,7 @@ PUBLIC = {
     "Action", "Config", "ConfigurationError", "ContextCacheError", "Finding", "Guard", "Path",
     "RequestScope", "RequestSnapshot", "Rule", "ServerError", "Stripped", "StrippedValueError",
     "UncacheableValueError", "UnreadablePayloadError", "current_scope", "enter_scope", "exit_scope",
-    "describe_view",
-    "explain", "is_stripped", "show_findings",
+    "Rules", "describe_view", "explain", "is_stripped", "show_findings",
 }  # fmt: skip
 
 PUBLIC_MODULES = ("contextcache", "contextcache.servers", "contextcache.testing")

@@ -16,10 +16,13 @@ import sys
 import textwrap
 import threading
 import types
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from contextcache.testing import capture_findings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -243,6 +246,22 @@ def test_the_flask_app(tmp_path: Path) -> None:
     """
     said = in_a_project(tmp_path, BLOCKS["flask app"] + textwrap.dedent(script))
     assert "{'page': {'key': 7}, 'visits': 2}" in said
+
+
+def test_rules_beside_their_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The class is stripped with the fix it states; the function makes what is stored."""
+    module = types.ModuleType("readme")
+    monkeypatch.setitem(sys.modules, "readme", module)
+    names: dict[str, Any] = vars(module)
+    exec(BLOCKS["rules"], names)
+    with capture_findings() as findings:
+        stored = names["guard"].dumps({"client": names["ApiClient"](), "price": Decimal("1.50")})
+    assert [(str(one.path), one.code, one.action) for one in findings] == [
+        ("value['client']", "CC100", "stripped"),
+        ("value['price']", "CC100", "snapshotted"),
+    ]
+    assert findings[0].fix == "store client.id"
+    assert names["guard"].loads(stored)["price"] == "1.50"
 
 
 def test_the_commands_are_those_of_the_makefile() -> None:

@@ -379,6 +379,25 @@ def test_a_session_key_that_became_data_is_stored_again() -> None:
     }
 
 
+def test_only_the_object_that_cannot_be_stored_costs_its_key() -> None:
+    """One exception that does not load does not cost the key of another that does."""
+    guard = Guard(session=True)
+    bad, good = shapes.ChoosyError("bad", 404), shapes.ChoosyError("good", 200)
+    good.args = ("good", 200)
+    for _ in range(2):
+        assert guard.loads(guard.dumps({"error": bad, "n": [1]}, label="session")) == {"n": [1]}
+        loaded = guard.loads(guard.dumps({"error": good, "n": [1]}, label="session"))
+        assert loaded["error"].status == 200
+
+
+def test_a_session_loses_a_key_whose_class_cannot_be_hashed() -> None:
+    """Not even such an object keeps the rest of a session from being stored."""
+    guard = Guard(session=True)
+    for _ in range(2):
+        loaded = guard.loads(guard.dumps({"bad": shapes.Unhashable(), "n": [1]}, label="session"))
+        assert loaded == {"n": [1]}
+
+
 def test_below_its_top_level_a_session_gets_markers() -> None:
     """An offender deeper down cannot take its neighbours with it."""
     guard = Guard(session=True)
@@ -514,7 +533,7 @@ def test_a_rule_by_mapping_decides_for_the_users_own_type() -> None:
     guard = Guard(config)
     loaded = guard.loads(guard.dumps({"n": 1, "node": shapes.Node("a")}))
     assert is_stripped(loaded["node"])
-    assert found(guard.explain([shapes.Node("a")])) == [("CC117", "stripped", "value[0]")]
+    assert found(guard.explain([shapes.Node("a")])) == [("CC100", "stripped", "value[0]")]
     assert found(Guard().explain([shapes.Node("a")])) == []  # not globally
 
 
@@ -532,7 +551,7 @@ def test_each_verb_does_what_it_says(verb: str, action: str) -> None:
     """The verbs of the documentation are the actions of the findings."""
     guard = Guard(Config.from_mapping({"RULES": {"tests.core.shapes.Thing": verb}}))
     value = {"n": 1, "thing": shapes.Thing(id=7)}
-    assert found(guard.explain(value)) == [("CC117", action, "value['thing']")]
+    assert found(guard.explain(value)) == [("CC100", action, "value['thing']")]
     if verb == "refuse":
         with pytest.raises(UncacheableValueError):
             guard.dumps(value)

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from contextcache import Action, Finding, Guard, explain
+from contextcache import Action, Config, Finding, Guard, explain
 from contextcache.findings import CODES
 from contextcache.inspection import _CHANGING, _CIRCULAR, _DEEP
 from contextcache.pickler import RAISED, REFUSES, UNIMPORTABLE, UNLOADABLE
@@ -42,6 +42,7 @@ def test_every_code_a_rule_uses_exists_and_every_code_is_used() -> None:
     used = {rule.code for rule in BUILT_IN.values()}
     used |= {rule.code for rule in (REFUSES, RAISED, UNIMPORTABLE, UNLOADABLE)}
     used |= {rule.code for rule in (_DEEP, _CHANGING, _CIRCULAR)}
+    used |= {Config.from_mapping({"RULES": {"shop.Client": "strip"}}).rules[0].code}
     used |= {"CC131"}  # a payload above MAX_SIZE: found by the guard, not by a rule
     assert used == CODES.keys()
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 settings.register_profile(
-    "engine", deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow]
+    "engine", deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow]
 )
 thorough = settings.get_profile("engine")
 
@@ -105,7 +105,7 @@ def _fill(draw: st.DrawFn, node: Any, nodes: list[Any], leaves: list[Any]) -> No
     if isinstance(node, (shapes.Item, shapes.SlotsChild)):
         field = "client" if isinstance(node, shapes.Item) else "extra"
         setattr(node, field, held[0] if held else None)
-    elif hasattr(node, "__dict__"):
+    elif type(node).__module__ == shapes.__name__:
         for one in held:
             setattr(node, draw(names), one)
 
@@ -206,8 +206,6 @@ def test_what_is_planted_is_what_is_found(graph: tuple[Any, dict[int, object]]) 
 def test_the_rest_survives(graph: tuple[Any, dict[int, object]]) -> None:
     """Everything but the planted leaves is read back as it was, at first sight and later."""
     value, leaves = graph
-    if id(value) in leaves:
-        return
     guard = Guard()
     for _ in range(2):
         assert_round_trip(value, guard.loads(guard.dumps(value)), leaves)
@@ -229,10 +227,12 @@ def test_markers_name_their_own_field_whatever_was_written_before(
             for finding in guard.explain(value, label="session")
         }
         for leaf, stand_in in stand_ins.items():
-            if is_stripped(stand_in):
-                assert re.fullmatch(
-                    rf"<stripped {re.escape(paths[leaf])}: CC\d+ [\w.]+>", repr(stand_in)
-                )
+            if not is_stripped(stand_in):
+                continue
+            named = re.fullmatch(r"<stripped (.+): CC\d+ [\w.]+>", repr(stand_in))
+            assert named is not None
+            if named[1] != paths[leaf]:  # another place of the same leaf, known from before
+                assert eval(named[1], {"session": value}) is leaves[leaf]
 
 
 @thorough

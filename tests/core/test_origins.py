@@ -96,12 +96,8 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     (tmp_path / "shop_api.py").write_text(SOURCE)
     module = ModuleType("shop_api")
     module.__file__ = str(tmp_path / "shop_api.py")
-    exec(compile(SOURCE, module.__file__, "exec"), module.__dict__)
     monkeypatch.setitem(sys.modules, "shop_api", module)
-    for thing in vars(module).values():
-        if isinstance(thing, type) and thing.__module__ != "dataclasses":
-            thing.__module__ = "shop_api"
-    module.Outer.Inner.__module__ = "shop_api"
+    exec(compile(SOURCE, module.__file__, "exec"), module.__dict__)
     linecache.checkcache()
     return module
 
