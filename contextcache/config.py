@@ -130,8 +130,9 @@ def _rule(name: str, verb: object, where: str) -> Rule:
     if known is not None:
         if known.verb is verb:
             return known
-        return dataclasses.replace(known, verb=verb, make=None, uniform=None, did="")
-    return Rule(type=name, verb=verb, reason="a rule of this application says so")
+        plain = {"make": None, "uniform": None, "when": None, "behind": False, "did": ""}
+        return dataclasses.replace(known, verb=verb, **plain)  # type: ignore[arg-type]
+    return Rule(type=name, verb=verb)
 
 
 def _callables(value: object, where: str) -> tuple[Subscriber, ...]:

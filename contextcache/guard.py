@@ -20,7 +20,7 @@ from contextcache import origins
 from contextcache.config import Config
 from contextcache.exceptions import UncacheableValueError, UnreadablePayloadError
 from contextcache.findings import CODES, Action, Finding
-from contextcache.inspection import NOTHING, Inspection, without_keys
+from contextcache.inspection import MOST_KEYS, NOTHING, Inspection, is_environ, without_keys
 from contextcache.locks import ProcessLock
 from contextcache.paths import Path, generalised, qualified_name
 from contextcache.pickler import PROTOCOL, Dump, Table
@@ -208,6 +208,8 @@ class Guard:
         if payload is None:  # out here, no error carries the first one and its text as context
             return self._inspected(value, label, careful=True)
         if not dump.hits and not dump.bare:
+            if type(value) is dict and self._holds_environ(value, site):
+                return self._inspected(value, label, careful=careful)
             if (dump.met or table.fresh) and not self._trusted(dump, payload):
                 return self._inspected(value, label, careful=careful)
             return payload
@@ -218,6 +220,13 @@ class Guard:
         if any(map(is_milestone, counted.values())):
             return self._inspected(value, label, careful=careful, counted=counted)
         return payload
+
+    def _holds_environ(self, value: dict[object, object], site: Site | None) -> bool:
+        """Tell whether a dict is, or directly holds, a request's environment not yet reported."""
+        if site is not None and not self._somebody_listens():
+            return False
+        held = value.values() if len(value) <= MOST_KEYS else ()
+        return is_environ(value) or any(map(is_environ, held))
 
     def _trusted(self, dump: Dump, payload: bytes) -> bool:
         """Try a payload with types that were met for the first time; tell whether it loads."""
@@ -238,9 +247,7 @@ class Guard:
         """Return the keys of these hits if they were all met at the same places before."""
         if site.refused or dump.met or self.config.mode != "strip":
             return None
-        scope = current_scope()
-        somebody_listens = self.config.debug or collectors or (scope is not None and scope.collect)
-        if somebody_listens or not dump.kinds() <= site.kinds:
+        if self._somebody_listens() or not dump.kinds() <= site.kinds:
             return None
         leaves = [id(hit.leaf) for hit in dump.hits]
         if not (site.crowded and len(dump.bare) > MOST_PLACES):
@@ -248,6 +255,11 @@ class Guard:
         if any(leaf not in known for leaf in leaves):
             return None  # the same kind at another place has another name and another holder
         return {known[leaf][1] for leaf in leaves} or {key for _, key in known.values()}
+
+    def _somebody_listens(self) -> bool:
+        """Tell whether each occurrence matters: to a developer, a test, or the page of a request."""
+        scope = current_scope()
+        return self.config.debug or bool(collectors) or (scope is not None and scope.collect)
 
     def _inspected(
         self,
@@ -333,6 +345,8 @@ class Guard:
 
 def _is_flat(value: dict[object, object]) -> bool:
     """Tell whether a small dict holds nothing but plain data, which needs no pickler of ours."""
+    if is_environ(value):
+        return False
     try:
         return _PLAIN.issuperset(map(type, value)) and _PLAIN.issuperset(map(type, value.values()))
     except Exception:  # noqa: BLE001  # a metaclass whose __hash__ raises

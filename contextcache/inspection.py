@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 MOST_ROUNDS = 16  # each learns something; a value that needs more is refused
 MOST_RETRIES = 5  # of a dump during which another thread changed the value
+MOST_KEYS = 64  # of a dict that are asked whether they hold the environment of a request
 DEEP = 150  # levels from which on a RecursionError is the depth's fault, not a method's
 
 NOTHING = "nothing was stored"
@@ -56,6 +57,15 @@ _CIRCULAR = Rule(
     verb=Verb.REFUSE,
     code="CC133",
     fix="return what refers back to it as the state of __reduce__, not as its arguments",
+)
+
+
+_ENVIRON = Rule(
+    type="",
+    verb=Verb.OBSERVE,
+    code="CC106",
+    reason="the environment of a request carries its cookies and credentials",
+    fix="store the values you need from request.META, not all of it",
 )
 
 
@@ -121,6 +131,7 @@ class Inspection:
                 continue
             culprit = self._culprit(payload, dump, search)
             if culprit is None:
+                self._note_environs(value, dump, search)
                 refused = any(_refuses(hit, value) for hit in dump.hits)
                 self.payload = None if refused else payload
                 self.table = self.table.learned(sound=dump.met)
@@ -201,6 +212,16 @@ class Inspection:
                     return candidate
             return _UNKNOWN
         return None
+
+    def _note_environs(self, value: object, dump: Dump, search: Search) -> None:
+        """Note the environments of requests: plain dicts, which no rule for a type can name."""
+        seen: set[int] = set()
+        places = [place for found in search.found.values() for place in found.chain()]
+        for place in (*places, *top_places(value)):
+            if id(place.obj) not in seen and is_environ(place.obj):
+                seen.add(id(place.obj))
+                search.found[id(place.obj)] = place
+                dump.hits.append(Hit(place.obj, _ENVIRON, Action.OBSERVED, "stored it as it is"))
 
     def _word(self, dump: Dump, search: Search, steps: tuple[Step, ...] = ()) -> None:
         """Turn the hits of `dump` into findings, in the order in which pickle meets them."""
@@ -316,6 +337,20 @@ def _only_strippable(leaf: object, table: Table) -> Rule | None:
         return None
     stripped = (hit for hit in trial.hits if hit.leaf is leaf and hit.action is Action.STRIPPED)
     return next((hit.rule for hit in stripped), None)
+
+
+def is_environ(obj: object) -> bool:
+    """Tell whether `obj` is `request.META` or a WSGI environment with credentials in it."""
+    return type(obj) is dict and ("HTTP_COOKIE" in obj or "HTTP_AUTHORIZATION" in obj)
+
+
+def top_places(value: object) -> list[Place]:
+    """Return the places of `value` itself and, if it is a small dict, of what it holds."""
+    top = Place(value)
+    if type(value) is not dict or len(value) > MOST_KEYS:
+        return [top]
+    items = enumerate(list(value.items()))
+    return [top, *(Place.under(key, index, held, top) for index, (key, held) in items)]
 
 
 def field_to_act_on(place: Place, root: str) -> str:

@@ -175,7 +175,7 @@ class Dump:
     def forget(self) -> None:
         """Forget what was met, because the value is dumped once more."""
         for met in (self.hits, self.bare, self.met, self.behind, self.covered, self.verdicts):
-            met.clear()  # type: ignore[attr-defined]
+            met.clear()
         if self.captured is not None:
             self.captured.clear()
         self.repeated = 0
@@ -381,6 +381,8 @@ class Table(dict[type, "Reducer"]):
         rule = self.book.lookup(cls)
         if rule is not None:
             return rule if rule.verb is Verb.STRIP else None
+        if any(cls is known for known in _NAMELESS):
+            return None
         if cls.__reduce_ex__ is object.__reduce_ex__ and not importable(cls):
             return UNIMPORTABLE
         return None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from contextcache.findings import SILENT
 from contextcache.locks import ProcessLock
-from contextcache.paths import Path
+from contextcache.paths import Path, generalised
 from contextcache.scopes import current_scope
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ INTERNAL = (
 )
 
 MOST_PATTERNS = 4096
+MOST_ROOTS = 10  # cache keys under which one field is reported one by one
 
 Key = tuple[str, ...]
 
@@ -58,6 +59,7 @@ class Reporter:
         self._config = config
         self._sink = sink
         self._counts: dict[Key, int] = {}
+        self._roots: dict[Key, set[str]] = {}
         self._lock = ProcessLock()
 
     def ignores(self, finding: Finding) -> bool:
@@ -67,7 +69,7 @@ class Reporter:
     def count(self, keys: Iterable[Key]) -> dict[Key, int]:
         """Count known findings of the current view once more; return how often each was seen."""
         view = view_name()
-        return {key: self._count(key) for key in [(*key, view) for key in keys]}
+        return {key: self._count(key) for key in [self._bounded(key, view) for key in keys]}
 
     def report(
         self,
@@ -90,12 +92,29 @@ class Reporter:
         if scope is not None and scope.collect:
             scope.findings.extend(heard)
         view = view_name()
-        patterns = {(*key_of(one), view): one for one in reversed(heard)} if log else {}
+        told = reversed(heard) if log else ()
+        patterns = {self._bounded(key_of(finding), view): finding for finding in told}
         for key, finding in reversed(patterns.items()):
             count = counted.get(key) or self._count(key)
             if is_milestone(count):
                 self._say(dataclasses.replace(finding, count=count))
         return heard
+
+    def _bounded(self, key: Key, view: str) -> Key:
+        """Return `key` in `view`, with one root for all once its field was met under many.
+
+        A cache may have a million keys without a number in them; the field is the same.
+        """
+        *field, root = key
+        with self._lock:
+            roots = self._roots.setdefault((*field, view), set())
+            if root not in roots:
+                if len(roots) >= MOST_ROOTS:
+                    root = "*"
+                roots.add(root)
+            while len(self._roots) > MOST_PATTERNS:
+                del self._roots[next(iter(self._roots))]
+        return (*field, root, view)
 
     def unreadable(self, error: UnreadablePayloadError) -> None:
         """Warn of a payload that counts as a miss, each reason at its 1st, 10th, 100th... time."""
@@ -154,7 +173,8 @@ def _log(level: int, template: str, *args: object, extra: dict[str, Any] | None 
 
 def key_of(finding: Finding) -> Key:
     """Return what makes two findings of a view the same to a reader: code, pattern and owner."""
-    return finding.code, finding.path.pattern, finding.owner_type
+    root, below = generalised(finding.path.root), Path("", finding.path.steps).pattern
+    return finding.code, below, finding.owner_type, root
 
 
 def view_name() -> str:

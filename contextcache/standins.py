@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from contextcache.exceptions import StrippedValueError
@@ -122,10 +123,16 @@ class RequestSnapshot:
 
     def __init__(self, **fields: Any) -> None:
         for name in self.__slots__:
-            object.__setattr__(self, name, fields.get(name, ""))
+            field = fields.get(name, "")
+            object.__setattr__(
+                self, name, MappingProxyType(field) if type(field) is dict else field
+            )
 
     def __reduce__(self) -> tuple[object, tuple[dict[str, object]]]:
-        return _snapshot, ({name: getattr(self, name) for name in self.__slots__},)
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        for name in ("query", "headers"):
+            fields[name] = dict(fields[name])
+        return _snapshot, (fields,)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a RequestSnapshot is read-only; {name} cannot be set")

@@ -388,7 +388,8 @@ def reach(value: Any, steps: tuple[Step, ...]) -> Any:
         elif kind is StepKind.ITEM and type(value) is dict:
             value = value.get(name)
         elif kind is StepKind.ITEM and type(value) in (list, tuple) and type(name) is int:
-            value = value[name] if name < len(value) else None
+            held = value[name : name + 1] if name >= 0 else ()  # another thread may shorten it
+            value = held[0] if held else None
         else:
             return None
     return value

@@ -98,13 +98,17 @@ class Item:
     client: Client = None
 '''
 
-VIEWS = '''\
+VIEWS = (
+    """\
 from django.http import HttpResponse
 from shop.api import Cart, Client, Item
-''' + "\n" * 38 + '''def add_to_cart(request):
+"""
+    + "\n" * 38
+    + """def add_to_cart(request):
     request.session["cart"] = Cart([Item(), Item(), Item(), Item(Client())])
     return HttpResponse("added")
-'''
+"""
+)
 
 SITE = """
 import django
@@ -178,7 +182,10 @@ def test_two_lines_for_flask(tmp_path: Path) -> None:
             print(cache.get("cart")["items"], cache.get("cart")["lock"].locked())
     """
     block = BLOCKS["flask"].strip().replace("\n", "\n        ")
-    said = in_a_project(tmp_path, textwrap.dedent(script.replace("{block}", block)).replace("{{", "{").replace("}}", "}"))
+    said = in_a_project(
+        tmp_path,
+        textwrap.dedent(script.replace("{block}", block)).replace("{{", "{").replace("}}", "}"),
+    )
     assert "[1, 2] False" in said
     assert "contextcache CC102: cache['cart']['lock']" in said
 

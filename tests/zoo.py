@@ -1,4 +1,4 @@
-"""One catalogue of what people cache: the innocents and the offenders, and what must become of each.
+"""One catalogue of what people cache: innocents and offenders, and what must become of each.
 
 Every layer runs over it: the engine, and whoever stores values through a framework. A case is
 built anew for each use. Paths are rooted at `value`, in the order in which pickle comes by.
@@ -12,10 +12,9 @@ import atexit
 import collections
 import concurrent.futures
 import contextvars
-import copyreg
 import csv
 import dataclasses
-import datetime
+import datetime as dt
 import decimal
 import enum
 import fractions
@@ -42,7 +41,6 @@ import weakref
 import zoneinfo
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import django.core.paginator
 import django.http
 import django.utils.functional
@@ -58,8 +56,8 @@ import werkzeug.local
 import werkzeug.test
 import werkzeug.wrappers
 from asgiref.local import Local as AsgirefLocal
-from contextcache import RequestSnapshot, is_stripped
 
+from contextcache import RequestSnapshot, is_stripped
 from tests.core import shapes
 
 if TYPE_CHECKING:
@@ -102,24 +100,25 @@ INNOCENTS: list[Case] = []
 
 
 def offender(
-    id: str, build: Callable[[], Any], *found: str, check: Callable[[Any], bool] | None = None
+    name: str, build: Callable[[], Any], *found: str, check: Callable[[Any], bool] | None = None
 ) -> None:
     """Add an offender; each of `found` reads `CC102 recreated value.path`."""
-    rows = [row.split(" ", 1) for row in found]
-    parsed = []
-    for code, rest in rows:
+    expected = []
+    for row in found:
+        code, rest = row.split(" ", 1)
         action, path = rest.split(" value", 1)
-        parsed.append(Found(code, "value" + path, action))
-    refused = any(one.action == "refused" for one in parsed)
-    if not refused and check is None:
-        raise ValueError(f"{id}: say what a reader may expect")
-    OFFENDERS.append(Case(id, build, tuple(parsed), check or (lambda _: False), not refused))
+        expected.append(Found(code, f"value{path}", action))
+    refused = any(one.action == "refused" for one in expected)
+    if refused is (check is not None):
+        raise ValueError(f"{name}: say what a reader may expect, or that there is nothing to read")
+    OFFENDERS.append(Case(name, build, tuple(expected), check or (lambda _: False), not refused))
 
 
 def innocent(
-    id: str, build: Callable[[], Any], check: Callable[[Any], bool] = lambda _: True
+    name: str, build: Callable[[], Any], check: Callable[[Any], bool] = lambda _: True
 ) -> None:
-    INNOCENTS.append(Case(id, build, (), check))
+    """Add an innocent."""
+    INNOCENTS.append(Case(name, build, (), check))
 
 
 def unlocked(lock: Any) -> bool:
@@ -641,9 +640,9 @@ _local_class = type("Local", (), {"__qualname__": "zoo.<locals>.Local"})
 
 for _name, _code, _build in (
     ("socket", "CC108", lambda: opened(socket.socket())),
-    ("file", "CC107", lambda: opened(open(os.devnull))),
-    ("binary-file", "CC107", lambda: opened(open(os.devnull, "rb"))),
-    ("temporary-file", "CC107", lambda: opened(tempfile.NamedTemporaryFile())),
+    ("file", "CC107", lambda: opened(open(os.devnull))),  # noqa: SIM115
+    ("binary-file", "CC107", lambda: opened(open(os.devnull, "rb"))),  # noqa: SIM115
+    ("temporary-file", "CC107", lambda: opened(tempfile.NamedTemporaryFile())),  # noqa: SIM115
     ("sqlite-connection", "CC108", lambda: opened(sqlite3.connect(":memory:"))),
     ("redis-client", "CC108", lambda: opened(redis.Redis(port=1))),
     ("httpx-client", "CC108", lambda: opened(httpx.Client())),
@@ -847,11 +846,11 @@ for _name, _value in {
 
 for _name, _build in {
     "dates": lambda: [
-        datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC),
-        datetime.date(2026, 1, 2),
-        datetime.timedelta(1),
-        datetime.time(1),
-        datetime.timezone(datetime.timedelta(hours=2)),
+        dt.datetime(2026, 1, 2, tzinfo=dt.UTC),
+        dt.date(2026, 1, 2),
+        dt.timedelta(1),
+        dt.time(1),
+        dt.timezone(dt.timedelta(hours=2)),
     ],
     "decimals": lambda: [decimal.Decimal("9.90"), fractions.Fraction(1, 3)],
     "uuid": lambda: uuid.UUID(int=7),
@@ -926,7 +925,7 @@ innocent(
 )
 innocent(
     "iterators-of-builtins",
-    lambda: [zip([1], [2]), enumerate("ab"), map(str, [1])],
+    lambda: [zip([1], [2], strict=False), enumerate("ab"), map(str, [1])],
     lambda v: list(v[0]) == [(1, 2)],
 )
 innocent(
@@ -1127,6 +1126,3 @@ def _sqlite_row() -> sqlite3.Row:
 def _touched(obj: shapes.WithCachedProperty) -> shapes.WithCachedProperty:
     _ = obj.stream
     return obj
-
-
-__all__ = ["INNOCENTS", "OFFENDERS", "Case", "Found", "attrs", "copyreg", "environ", "unlocked"]

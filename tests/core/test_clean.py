@@ -10,9 +10,9 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from contextcache import Guard, explain
 from contextcache.testing import assert_cacheable, capture_findings
-
 from tests.core import shapes
 from tests.zoo import INNOCENTS, OFFENDERS, Case
 
@@ -108,7 +108,7 @@ def test_a_reducer_registered_later_is_honoured() -> None:
 
 @pytest.mark.parametrize("kind", [shapes.Counted, shapes.CountedReduce])
 def test_state_is_asked_for_exactly_as_often_as_pickle_does(kind: Any) -> None:
-    """`__getstate__` and `__reduce__` run once for each object in each write, the first included."""
+    """`__getstate__` and `__reduce__` run once for each object and write, the first included."""
     guard = Guard()
     value = [kind(str(number)) for number in range(5)]
     for write in (1, 2, 3):
@@ -129,7 +129,7 @@ def test_a_known_offender_does_not_change_how_often_state_is_asked_for(kind: Any
 
 @pytest.mark.parametrize("held", [None, shapes.Client], ids=["clean", "dirty"])
 def test_no_method_of_the_users_runs(held: Any) -> None:
-    """No `__repr__`, `__eq__`, `__hash__`, `__bool__`, `__len__`, `__iter__` or property is called."""
+    """No `__repr__`, `__eq__`, `__hash__`, `__bool__`, `__len__`, `__iter__` or property runs."""
     value = {"a": [shapes.Hostile(held and held())], "b": shapes.Hostile()}
     guard = Guard(debug=True)
     for _ in range(3):

@@ -14,6 +14,7 @@ import unittest
 from typing import Any
 
 import pytest
+
 from contextcache import Guard, UncacheableValueError, UnreadablePayloadError
 from contextcache.pickler import PROTOCOL, Dump, Table, _CarefulPickler, _running
 from contextcache.rules import RuleBook
@@ -106,9 +107,9 @@ class TestGuard(PicklerTests, unittest.TestCase):
         """Pickle writes what it cannot load (`__setstate__ = None`, 3.13); we find out in time."""
         if not hasattr(pickletester, "C_None_setstate"):
             self.skipTest("new in CPython 3.13")
-        with self.assertRaises(UncacheableValueError) as caught:
+        with pytest.raises(UncacheableValueError) as caught:
             self.guard.dumps(pickletester.C_None_setstate())
-        self.assertEqual([one.code for one in caught.exception.findings], ["CC119"])
+        assert [one.code for one in caught.value.findings] == ["CC119"]
 
 
 class TestReading(pickletester.AbstractUnpickleTests, unittest.TestCase):  # type: ignore[misc]

@@ -10,11 +10,11 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from contextcache import Finding, Guard, is_stripped
-from contextcache.testing import capture_findings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from contextcache import Finding, Guard, is_stripped
+from contextcache.testing import capture_findings
 from tests.core import shapes
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _reachable(root: Any, leaves: dict[int, object]) -> dict[int, object]:
 
 
 def assert_round_trip(value: Any, loaded: Any, leaves: dict[int, object]) -> dict[int, Any]:
-    """Assert that `loaded` is `value` but for the leaves; return what stands in for each of them."""
+    """Assert that `loaded` is `value` but for the leaves; return what stands for each of them."""
     stand_ins: dict[int, Any] = {}
     seen = set()
     stack = [(value, loaded)]
@@ -174,7 +174,7 @@ def assert_round_trip(value: Any, loaded: Any, leaves: dict[int, object]) -> dic
 @thorough
 @given(graphs(plants=False))
 def test_a_clean_graph_is_stored_byte_for_byte(graph: tuple[Any, dict[int, object]]) -> None:
-    """Without offenders the payload is pickle's own, for a fresh guard and for one that knows it all."""
+    """Without offenders the payload is pickle's own, for a fresh guard and a well-read one."""
     value, _ = graph
     expected = pickle.dumps(value, 5)
     fresh = Guard()

@@ -1,6 +1,6 @@
 """Messages: the exact text of everything contextcache says; it is API, changed on purpose."""
 
-# ruff: noqa: E501, RUF001  # the lines of a log are as long as they are
+# ruff: noqa: E501  # the lines of a log are as long as they are
 
 from __future__ import annotations
 

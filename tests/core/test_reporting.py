@@ -121,19 +121,31 @@ def test_two_guards_count_apart(caplog: pytest.LogCaptureFixture) -> None:
     assert counts(caplog) == [1, 1]
 
 
-def test_memory_is_bounded_under_hostile_keys() -> None:
-    """Ten thousand keys without a common pattern leave no more than the newest few thousand."""
-    guard = Guard(on_finding=())
+def test_log_and_memory_are_bounded_under_hostile_keys(caplog: pytest.LogCaptureFixture) -> None:
+    """Of one field under ten thousand keys without a number, ten are told, then it is one."""
+    guard = Guard()
+    for number in range(10_000):
+        key = "".join(chr(97 + int(digit)) for digit in str(number))
+        guard.dumps({"c": Client()}, label=f"cache['{key}']")
+    assert counts(caplog) == [1] * 10 + [1, 10, 100, 1000]
+    assert len(guard._reporter._counts) == 11
+    assert len(guard._reporter._roots) == 1
+    assert len(guard._sites) == MOST_SITES
+    assert len(guard._table) < 100
+
+
+def test_memory_is_bounded_under_hostile_fields() -> None:
+    """Ten thousand fields without a common pattern leave no more than the newest few thousand."""
+    guard = Guard()
     logging.getLogger("contextcache").setLevel(logging.CRITICAL)
     try:
         for number in range(10_000):
             key = "".join(chr(97 + int(digit)) for digit in str(number))
-            guard.dumps({"c": Client()}, label=f"cache['{key}']")
+            guard.dumps({key: Client()}, label="session")
     finally:
         logging.getLogger("contextcache").setLevel(logging.NOTSET)
     assert len(guard._reporter._counts) == MOST_PATTERNS
-    assert len(guard._sites) == MOST_SITES
-    assert len(guard._table) < 100
+    assert len(guard._reporter._roots) == MOST_PATTERNS
 
 
 def test_what_is_forgotten_is_the_oldest() -> None:

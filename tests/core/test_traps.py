@@ -15,12 +15,12 @@ import weakref
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any
 
-import contextcache.reporting
 import pytest
+
+import contextcache.reporting
 from contextcache import Action, Config, Finding, Guard, Rule, UncacheableValueError, is_stripped
 from contextcache.inspection import Inspection
 from contextcache.testing import capture_findings
-
 from tests.core import shapes
 from tests.zoo import unlocked
 
@@ -54,7 +54,7 @@ def no_internal_failure(
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[None]:
-    """No trap may be survived by accident: an internal failure that was papered over is a failure."""
+    """No trap may be survived by accident: an internal failure papered over is a failure."""
     monkeypatch.setattr(contextcache.reporting, "_internal", set())
     yield
     if "provoked" not in request.fixturenames:
@@ -327,8 +327,8 @@ def test_what_was_refused_leaves_no_trust_behind() -> None:
         assert is_stripped(loaded["bomb"])
 
 
-def test_a_type_that_breaks_only_sometimes_is_found_at_first_sight_only_if_it_breaks() -> None:
-    """An exception whose arguments happen to fit is data; later it is told apart from one that breaks."""
+def test_a_type_that_breaks_only_sometimes_is_kept_where_it_does_not() -> None:
+    """An exception whose arguments happen to fit is data, byte for byte."""
     guard = Guard()
     fits = shapes.ChoosyError("bad", 404)
     fits.args = ("bad", 404)
@@ -513,7 +513,7 @@ def test_a_failed_dump_leaves_nothing() -> None:
 def test_our_own_bug_does_not_break_the_write(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What pickle would have stored is stored, and one line says where we failed, without the text."""
+    """What pickle would have stored is stored, and one line says where we failed."""
 
     def broken(self: Inspection, value: object) -> Inspection:
         raise KeyError("s3cret")
