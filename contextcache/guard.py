@@ -20,7 +20,7 @@ from contextcache import origins
 from contextcache.config import Config
 from contextcache.exceptions import UncacheableValueError, UnreadablePayloadError
 from contextcache.findings import CODES, Action, Finding
-from contextcache.inspection import MOST_KEYS, NOTHING, Inspection, is_environ, without_keys
+from contextcache.inspection import NOTHING, Inspection, without_environs, without_keys
 from contextcache.locks import ProcessLock
 from contextcache.paths import Path, generalised, qualified_name
 from contextcache.pickler import PROTOCOL, Dump, Table
@@ -34,6 +34,7 @@ from contextcache.reporting import (
 )
 from contextcache.rules import RuleBook
 from contextcache.scopes import current_scope
+from contextcache.snapshots import is_environ
 from contextcache.walker import MOST_SECONDS, heaviest, overruns_stack, reach
 
 if TYPE_CHECKING:
@@ -198,18 +199,19 @@ class Guard:
             known = site.known(value, label)
             dump.where = {leaf: path for leaf, (path, _) in known.items()}
             kept = without_keys(value, site.dropped, dump)
+        clean = without_environs(kept)
+        if clean is not kept and (site is None or not self._knows_environs(site)):
+            return self._inspected(value, label, careful=False)
         careful = site is not None and site.careful
         try:
             if overruns_stack(value):
                 raise RecursionError  # as newer versions of Python do by themselves
-            payload = dump.careful(kept) if careful else dump.fast(kept)
+            payload = dump.careful(clean) if careful else dump.fast(clean)
         except Exception:  # noqa: BLE001  # the close look tells what it was, and where
             payload = None
         if payload is None:  # out here, no error carries the first one and its text as context
             return self._inspected(value, label, careful=True)
         if not dump.hits and not dump.bare:
-            if type(value) is dict and self._holds_environ(value, site):
-                return self._inspected(value, label, careful=careful)
             if (dump.met or table.fresh) and not self._trusted(dump, payload):
                 return self._inspected(value, label, careful=careful)
             return payload
@@ -220,13 +222,6 @@ class Guard:
         if any(map(is_milestone, counted.values())):
             return self._inspected(value, label, careful=careful, counted=counted)
         return payload
-
-    def _holds_environ(self, value: dict[object, object], site: Site | None) -> bool:
-        """Tell whether a dict is, or directly holds, a request's environment not yet reported."""
-        if site is not None and not self._somebody_listens():
-            return False
-        held = value.values() if len(value) <= MOST_KEYS else ()
-        return is_environ(value) or any(map(is_environ, held))
 
     def _trusted(self, dump: Dump, payload: bytes) -> bool:
         """Try a payload with types that were met for the first time; tell whether it loads."""
@@ -256,8 +251,11 @@ class Guard:
             return None  # the same kind at another place has another name and another holder
         return {known[leaf][1] for leaf in leaves} or {key for _, key in known.values()}
 
+    def _knows_environs(self, site: Site) -> bool:
+        return ("CC106", "dict") in site.kinds and not self._somebody_listens()
+
     def _somebody_listens(self) -> bool:
-        """Tell whether each occurrence matters: to a developer, a test, or the page of a request."""
+        """Tell whether each occurrence matters: to a developer, a test, a request's page."""
         scope = current_scope()
         return self.config.debug or bool(collectors) or (scope is not None and scope.collect)
 

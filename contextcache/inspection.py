@@ -24,6 +24,7 @@ from contextcache.pickler import (
 )
 from contextcache.rules import Rule, Verb
 from contextcache.scopes import current_scope
+from contextcache.snapshots import environ_snapshot, is_environ
 from contextcache.walker import (
     MOST_NODES,
     MOST_SECONDS,
@@ -143,7 +144,7 @@ class Inspection:
         return self
 
     def _dumped(self, value: object, dump: Dump) -> bytes:
-        kept = without_keys(value, self.dropped, dump)
+        kept = without_environs(without_keys(value, self.dropped, dump))
         for _ in range(MOST_RETRIES):
             try:
                 if overruns_stack(value):
@@ -161,7 +162,7 @@ class Inspection:
             except RuntimeError:
                 # "changed size during iteration", or the like of a deque or set: another thread
                 dump.forget()
-                kept = without_keys(value, self.dropped, dump)
+                kept = without_environs(without_keys(value, self.dropped, dump))
             except Exception:  # noqa: BLE001  # what pickle itself raises names no object
                 raise _Refusal(value, REFUSES) from None
         raise _Refusal(value, _CHANGING)
@@ -221,7 +222,10 @@ class Inspection:
             if id(place.obj) not in seen and is_environ(place.obj):
                 seen.add(id(place.obj))
                 search.found[id(place.obj)] = place
-                dump.hits.append(Hit(place.obj, _ENVIRON, Action.OBSERVED, "stored it as it is"))
+                on_top = place.parent is None or place.parent.obj is value
+                action = Action.SNAPSHOTTED if on_top else Action.OBSERVED
+                did = "stored it without credentials" if on_top else "stored it as it is"
+                dump.hits.append(Hit(place.obj, _ENVIRON, action, did))
 
     def _word(self, dump: Dump, search: Search, steps: tuple[Step, ...] = ()) -> None:
         """Turn the hits of `dump` into findings, in the order in which pickle meets them."""
@@ -339,9 +343,17 @@ def _only_strippable(leaf: object, table: Table) -> Rule | None:
     return next((hit.rule for hit in stripped), None)
 
 
-def is_environ(obj: object) -> bool:
-    """Tell whether `obj` is `request.META` or a WSGI environment with credentials in it."""
-    return type(obj) is dict and ("HTTP_COOKIE" in obj or "HTTP_AUTHORIZATION" in obj)
+def without_environs(value: object) -> object:
+    """Return `value` with the environment of a request replaced, where it is or holds one."""
+    if type(value) is not dict:
+        return value
+    if is_environ(value):
+        return environ_snapshot(value)
+    if len(value) > MOST_KEYS or not any(map(is_environ, value.values())):
+        return value
+    return {
+        key: environ_snapshot(held) if is_environ(held) else held for key, held in value.items()
+    }
 
 
 def top_places(value: object) -> list[Place]:

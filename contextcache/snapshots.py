@@ -219,6 +219,23 @@ def _query(text: str) -> dict[str, list[str]]:
     return {name: [*map(harmless, values)] for name, values in parsed.items() if innocent(name)}
 
 
+def is_environ(obj: object) -> bool:
+    """Tell whether `obj` is `request.META` or a WSGI environment with credentials in it."""
+    return type(obj) is dict and ("HTTP_COOKIE" in obj or "HTTP_AUTHORIZATION" in obj)
+
+
+def environ_snapshot(environ: dict[object, object]) -> dict[str, object]:
+    """Keep the plain entries of a request's environment, less those that carry credentials."""
+    return {
+        name: harmless(held) if type(held) is str else held
+        for name, held in environ.items()
+        if type(name) is str
+        and type(held) in (str, int, bool, float, tuple)
+        and name not in ("QUERY_STRING", "REQUEST_URI", "RAW_URI")
+        and innocent(name)
+    }
+
+
 def header_snapshot(obj: object) -> dict[str, str]:
     """Keep the headers of a request, less those that carry credentials."""
     own = fields(obj)

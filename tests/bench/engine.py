@@ -113,6 +113,10 @@ def dumps_ratio(value: Any, twin: Any, seconds: float) -> Measured:
     return measure(lambda: guard.dumps(value), lambda: pickle.dumps(twin, 5), seconds)
 
 
+def first_sight(value: Any, twin: Any, seconds: float) -> Measured:
+    return measure(lambda: Guard().dumps(value), lambda: pickle.dumps(twin, 5), seconds)
+
+
 def figures(seconds: float) -> list[tuple[str, str, Measured]]:
     clean = rows(2000)
     payload = Guard().dumps(clean)
@@ -133,11 +137,7 @@ def figures(seconds: float) -> list[tuple[str, str, Measured]]:
         (
             "first sight, one lock in 2 000",
             "≤ 15",
-            measure(
-                lambda value=rows(2000, locks=1): Guard().dumps(value),
-                lambda: pickle.dumps(clean, 5),
-                seconds,
-            ),
+            first_sight(rows(2000, locks=1), clean, seconds),
         ),
         (
             "loads, 2 000 dataclasses",
@@ -161,15 +161,7 @@ def growth(seconds: float, *, short: bool) -> dict[str, list[tuple[int, Measured
             (n, dumps_ratio(chain(n, lock=True), chain(n), seconds)) for n in deep
         ],
         "objects, first sight of one lock": [
-            (
-                n,
-                measure(
-                    lambda value=rows(n, locks=1): Guard().dumps(value),
-                    lambda twin=rows(n): pickle.dumps(twin, 5),
-                    seconds,
-                ),
-            )
-            for n in sizes
+            (n, first_sight(rows(n, locks=1), rows(n), seconds)) for n in sizes
         ],
     }
 
@@ -195,9 +187,9 @@ def plot(found: dict[str, list[tuple[int, Measured]]], path: Path) -> None:
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "contextcache"  # the same figures give the same file
-    from matplotlib import pyplot
+    from matplotlib import pyplot as plt
 
-    figure, axes = pyplot.subplots(figsize=(8, 4.5))
+    figure, axes = plt.subplots(figsize=(8, 4.5))
     for name, points in found.items():
         axes.plot([n for n, _ in points], [m.ratio for _, m in points], marker="o", label=name)
     axes.axhline(1.0, color="grey", linewidth=0.8)
@@ -209,7 +201,7 @@ def plot(found: dict[str, list[tuple[int, Measured]]], path: Path) -> None:
     axes.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
-    pyplot.close(figure)
+    plt.close(figure)
 
 
 def main() -> int:
@@ -224,9 +216,10 @@ def main() -> int:
         [
             "# What the guard costs",
             "",
-            f"`make bench` wrote this: {platform.python_implementation()} {platform.python_version()},"
-            f" {platform.machine()}. Ratios to `pickle` on the same value without offenders, the two",
-            "alternating call by call; absolute times say nothing on a shared machine.",
+            f"`make bench` wrote this with {platform.python_implementation()}",
+            f"{platform.python_version()} on {platform.machine()}. Ratios to `pickle` on the same",
+            "value without offenders, the two alternating call by call; absolute times say nothing",
+            "on a shared machine.",
             "",
             table(found),
             "",
