@@ -532,8 +532,8 @@ def test_the_error_is_what_handlers_for_pickle_catch() -> None:
     assert isinstance(caught.value, TypeError)
     assert str(caught.value) == (
         "cache['report'] was not stored:\n"
-        "  CC109 cache['report'] (generator): a generator, coroutine or iterator in progress cannot "
-        "be resumed elsewhere; store its items: list(...), or the awaited result"
+        "  CC109 cache['report'] (generator): a generator, coroutine or iterator in progress "
+        "cannot be resumed elsewhere; store its items: list(...), or the awaited result"
     )
     again = pickle.loads(pickle.dumps(caught.value))
     assert again.findings == caught.value.findings
