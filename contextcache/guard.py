@@ -136,7 +136,7 @@ class Guard:
             UncacheableValueError: If nothing of it can be stored, if a field must not be cut, and
                 in mode `raise` if anything in it offends.
         """
-        if type(value) is dict and len(value) <= FLAT and _is_flat(value):
+        if type(value) is dict and len(value) <= FLAT and _is_small_data(value):
             payload = pickle.dumps(value, PROTOCOL)
             if len(payload) <= self.config.max_size:
                 return payload
@@ -352,17 +352,31 @@ class Guard:
             return self._table
 
 
-def _is_flat(value: dict[object, object]) -> bool:
-    """Tell whether a small dict holds nothing but plain data, which needs no pickler of ours."""
+def _is_small_data(value: dict[Any, Any]) -> bool:
+    """Tell whether a small dict holds plain data two levels deep, which needs no pass of ours."""
     if is_environ(value):
         return False
     try:
-        return _PLAIN.issuperset(map(type, value)) and _PLAIN.issuperset(map(type, value.values()))
-    except Exception:  # noqa: BLE001  # a metaclass whose __hash__ raises
+        types = set(map(type, value.values()))
+        if not _PLAIN.issuperset(map(type, value)) or not types <= _DATA:
+            return False
+        return types <= _PLAIN or all(map(_is_flat, value.values()))
+    except Exception:  # noqa: BLE001  # a metaclass whose __hash__ raises, a dict that changes
         return False
 
 
+def _is_flat(held: Any) -> bool:
+    kind = type(held)
+    if kind in _PLAIN:
+        return True
+    if len(held) > FLAT or (kind is dict and is_environ(held)):
+        return False
+    flat = _PLAIN.issuperset(map(type, held))
+    return flat and (kind is not dict or _PLAIN.issuperset(map(type, held.values())))
+
+
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
+_DATA = _PLAIN | {list, tuple, dict}
 
 UNCHANGED = "stored unchanged (mode warn)"
 
