@@ -188,11 +188,12 @@ class Guard:
 
     def _payload(self, value: object, label: str) -> bytes:
         """Take the fast pass, and a close look only at what is new."""
+        # The site first: what it calls known, the table read after it knows how to cut.
+        site = self._sites.get(generalised(label)) if self._sites else None
         table = self._table
         if copyreg.dispatch_table != table.registered:  # somebody registered a reducer since
             table = self._table = Table(table.book, suspect=table.suspect, unset=table.unset)
         dump = Dump(table, label)
-        site = self._sites.get(generalised(label)) if self._sites else None
         known: dict[int, tuple[str, Key]] = {}
         kept = value
         if site is not None:
