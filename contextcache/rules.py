@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from _thread import RLock, allocate_lock
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -150,6 +149,8 @@ def as_verb(text: object, where: str) -> Verb:
 
 def unknown(given: object, allowed: Iterable[str], what: str) -> str:
     """Word the message for a name that is not among `allowed`, with the nearest that is."""
+    from difflib import get_close_matches  # noqa: PLC0415  # only a mistake needs it
+
     names = sorted(map(str, allowed))
     near = get_close_matches(str(given), names, n=1, cutoff=0.5)
     near = near or get_close_matches(str(given).upper(), names, n=1, cutoff=0.5)

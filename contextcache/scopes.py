@@ -5,8 +5,8 @@ The Django middleware and the Flask hooks open a scope; everything else only rea
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,7 @@ class RequestScope:
     def request_id(self) -> str:
         """An id of this request that says nothing about its user."""
         if not _FIT_TO_LOG.fullmatch(self._request_id):
-            self._request_id = secrets.token_hex(4)
+            self._request_id = os.urandom(4).hex()
         return self._request_id
 
     @property
