@@ -400,7 +400,7 @@ BUILT_IN: Mapping[str, Rule] = {
     **_rows(
         "CC109", Verb.STRIP,
         "generator", "coroutine", "async_generator", "coroutine_wrapper",
-        "async_generator_asend", "_csv.reader",
+        "async_generator_asend", "_csv.reader", "pandas:TextFileReader",
         fix="store its items: list(...), or the awaited result",
     ),
     **_rows("CC111", Verb.STRIP, "module", fix="store the module's name and import it on read"),
