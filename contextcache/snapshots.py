@@ -315,8 +315,8 @@ PASSWORD_FIELDS = frozenset(
 def without_password(_obj: object, reduced: Reduced) -> tuple[Reduced, list[object]] | None:
     """Leave the password hash out of a user.
 
-    Django and SQLAlchemy read a field that is missing from the instance dictionary from the
-    database when it is asked for; a user of another kind gets a marker.
+    Django reads a field that is missing from the instance dictionary from the database when it
+    is asked for, SQLAlchemy once the user is merged into a session; any other user gets a marker.
     """
     state = _state(reduced)
     hidden = PASSWORD_FIELDS & state.keys()
