@@ -264,7 +264,10 @@ class Guard:
         return dump.kinds() <= site.kinds and self._affordable(time.monotonic()) == 0.0
 
     def _knows_environs(self, site: Site) -> bool:
-        return ("CC106", "dict") in site.kinds and not self._somebody_listens()
+        """Tell whether the environment of a request was reported here and is cut without a word."""
+        if self.config.mode != "strip" or self._somebody_listens():
+            return False
+        return ("CC106", "dict") in site.kinds
 
     def _somebody_listens(self) -> bool:
         """Tell whether each occurrence matters: to a developer, a test, a request's page."""

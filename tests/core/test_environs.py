@@ -83,9 +83,11 @@ def test_an_innocent_dict_is_left_alone() -> None:
         assert Guard().dumps(value) == pickle.dumps(value, 5)
 
 
-def test_the_modes_hold_for_it() -> None:
-    """`warn` stores it unchanged, `raise` refuses it."""
-    value = {"meta": environ()}
-    assert Guard(mode="warn").dumps(value) == pickle.dumps(value, 5)
-    with pytest.raises(UncacheableValueError, match="CC106"):
-        Guard(mode="raise").dumps(value)
+@pytest.mark.parametrize("value", [environ(), {"meta": environ()}])
+def test_the_modes_hold_for_it_each_time(value: dict[str, Any]) -> None:
+    """`warn` stores it unchanged and `raise` refuses it, at a known place, too."""
+    warning, raising = Guard(mode="warn"), Guard(mode="raise")
+    for _ in range(3):
+        assert warning.dumps(value) == pickle.dumps(value, 5)
+        with pytest.raises(UncacheableValueError, match="CC106"):
+            raising.dumps(value)
