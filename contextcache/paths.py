@@ -296,11 +296,6 @@ def qualified_name(cls: type) -> str:
     return f"{module}.{name}" if isinstance(module, str) and module != "builtins" else name
 
 
-def type_name(obj: object) -> str:
-    """Return the qualified type name of `obj` for a message; for a class, a class's own name."""
-    return qualified_name(type(obj))
-
-
 def _follow(holder: object, step: Step) -> object:
     name = step.name
     match step.kind:

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from contextcache.findings import Action
 from contextcache.paths import class_mro, qualified_name
+from contextcache.reporting import report_internal
 from contextcache.rules import Rule, RuleBook, Verb
 from contextcache.snapshots import ByName, NothingThere, current_values, now
 from contextcache.standins import Stripped
@@ -430,8 +431,6 @@ def _ruled(rule: Rule) -> Reducer:
         except (RecursionError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001  # a broken rule must not break the write
-            from contextcache.reporting import report_internal  # noqa: PLC0415  # only on failure
-
             report_internal(f"the rule for {rule.type}", error)
             reduced = None
         return _guarded(obj) if reduced is None else reduced

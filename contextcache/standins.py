@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from contextcache.exceptions import StrippedValueError
+from contextcache.findings import CODES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,8 +49,6 @@ class Stripped:
         return f"<stripped {self.__where}: {self.__code} {self.__leaf_type}>"
 
     def __refuse(self) -> NoReturn:
-        from contextcache.findings import CODES  # noqa: PLC0415  # only an error needs the texts
-
         reason = CODES.get(self.__code, "it could not be stored")
         raise StrippedValueError(
             f"{self.__where} ({self.__leaf_type}) was not stored at {self.__when}: {reason}; "

@@ -121,8 +121,6 @@ class Search:
 
     Attributes:
         found: The place of each offender, by its id.
-        complete: False where the budget ended the search.
-        nodes: How many objects were looked at.
     """
 
     def __init__(
@@ -134,8 +132,6 @@ class Search:
         nodes: int = MOST_NODES,
     ) -> None:
         self.found: dict[int, Place] = {}
-        self.complete = True
-        self.nodes = 0
         self._captured = dump.captured or {}
         self._behind = dump.behind
         self._proxies = {id(hit.leaf) for hit in dump.hits if hit.rule.code == "CC104"}
@@ -166,10 +162,8 @@ class Search:
             seen.add(key)
             if key in wanted:
                 self.found[key] = place
-            self.nodes += 1
-            if self.nodes > nodes or (self.nodes % 256 == 0 and time.perf_counter() > deadline):
-                self.complete = False
-                return
+            if len(seen) > nodes or (len(seen) % 256 == 0 and time.perf_counter() > deadline):
+                return  # what is not found by now is reported at the value itself
             stack.extend(reversed(self._children(place)))
 
     def _children(self, place: Place) -> list[Place]:

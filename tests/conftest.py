@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.redis_server import redis_client, redis_url
+from tests.redis_server import any_url, redis_client, redis_url
 
-__all__ = ["redis_client", "redis_url"]
+__all__ = ["any_url", "redis_client", "redis_url"]

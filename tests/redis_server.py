@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import shutil
 import socket
 import subprocess
@@ -84,3 +85,13 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(redis_url) as client:
         client.flushall()
         yield client
+
+
+@pytest.fixture(params=["redis", "fakeredis"])
+def any_url(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty server: a real one, and the embedded one that is a product feature."""
+    if request.param == "fakeredis":
+        return f"fakeredis://{secrets.token_hex(8)}/0"
+    request.getfixturevalue("redis_client")  # empties it
+    url: str = request.getfixturevalue("redis_url")
+    return url

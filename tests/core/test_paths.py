@@ -27,7 +27,6 @@ from contextcache.paths import (
     qualified_name,
     slot_values,
     tokens,
-    type_name,
 )
 
 # Python reads an identifier in its normal form, so source code makes no attribute of another one.
@@ -386,5 +385,5 @@ def test_names_of_types_are_read_past_their_metaclass() -> None:
     assert qualified_name(Liar).endswith("Liar")
     assert class_mro(Liar) == (Liar, object)
     assert qualified_name(dict) == "dict"
-    assert type_name(Box) == "type"
-    assert type_name(Box()) == f"{__name__}.Box"
+    assert qualified_name(type(Box)) == "type"
+    assert qualified_name(type(Box())) == f"{__name__}.Box"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from typing import TYPE_CHECKING, Any
 
 import django
@@ -23,16 +22,6 @@ if TYPE_CHECKING:
 BACKEND = "contextcache_django.cache.RedisCache"
 
 
-@pytest.fixture(params=["redis", "fakeredis"])
-def cache_url(request: pytest.FixtureRequest) -> str:
-    """The URL of an empty server: once a real one, once the embedded one."""
-    if request.param == "fakeredis":
-        return f"fakeredis://{secrets.token_hex(8)}/0"
-    request.getfixturevalue("redis_client")  # empties it
-    url: str = request.getfixturevalue("redis_url")
-    return url
-
-
 @pytest.fixture
 def configure(settings: SettingsWrapper) -> Callable[..., Any]:
     """Set `CACHES["default"]` and return the cache."""
@@ -47,14 +36,14 @@ def configure(settings: SettingsWrapper) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def cache(cache_url: str, configure: Callable[..., RedisCache]) -> RedisCache:
+def cache(any_url: str, configure: Callable[..., RedisCache]) -> RedisCache:
     """Our cache backend on an empty server."""
-    return configure(cache_url)
+    return configure(any_url)
 
 
 @pytest.fixture
-def server(cache_url: str) -> redis.Redis:
+def server(any_url: str) -> redis.Redis:
     """A client of the server under `cache`, to see what is really in it."""
     from contextcache.servers import connect
 
-    return connect(cache_url)
+    return connect(any_url)

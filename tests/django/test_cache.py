@@ -211,12 +211,12 @@ def test_versions(either: Either) -> None:
     assert either.get("key") == "one"
 
 
-def test_key_prefix_and_key_function(cache_url: str, configure: Callable[..., RedisCache]) -> None:
+def test_key_prefix_and_key_function(any_url: str, configure: Callable[..., RedisCache]) -> None:
     """The stored key is Django's; the label stays the user's."""
-    cache = configure(cache_url, KEY_PREFIX="shop", VERSION=3)
+    cache = configure(any_url, KEY_PREFIX="shop", VERSION=3)
     with capture_findings() as findings:
         cache.set("client", Client())
-    assert connect(cache_url).keys() == [b"shop:3:client"]
+    assert connect(any_url).keys() == [b"shop:3:client"]
     assert "cache['client']._lock" in {str(finding.path) for finding in findings}
 
 
@@ -309,10 +309,10 @@ def test_get_or_set_returns_what_it_computed(either: Either) -> None:
 
 @pytest.mark.parametrize("mode", ["warn", "raise"])
 def test_outside_of_strip_mode_it_raises(
-    configure: Callable[..., RedisCache], cache_url: str, mode: str
+    configure: Callable[..., RedisCache], any_url: str, mode: str
 ) -> None:
     """The error names the key, and what was stored before stays."""
-    cache = configure(cache_url, OPTIONS={"CONTEXTCACHE": {"MODE": mode}})
+    cache = configure(any_url, OPTIONS={"CONTEXTCACHE": {"MODE": mode}})
     either = Either(cache, use_async=False), Either(cache, use_async=True)
     cache.set("key", "old")
     for way in either:
@@ -327,10 +327,10 @@ def test_outside_of_strip_mode_it_raises(
 
 
 def test_raise_mode_refuses_what_strip_mode_would_cut(
-    configure: Callable[..., RedisCache], cache_url: str
+    configure: Callable[..., RedisCache], any_url: str
 ) -> None:
     """In tests and CI an offender is an error, with every finding in it."""
-    cache = configure(cache_url, OPTIONS={"CONTEXTCACHE": {"MODE": "raise"}})
+    cache = configure(any_url, OPTIONS={"CONTEXTCACHE": {"MODE": "raise"}})
     with pytest.raises(UncacheableValueError) as caught:
         cache.set("cart", dirty_cart())
     assert {str(finding.path) for finding in caught.value.findings} == {
@@ -341,15 +341,15 @@ def test_raise_mode_refuses_what_strip_mode_would_cut(
 
 
 def test_an_alias_adds_to_the_settings_of_the_project(
-    settings: SettingsWrapper, configure: Callable[..., RedisCache], cache_url: str
+    settings: SettingsWrapper, configure: Callable[..., RedisCache], any_url: str
 ) -> None:
     """`IGNORE` of the project and of the alias both hold."""
     settings.CONTEXTCACHE = {"MODE": "raise", "IGNORE": ["cache['key']._lock"]}
-    strict = configure(cache_url)
+    strict = configure(any_url)
     with pytest.raises(UncacheableValueError):
         strict.set("key", Client())
     lenient = configure(
-        cache_url, OPTIONS={"CONTEXTCACHE": {"MODE": "strip", "IGNORE": ["cache['key']._local"]}}
+        any_url, OPTIONS={"CONTEXTCACHE": {"MODE": "strip", "IGNORE": ["cache['key']._local"]}}
     )
     with capture_findings() as findings:
         lenient.set("key", Client())
@@ -396,11 +396,11 @@ def test_get_or_set_replaces_nothing_but_answers(either: Either, server: redis.R
 
 
 def test_an_unreadable_payload_raises_in_raise_mode(
-    configure: Callable[..., RedisCache], cache_url: str
+    configure: Callable[..., RedisCache], any_url: str
 ) -> None:
     """The typed error carries label, reason and remedy, and nothing of the payload."""
-    cache = configure(cache_url, OPTIONS={"CONTEXTCACHE": {"MODE": "raise"}})
-    connect(cache_url).set(":1:rotten", UNREADABLE["class gone"])
+    cache = configure(any_url, OPTIONS={"CONTEXTCACHE": {"MODE": "raise"}})
+    connect(any_url).set(":1:rotten", UNREADABLE["class gone"])
     for read in (lambda: cache.get("rotten"), lambda: cache.get_many(["rotten"])):
         with pytest.raises(UnreadablePayloadError) as caught:
             read()
@@ -421,11 +421,11 @@ def test_an_object_that_fails_to_load_does_not_break_the_page(either: Either) ->
 
 
 def test_the_guard_runs_in_the_thread_of_an_async_caller(
-    configure: Callable[..., RedisCache], cache_url: str
+    configure: Callable[..., RedisCache], any_url: str
 ) -> None:
     """A thread-local that a rule stores has the caller's values, not those of a pool thread."""
     rules = {"tests.django.shop.PerThread": "snapshot"}
-    cache = configure(cache_url, OPTIONS={"CONTEXTCACHE": {"RULES": rules}})
+    cache = configure(any_url, OPTIONS={"CONTEXTCACHE": {"RULES": rules}})
 
     async def write() -> None:
         value = {"local": PerThread(), "of": threading.get_ident()}

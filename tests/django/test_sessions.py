@@ -148,10 +148,10 @@ def test_a_key_nested_too_deep_does_not_cost_the_login(cache: RedisCache) -> Non
 
 
 def test_a_session_that_is_too_large_keeps_its_smallest_keys(
-    cache_url: str, configure: Callable[..., RedisCache]
+    any_url: str, configure: Callable[..., RedisCache]
 ) -> None:
     """The login is among the smallest keys there are."""
-    configure(cache_url, OPTIONS={"CONTEXTCACHE": {"MAX_SIZE": 1000}})
+    configure(any_url, OPTIONS={"CONTEXTCACHE": {"MAX_SIZE": 1000}})
     session = SessionStore()
     session["large"] = "x" * 2000
     session["half"] = "y" * 700
@@ -163,10 +163,10 @@ def test_a_session_that_is_too_large_keeps_its_smallest_keys(
 
 @pytest.mark.parametrize("mode", ["warn", "raise"])
 def test_outside_of_strip_mode_a_session_that_cannot_be_stored_raises(
-    cache_url: str, configure: Callable[..., RedisCache], mode: str
+    any_url: str, configure: Callable[..., RedisCache], mode: str
 ) -> None:
     """The mode of the alias is the mode of its sessions."""
-    configure(cache_url, OPTIONS={"CONTEXTCACHE": {"MODE": mode}})
+    configure(any_url, OPTIONS={"CONTEXTCACHE": {"MODE": mode}})
     session = SessionStore()
     session["rows"] = generator()
     with pytest.raises(UncacheableValueError, match=r"session\['rows'\]"):
@@ -174,11 +174,11 @@ def test_outside_of_strip_mode_a_session_that_cannot_be_stored_raises(
 
 
 def test_saving_in_async_code_runs_the_guard_in_the_callers_thread(
-    cache_url: str, configure: Callable[..., RedisCache]
+    any_url: str, configure: Callable[..., RedisCache]
 ) -> None:
     """A thread-local that a rule stores has the caller's values."""
     rules = {"tests.django.shop.PerThread": "snapshot"}
-    configure(cache_url, OPTIONS={"CONTEXTCACHE": {"RULES": rules}})
+    configure(any_url, OPTIONS={"CONTEXTCACHE": {"RULES": rules}})
 
     async def write() -> str | None:
         session = SessionStore()
@@ -204,7 +204,7 @@ def test_the_key_in_redis_is_a_hash_of_the_session_id(server: redis.Redis) -> No
 # --- Commands -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cache_url", ["redis"], indirect=True)
+@pytest.mark.parametrize("any_url", ["redis"], indirect=True)
 @pytest.mark.django_db
 def test_what_a_request_costs(commands: Callable[[], list[str]]) -> None:
     """An untouched session costs no command, a new one one, a read one, a write two."""
@@ -384,10 +384,10 @@ def test_an_unreadable_session_is_empty_and_gets_a_new_id(
 
 
 def test_an_unreadable_session_raises_in_raise_mode(
-    cache_url: str, configure: Callable[..., RedisCache], server: redis.Redis
+    any_url: str, configure: Callable[..., RedisCache], server: redis.Redis
 ) -> None:
     """In tests it is an error."""
-    configure(cache_url, OPTIONS={"CONTEXTCACHE": {"MODE": "raise"}})
+    configure(any_url, OPTIONS={"CONTEXTCACHE": {"MODE": "raise"}})
     server.set(redis_key("a" * 32), b"\x80\x05].")
     with pytest.raises(UnreadablePayloadError) as caught:
         SessionStore("a" * 32).load()
@@ -402,7 +402,7 @@ def test_an_unreadable_session_raises_in_raise_mode(
 
 @pytest.mark.django_db
 def test_an_outage_never_looks_like_no_session(
-    configure: Callable[..., RedisCache], cache_url: str, caplog: pytest.LogCaptureFixture
+    configure: Callable[..., RedisCache], any_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The page fails, the cookie stays, and the visitor is back when Redis is."""
     visitor = WebClient(raise_request_exception=False)
@@ -418,7 +418,7 @@ def test_an_outage_never_looks_like_no_session(
     assert visitor.get("/plain").status_code == 200
     assert f"Redis at redis://127.0.0.1:{port}/0 cannot be reached" in caplog.text
 
-    configure(cache_url)
+    configure(any_url)
     assert visitor.get("/visit").content == b"2"
     assert visitor.cookies[COOKIE].value == before
 
@@ -438,12 +438,12 @@ def test_a_cache_that_is_not_ours_is_refused(settings: SettingsWrapper) -> None:
     )
 
 
-def test_sessions_of_another_alias(settings: SettingsWrapper, cache_url: str) -> None:
+def test_sessions_of_another_alias(settings: SettingsWrapper, any_url: str) -> None:
     """`SESSION_CACHE_ALIAS` chooses server and key prefix."""
     backend = "contextcache_django.cache.RedisCache"
     settings.CACHES = {
         "default": {"BACKEND": backend, "LOCATION": "redis://127.0.0.1:1/0"},
-        "visitors": {"BACKEND": backend, "LOCATION": cache_url, "KEY_PREFIX": "shop"},
+        "visitors": {"BACKEND": backend, "LOCATION": any_url, "KEY_PREFIX": "shop"},
     }
     settings.SESSION_CACHE_ALIAS = "visitors"
     session = SessionStore()

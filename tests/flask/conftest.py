@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +14,6 @@ if TYPE_CHECKING:
 
     import redis
     from flask import Flask
-
-_embedded = itertools.count()
-
-
-@pytest.fixture(params=["redis", "fakeredis"])
-def any_url(request: pytest.FixtureRequest) -> str:
-    """The URL of an empty Redis: a real one, and the embedded one that is a product feature."""
-    if request.param == "fakeredis":
-        return f"fakeredis://flask{next(_embedded)}/0"
-    request.getfixturevalue("redis_client")  # empties it
-    url: str = request.getfixturevalue("redis_url")
-    return url
 
 
 @pytest.fixture
