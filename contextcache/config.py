@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, get_args
 from contextcache.exceptions import ConfigurationError
 from contextcache.findings import Finding
 from contextcache.paths import tokens
-from contextcache.rules import BUILT_IN, Rule, Rules, as_verb, unknown
+from contextcache.rules import BUILT_IN, Rule, Rules, Verb, as_verb, unknown
 
 Mode = Literal["strip", "warn", "raise"]
 Subscriber = Callable[[Finding], None]
@@ -119,12 +119,16 @@ def _rules(value: object, where: str) -> tuple[Rule, ...]:
         return tuple(_rule(str(name), verb, where) for name, verb in value.items())
     if isinstance(value, (list, tuple, Rules)) and all(isinstance(rule, Rule) for rule in value):
         return tuple(value)
-    raise ConfigurationError(f"{where} maps type names to verbs, or is a list of contextcache.Rule")
+    raise ConfigurationError(
+        f"{where} maps type names to verbs or functions, or is a list of contextcache.Rule"
+    )
 
 
 def _rule(name: str, verb: object, where: str) -> Rule:
     if isinstance(verb, Rule):
         return verb
+    if callable(verb):
+        return Rule(type=name, verb=Verb.REPLACE, make=verb)
     verb = as_verb(verb, f"{where}[{name!r}]")
     known = BUILT_IN.get(name)
     if known is not None:

@@ -246,6 +246,8 @@ class Dump:
                 return self._snapshot(rule, obj)
             case Verb.TRIM:
                 return self._trim(rule, obj)
+            case Verb.REPLACE:
+                return self._replace(rule, obj)
             case Verb.OBSERVE:
                 self.hit(obj, rule, Action.OBSERVED, rule.did or "stored it as it is")
                 return None
@@ -254,12 +256,28 @@ class Dump:
 
     def _snapshot(self, rule: Rule, obj: object) -> Reduced:
         made = (rule.make or current_values)(obj)
+        inner = self.table.book.lookup(type(made))
+        if inner is not None and inner.verb is Verb.REPLACE:
+            return self._silently(obj, made)
         found = self.hit(obj, rule, Action.SNAPSHOTTED, rule.did or "stored a snapshot of it")
         if type(made) is ByName:
             return str(made)
         self.kept.append(made)  # ids stay valid, and the proxy's target is memoised, while it lives
         self.behind[id(obj)] = made
         self.covered[id(made)] = found
+        return operator.getitem, ((made,), 0)
+
+    def _replace(self, rule: Rule, obj: object) -> Reduced | None:
+        assert rule.make is not None  # noqa: S101  # Rule has seen to it
+        made = rule.make(obj)
+        return None if made is obj else self._silently(obj, made)
+
+    def _silently(self, obj: object, made: object) -> Reduced:
+        """Store `made` for `obj`, as the application wants it; a proxy's hit falls with it."""
+        outer = self.covered.get(id(obj))
+        if outer in self.hits:
+            self.hits.remove(outer)
+        self.kept.append(made)
         return operator.getitem, ((made,), 0)
 
     def _trim(self, rule: Rule, obj: object) -> Reduced | None:

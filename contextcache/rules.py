@@ -35,6 +35,7 @@ class Verb(StrEnum):
     SNAPSHOT = "snapshot"
     STRIP = "strip"
     TRIM = "trim"
+    REPLACE = "replace"
     OBSERVE = "observe"
     REFUSE = "refuse"
     ALLOW = "allow"
@@ -46,7 +47,7 @@ class Rule:
 
     Args:
         type: Qualified name of the type, such as `shop.api.Client`, or `package:Class`.
-        verb: `recreate`, `snapshot`, `strip`, `trim`, `observe`, `refuse` or `allow`.
+        verb: `recreate`, `snapshot`, `strip`, `trim`, `replace`, `observe`, `refuse` or `allow`.
         code: Code of the findings; says why.
         reason: Why, in one clause, where the code's own text is not it.
         fix: What to do about it, in one sentence.
@@ -57,6 +58,8 @@ class Rule:
             by default its type, called without arguments.
             For `trim`: called with the object and its reduce value, returns the changed reduce
             value and what was left out of it, or None.
+            For `replace`: called with the object, returns what the application wants stored in
+            its place, about which there is nothing to report; the object itself to store it whole.
         when: Tells whether an object of the type is an offender at all; by default it is.
         force: Whether the rule holds for subclasses that pickle themselves, too.
         behind: Whether only an object behind a proxy or lazy object is one: the user of a request.
@@ -80,10 +83,17 @@ class Rule:
         object.__setattr__(self, "verb", as_verb(self.verb, f"rule for {self.type}"))
         if self.code not in CODES:
             raise ConfigurationError(f"rule for {self.type}: there is no code {self.code}")
-        if self.verb is Verb.TRIM and self.make is None:
+        needed = _NEEDS_MAKE.get(self.verb)
+        if needed is not None and self.make is None:
             raise ConfigurationError(
-                f"rule for {self.type}: trim needs make=, which says what is left out"
+                f"rule for {self.type}: {self.verb} needs make=, which says {needed}"
             )
+
+
+_NEEDS_MAKE = {
+    Verb.TRIM: "what is left out",
+    Verb.REPLACE: "what is stored in its place",
+}
 
 
 class Rules:
@@ -277,6 +287,7 @@ BUILT_IN: Mapping[str, Rule] = {
         fix="store its primary key (.pk) and fetch the object on read",
         force=True,
     ),
+    **_rows("CC105", Verb.ALLOW, "contextcache_django.references.Reference"),
     # Requests and what lives as long as one
     **_rows(
         "CC106", Verb.SNAPSHOT,

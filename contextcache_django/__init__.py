@@ -9,7 +9,12 @@
                                                          own Redis backend
 `contextcache_django.serializers.DjangoRedisSerializer`  `OPTIONS["SERIALIZER"]` of django-redis
 `contextcache_django.serializers.SessionSerializer`      `SESSION_SERIALIZER`
+`contextcache_django.by_reference`                       `CONTEXTCACHE["RULES"]`, for models
 =======================================================  ====================================
 
 Each works without the others. One setting, `CONTEXTCACHE`, configures all of them.
 """
+
+from contextcache_django.references import by_reference
+
+__all__ = ["by_reference"]

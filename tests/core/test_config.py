@@ -7,9 +7,11 @@ import threading
 from typing import Any
 
 import pytest
+from werkzeug.local import LocalProxy
 
 from contextcache import Config, ConfigurationError, Finding, Guard, Rule, explain
 from contextcache.rules import Verb
+from contextcache.testing import capture_findings
 
 seen: list[Finding] = []
 
@@ -108,7 +110,7 @@ def test_every_key_is_read() -> None:
             (
                 "CONTEXTCACHE RULES['shop.api.Client']: unknown verb 'snapshott' "
                 "(did you mean 'snapshot'?); "
-                "valid: allow, observe, recreate, refuse, snapshot, strip, trim"
+                "valid: allow, observe, recreate, refuse, replace, snapshot, strip, trim"
             ),
         ),
         (
@@ -117,11 +119,17 @@ def test_every_key_is_read() -> None:
         ),
         (
             {"RULES": "shop.api.Client"},
-            "CONTEXTCACHE RULES maps type names to verbs, or is a list of contextcache.Rule",
+            (
+                "CONTEXTCACHE RULES maps type names to verbs or functions, or is a list of "
+                "contextcache.Rule"
+            ),
         ),
         (
             {"RULES": ["shop.api.Client"]},
-            "CONTEXTCACHE RULES maps type names to verbs, or is a list of contextcache.Rule",
+            (
+                "CONTEXTCACHE RULES maps type names to verbs or functions, or is a list of "
+                "contextcache.Rule"
+            ),
         ),
         ({"IGNORE": 3}, "CONTEXTCACHE IGNORE is a list of path patterns"),
         ({"IGNORE": [3]}, "CONTEXTCACHE IGNORE is a list of path patterns, each a string"),
@@ -256,3 +264,41 @@ def test_a_list_of_rules_is_taken_as_it_is() -> None:
     assert config.rules == (rule,)
     guard = Guard(config)
     assert guard.loads(guard.dumps({"c": Client()})) == {"c": 3}
+
+
+def reference(client: Client) -> object:
+    """Return what an application wants stored in place of a client."""
+    return {"client": client.id}
+
+
+def test_a_function_says_what_is_stored_in_place_of_an_object() -> None:
+    """It is what the application wants, so there is nothing to report; identity is kept."""
+    guard = Guard(Config.from_mapping({"RULES": {CLIENT: reference}}))
+    client = Client()
+    with capture_findings() as findings:
+        found = guard.loads(guard.dumps([client, {"again": client}, client.lock]))
+    assert found[0] == {"client": 3}
+    assert found[1]["again"] is found[0]
+    assert [str(finding.path) for finding in findings] == ["value[2]"]
+
+
+def test_a_replaced_object_behind_a_proxy_needs_no_report_either() -> None:
+    """In whatever order they come, and behind however many proxies."""
+    guard = Guard(Config.from_mapping({"RULES": {CLIENT: reference}}))
+    client = Client()
+    proxy = LocalProxy(lambda: client)
+    with capture_findings() as findings:
+        for value in ([client, proxy], [proxy, client], [LocalProxy(lambda: proxy), client]):
+            found = guard.loads(guard.dumps(value))
+            assert found[0] is found[1]
+            assert found[0] == {"client": 3}
+    assert findings == []
+
+
+def test_a_function_may_return_the_object_itself() -> None:
+    """Then it is stored whole, offenders cut."""
+    guard = Guard(Config.from_mapping({"RULES": {CLIENT: lambda client: client}}))
+    with capture_findings() as findings:
+        found = guard.loads(guard.dumps({"c": Client()}))["c"]
+    assert (type(found), found.id) == (Client, 3)
+    assert [str(finding.path) for finding in findings] == ["value['c'].lock"]

@@ -108,7 +108,7 @@ def test_every_built_in_row_is_complete() -> None:
     for name, rule in BUILT_IN.items():
         assert rule.type == name
         assert rule.code in CODES
-        assert rule.fix or rule.behind, name
+        assert rule.fix or rule.behind or rule.verb is Verb.ALLOW, name
         assert not rule.fix.endswith("."), name
         if not rule.behind and rule.verb in (Verb.RECREATE, Verb.SNAPSHOT, Verb.TRIM, Verb.OBSERVE):
             assert rule.did, name
@@ -128,14 +128,14 @@ def test_two_applications_do_not_share_rules() -> None:
             {"type": "shop.Client", "verb": "drop"},
             (
                 "rule for shop.Client: unknown verb 'drop'; "
-                "valid: allow, observe, recreate, refuse, snapshot, strip, trim"
+                "valid: allow, observe, recreate, refuse, replace, snapshot, strip, trim"
             ),
         ),
         (
             {"type": "shop.Client", "verb": "Strip"},
             (
                 "rule for shop.Client: unknown verb 'Strip' (did you mean 'strip'?); "
-                "valid: allow, observe, recreate, refuse, snapshot, strip, trim"
+                "valid: allow, observe, recreate, refuse, replace, snapshot, strip, trim"
             ),
         ),
         (
@@ -145,6 +145,10 @@ def test_two_applications_do_not_share_rules() -> None:
         (
             {"type": "shop.Client", "verb": "trim"},
             "rule for shop.Client: trim needs make=, which says what is left out",
+        ),
+        (
+            {"type": "shop.Client", "verb": "replace"},
+            "rule for shop.Client: replace needs make=, which says what is stored in its place",
         ),
     ],
 )
@@ -170,8 +174,13 @@ def boom(_obj: object) -> Any:
     raise ZeroDivisionError
 
 
-@pytest.mark.parametrize("part", ["make", "when"])
-@pytest.mark.parametrize("verb", ["snapshot", "recreate"])
+@pytest.mark.parametrize(
+    ("part", "verb"),
+    [
+        *(("make", verb) for verb in ("snapshot", "recreate", "replace")),
+        *(("when", verb) for verb in ("snapshot", "recreate")),
+    ],
+)
 def test_a_broken_rule_never_breaks_the_write(part: str, verb: str) -> None:
     """Where `make` or `when` raises, the object is stored as pickle would."""
     guard = Guard(Config(rules=(Rule(type=BASE, verb=verb, **{part: boom}),)))  # type: ignore[arg-type]

@@ -20,7 +20,10 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
 ]
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+DATABASES = {
+    name: {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+    for name in ("default", "archive")
+}
 CACHES = {"default": {"BACKEND": "contextcache_django.cache.RedisCache"}}
 SESSION_ENGINE = "contextcache_django.sessions"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher"]
