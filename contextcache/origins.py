@@ -10,7 +10,6 @@ import functools
 import inspect
 import os
 import sys
-import sysconfig
 from typing import TYPE_CHECKING, Any
 
 from contextcache.paths import class_mro, qualified_name
@@ -22,17 +21,12 @@ if TYPE_CHECKING:
     Assignment = ast.Assign | ast.AnnAssign
 
 _OWN = os.path.dirname(os.path.abspath(__file__))
-_LIBRARIES = tuple(  # site-packages lies in the standard library's directory, so it comes first
-    os.path.join(path, "")
-    for path in map(sysconfig.get_path, ("purelib", "platlib", "stdlib"))
-    if path
-)
 _OWN_PACKAGES = tuple(_OWN + suffix + os.sep for suffix in ("", "_django", "_flask"))
 
 
 def relative(path: str) -> str:
     """Return `path` relative to the library or working directory it lies in."""
-    for base in (*_LIBRARIES, os.getcwd() + os.sep):
+    for base in (*_libraries(), os.getcwd() + os.sep):
         if path.startswith(base):
             return path[len(base) :]
     return path
@@ -41,9 +35,18 @@ def relative(path: str) -> str:
 def is_library(path: str) -> bool:
     """Tell whether the file at `path` belongs to Python, an installed package or contextcache."""
     return (
-        path.startswith((*_LIBRARIES, *_OWN_PACKAGES, "<"))
+        path.startswith((*_libraries(), *_OWN_PACKAGES, "<"))
         or f"{os.sep}site-packages{os.sep}" in path
     )
+
+
+@functools.cache
+def _libraries() -> tuple[str, ...]:
+    import sysconfig  # noqa: PLC0415  # reads a file of its own, and only a finding needs it
+
+    # site-packages lies in the standard library's directory, so it comes first.
+    paths = map(sysconfig.get_path, ("purelib", "platlib", "stdlib"))
+    return tuple(os.path.join(path, "") for path in paths if path)
 
 
 def is_own(cls: type) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import sys
 from types import MappingProxyType
@@ -147,6 +146,8 @@ class Reporter:
         )
         extra = record_fields(finding)
         if self._config.debug:
+            import json  # noqa: PLC0415  # only the block for a developer quotes a pattern
+
             pattern = json.dumps(finding.path.pattern, ensure_ascii=False)
             seen = f" · seen {finding.count}×" if finding.count > 1 else ""
             _log(

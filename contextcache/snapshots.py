@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from _thread import _local as local
-from datetime import UTC, datetime
 from types import BuiltinMethodType, FunctionType, MethodType, SimpleNamespace
 from typing import Any
-from urllib.parse import parse_qs
 
 from contextcache.paths import class_mro, instance_dict, qualified_name
 from contextcache.standins import RequestSnapshot, Stripped
@@ -42,7 +41,7 @@ class ByName(str):
 
 def now() -> str:
     """Return the present second, ISO 8601 in UTC."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
 
 
 def fields(obj: object) -> dict[str, Any]:
@@ -211,6 +210,8 @@ def _server(name: str, port: str) -> str:
 
 
 def _query(text: str) -> dict[str, list[str]]:
+    from urllib.parse import parse_qs  # noqa: PLC0415  # whoever has a request has it loaded
+
     try:
         # The older separator is read, too, and a parameter without a value may be a token itself.
         parsed = parse_qs(text.replace(";", "&"))

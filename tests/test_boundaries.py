@@ -193,6 +193,19 @@ def test_the_core_works_where_no_framework_is_installed() -> None:
     assert run(BLOCKED).splitlines() == ["['contextcache']", "lock", "True"]
 
 
+# Each costs a millisecond or more; together, as much as the core itself. What needs one imports it
+# where it is needed, and says so.
+HEAVY = {
+    "argparse", "asyncio", "datetime", "difflib", "email", "hashlib", "hmac", "http", "json",
+    "secrets", "socket", "ssl", "subprocess", "sysconfig", "tempfile", "unittest", "urllib.parse",
+}  # fmt: skip
+
+
+def test_importing_the_core_is_quick() -> None:
+    """A command-line tool that only mentions a model pays for the import, too."""
+    assert run(f"import contextcache, sys; print(sorted({HEAVY!r} & set(sys.modules)))") == "[]\n"
+
+
 @pytest.mark.parametrize("package", ["contextcache_django", "contextcache_flask"])
 def test_importing_an_adapter_is_quiet(package: str) -> None:
     """No warning, no output, and no settings needed."""
