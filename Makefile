@@ -16,6 +16,7 @@ help:
 	@echo "make demo      perform the example's scenarios, stock and with contextcache"
 	@echo "make serve     serve the example shops on this machine, until Ctrl-C"
 	@echo "make test      run the tests"
+	@echo "make test-faults  run only the tests that do real servers harm"
 	@echo "make test-all  run the tests on each supported Python that is installed"
 	@echo "make bench     measure what the guard costs, into docs/"
 	@echo "make lint      check style and types"
@@ -33,6 +34,10 @@ serve: $(VENV)/example.stamp
 .PHONY: test
 test: $(VENV)/dev.stamp redis-server
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+.PHONY: test-faults
+test-faults: $(VENV)/dev.stamp redis-server
+	$(VENV)/bin/python -m pytest -m faults $(ARGS)
 
 # The tests run against a real Redis; a fake of it would prove nothing.
 .PHONY: redis-server

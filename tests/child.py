@@ -11,12 +11,13 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
-def run(code: str, *options: str) -> str:
+def run(code: str, *options: str, timeout: float = 60) -> str:
     """Run `code` with the packages of this repository on the path and return what it printed.
 
     Args:
         code: Python source, indented as it likes.
         options: Options for the interpreter, such as `-W error`.
+        timeout: Seconds it may take.
 
     Raises:
         AssertionError: With what it wrote to stderr, if it failed.
@@ -29,7 +30,7 @@ def run(code: str, *options: str) -> str:
         text=True,
         env=environment,
         cwd=ROOT,
-        timeout=60,
+        timeout=timeout,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -28,32 +29,83 @@ def free_port() -> int:
         return port
 
 
-@contextlib.contextmanager
-def running_redis(*arguments: str) -> Iterator[str]:
-    """Run a redis-server with further command line `arguments` and yield its URL.
+class RedisServer:
+    """A redis-server process on a free loopback port, with a folder of its own.
+
+    It can be killed, held and started again on the same port; what it then still knows is up to
+    its `arguments`, which by default keep nothing.
 
     A machine without redis-server fails the tests that need it; skipping them would let the
     suite pass without having met a Redis.
     """
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.fail("redis-server is not installed: apt-get install redis-server", pytrace=False)
-    port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
-        server = subprocess.Popen(
-            [
-                *(program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""),
-                *("--appendonly", "no", "--dir", folder, "--loglevel", "warning", *arguments),
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+
+    def __init__(self, folder: str, *arguments: str) -> None:
+        program = shutil.which("redis-server")
+        if program is None:
+            pytest.fail(
+                "redis-server is not installed: apt-get install redis-server", pytrace=False
+            )
+        self.port = free_port()
+        self.folder = folder
+        self._command = [
+            *(program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""),
+            *("--appendonly", "no", "--dir", folder, "--loglevel", "warning", *arguments),
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The URL of its first database."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def client(self) -> redis.Redis:
+        """Return a plain client of its own, which waits and retries as redis-py likes to."""
+        return redis.Redis.from_url(self.url)
+
+    def start(self, *more: str) -> None:
+        """Start it, with `more` command line arguments this time, and wait until it answers."""
+        self._process = subprocess.Popen(
+            [*self._command, *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
+        _wait_until_it_answers(self._process, self.port)
+
+    def kill(self) -> None:
+        """End it at once, as a power failure or the OOM killer does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def hold(self) -> None:
+        """Stop the process; the kernel still accepts connections for it."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let a held process continue."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        assert self._process is not None, "it does not run"
+        self._process.send_signal(number)
+
+
+@contextlib.contextmanager
+def running_server(*arguments: str) -> Iterator[RedisServer]:
+    """Run a redis-server with further command line `arguments`."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = RedisServer(folder, *arguments)
         try:
-            _wait_until_it_answers(server, port)
-            yield f"redis://127.0.0.1:{port}/0"
+            server.start()
+            yield server
         finally:
             server.kill()
-            server.wait()
+
+
+@contextlib.contextmanager
+def running_redis(*arguments: str) -> Iterator[str]:
+    """Run a redis-server with further command line `arguments` and yield its URL."""
+    with running_server(*arguments) as server:
+        yield server.url
 
 
 def _wait_until_it_answers(server: subprocess.Popen[bytes], port: int) -> None:

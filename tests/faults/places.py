@@ -1,0 +1,257 @@
+"""The four places where a value meets Redis, used as a project uses them.
+
+Each writes one value and reads it back, and says in a few words what its user would see. The
+words are what the tests compare and what `docs/fault-matrix.md` shows.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import secrets
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import django
+from django.core.cache import caches
+from django.http import HttpResponse
+from django.test import Client, override_settings
+from django.urls import path
+from flask import Flask
+from flask import session as flask_session
+from flask_caching import Cache
+
+from contextcache_flask import ContextCache
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.django.settings")
+django.setup()
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+VALUE = {"tea": 1}
+
+
+class Effect(enum.Enum):
+    """What a fault may do to one operation, in the eyes of the failure contract."""
+
+    NONE = "as if nothing had happened"
+    OUTAGE = "Redis does not do it"
+    UNREADABLE = "what Redis holds is no value of ours"
+
+
+NONE, OUTAGE, UNREADABLE = Effect
+
+
+class Place:
+    """One of the four, over one Redis, with further settings of contextcache by their names."""
+
+    name: ClassVar[str]
+    reads: ClassVar[dict[Effect, str]]
+    writes: ClassVar[dict[Effect, str]]
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self.url = url
+        self.options = options
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave no settings behind."""
+
+    def read(self) -> str:
+        """Read the value and say what came of it."""
+        try:
+            return self._read()
+        except Exception as error:
+            return f"raises {type(error).__name__}"
+
+    def write(self) -> str:
+        """Write the value and say what came of it."""
+        try:
+            return self._write()
+        except Exception as error:
+            return f"raises {type(error).__name__}"
+
+    def _read(self) -> str:
+        raise NotImplementedError
+
+    def _write(self) -> str:
+        raise NotImplementedError
+
+
+class Django(Place):
+    """A Django project; only one can be configured at a time."""
+
+    def __enter__(self) -> Self:
+        self._settings = override_settings(
+            CACHES={
+                "default": {
+                    "BACKEND": "contextcache_django.cache.RedisCache",
+                    "LOCATION": self.url,
+                }
+            },
+            CONTEXTCACHE=self.options,
+            ROOT_URLCONF=__name__,
+        )
+        self._settings.enable()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._settings.disable()
+
+
+class DjangoCache(Django):
+    name = "Django cache"
+    reads = {NONE: "value", OUTAGE: "miss", UNREADABLE: "miss"}
+    writes = {NONE: "returns None", OUTAGE: "returns None"}
+
+    def _read(self) -> str:
+        return _seen(caches["default"].get("key"))
+
+    def _write(self) -> str:
+        return f"returns {caches['default'].set('key', VALUE)}"
+
+
+class FlaskCache(Place):
+    name = "Flask-Caching"
+    reads = {NONE: "value", OUTAGE: "miss", UNREADABLE: "miss"}
+    writes = {NONE: "returns True", OUTAGE: "returns False"}
+
+    def __enter__(self) -> Self:
+        self.app = flask_app(self.url, **self.options)
+        self.cache = Cache(self.app, config={"CACHE_TYPE": "contextcache_flask.RedisCache"})
+        return self
+
+    def _read(self) -> str:
+        with self.app.app_context():
+            return _seen(self.cache.get("key"))
+
+    def _write(self) -> str:
+        with self.app.app_context():
+            return f"returns {self.cache.set('key', VALUE)}"
+
+
+class Visited(Place):
+    """A site whose visitor comes with a cookie from before, as most do when Redis is down."""
+
+    reads = {NONE: "200, value", OUTAGE: "503, cookie kept", UNREADABLE: "200, empty session"}
+    writes = {NONE: "200, cookie kept", OUTAGE: "503, cookie kept"}
+
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
+        self.cookie = secrets.token_urlsafe(32)
+
+    def visit(self, page: str, cookie: str) -> tuple[int, str, str]:
+        """Return status, text and the cookie the browser has after it, empty for a deleted one."""
+        raise NotImplementedError
+
+    def _read(self) -> str:
+        status, text, kept = self._visit("/read")
+        if status == 200:
+            return "200, value" if text == str(VALUE) else "200, empty session"
+        return f"{status}, {kept}"
+
+    def _write(self) -> str:
+        status, _, kept = self._visit("/write")
+        return f"{status}, {kept}"
+
+    def _visit(self, page: str) -> tuple[int, str, str]:
+        before = self.cookie
+        status, text, self.cookie = self.visit(page, before)
+        if self.cookie == before:
+            return status, text, "cookie kept"
+        return status, text, "cookie changed" if self.cookie else "cookie deleted"
+
+
+class DjangoSession(Visited, Django):
+    name = "Django session"
+
+    def visit(self, page: str, cookie: str) -> tuple[int, str, str]:
+        browser = Client(raise_request_exception=False)
+        browser.cookies["sessionid"] = cookie
+        response = browser.get(page)
+        return response.status_code, response.content.decode(), browser.cookies["sessionid"].value
+
+
+class FlaskSession(Visited):
+    name = "Flask session"
+
+    def __enter__(self) -> Self:
+        self.app = flask_app(self.url, SESSION=True, **self.options)
+        return self
+
+    def visit(self, page: str, cookie: str) -> tuple[int, str, str]:
+        browser = self.app.test_client()
+        browser.set_cookie("session", cookie)
+        response = browser.get(page)
+        held = browser.get_cookie("session")
+        return response.status_code, response.text, "" if held is None else held.value
+
+
+PLACES: list[type[Place]] = [DjangoCache, FlaskCache, DjangoSession, FlaskSession]
+
+
+def _seen(value: object) -> str:
+    return "miss" if value is None else "value" if value == VALUE else "ANOTHER VALUE"
+
+
+# --- The pages ------------------------------------------------------------------------------------
+
+
+def django_read(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(str(request.session.get("value")))
+
+
+def django_write(request: HttpRequest) -> HttpResponse:
+    request.session["value"] = VALUE
+    return HttpResponse("written")
+
+
+def django_log_in(request: HttpRequest) -> HttpResponse:
+    request.session.cycle_key()
+    request.session["user"] = 7
+    return HttpResponse("hello")
+
+
+def django_log_out(request: HttpRequest) -> HttpResponse:
+    request.session.flush()
+    return HttpResponse("bye")
+
+
+urlpatterns = [
+    path("read", django_read),
+    path("write", django_write),
+    path("login", django_log_in),
+    path("logout", django_log_out),
+]
+
+
+def flask_app(url: str, **options: Any) -> Flask:
+    """Return an application with the same pages."""
+    app = Flask(__name__)
+    app.config.update(SECRET_KEY="only for tests", CONTEXTCACHE_REDIS_URL=url)
+    app.config.update({f"CONTEXTCACHE_{name}": value for name, value in options.items()})
+
+    @app.get("/read")
+    def read() -> str:
+        return str(flask_session.get("value"))
+
+    @app.get("/write")
+    def write() -> str:
+        flask_session["value"] = VALUE
+        return "written"
+
+    @app.get("/login")
+    def log_in() -> str:
+        flask_session.rotate()  # type: ignore[attr-defined]
+        flask_session["user"] = 7
+        return "hello"
+
+    @app.get("/logout")
+    def log_out() -> str:
+        flask_session.clear()
+        return "bye"
+
+    ContextCache(app)
+    return app
