@@ -26,7 +26,7 @@ ADAPTERS = [path for path in SOURCES if path not in CORE]
 ORDER = [
     "exceptions", "locks", "paths", "findings", "standins", "snapshots", "rules", "config",
     "scopes", "origins", "reporting", "pickler", "walker", "inspection", "guard", "testing",
-    "servers", "__init__",
+    "servers", "pages", "__init__",
 ]  # fmt: skip
 
 PUBLIC = {
