@@ -14,6 +14,10 @@ import django
 import flask
 import flask_login
 import pytest
+from django.contrib.sessions.middleware import SessionMiddleware
+from django.http import HttpResponse
+from django.test import RequestFactory
+from django.utils.functional import SimpleLazyObject
 
 from contextcache.findings import CODES
 from contextcache.pages import page
@@ -21,19 +25,13 @@ from contextcache.testing import capture_findings
 from contextcache_flask import ContextCache
 from tests.child import ROOT
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.django.settings")
-django.setup()
-
-from django.contrib.auth.models import User
-from django.contrib.sessions.middleware import SessionMiddleware
-from django.http import HttpResponse
-from django.test import RequestFactory
-from django.utils.functional import SimpleLazyObject
-
 if TYPE_CHECKING:
     from pytest_django.fixtures import SettingsWrapper
 
     from contextcache import Finding
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.django.settings")
+django.setup()
 
 PAGES = ROOT / "docs" / "findings"
 HEADINGS = [
@@ -138,6 +136,8 @@ def run(source: str, shop: Path, settings: SettingsWrapper, more: str = "") -> l
 
 def answer_by_django(module: ModuleType) -> None:
     """Answer a request with credentials, and a user that nobody has asked for yet."""
+    from django.contrib.auth.models import User
+
     request = RequestFactory().put("/cart?page=2", headers={"Authorization": "Bearer s3cret"})
     request.user = SimpleLazyObject(lambda: User(pk=7, username="ann", password="s3cret"))
     SessionMiddleware(lambda request: module.view(request) or HttpResponse("done"))(request)
