@@ -32,22 +32,25 @@ serve: $(VENV)/example.stamp
 	@$(VENV)/bin/python example_project/serve.py
 
 .PHONY: test
-test: $(VENV)/dev.stamp redis-server
+test: $(VENV)/dev.stamp servers
 	$(VENV)/bin/python -m pytest $(ARGS)
 
 .PHONY: test-faults
-test-faults: $(VENV)/dev.stamp redis-server
+test-faults: $(VENV)/dev.stamp servers
 	$(VENV)/bin/python -m pytest -m faults $(ARGS)
 
-# The tests run against a real Redis; a fake of it would prove nothing.
-.PHONY: redis-server
-redis-server:
-	@command -v redis-server >/dev/null || { \
-	    echo "installing redis-server, which the tests start on a free port"; \
+# The tests run against a real Redis and a real memcached; fakes of them would prove nothing.
+.PHONY: servers
+servers:
+	@for server in redis-server memcached; do \
+	    command -v $$server >/dev/null && continue; \
+	    echo "installing $$server, which the tests start on a free port"; \
 	    if [ "$$(id -u)" = 0 ]; then sudo=; else sudo="sudo -n"; fi; \
-	    { $$sudo apt-get update -qq && $$sudo apt-get install -y -qq redis-server; } >/dev/null 2>&1; \
-	    command -v redis-server >/dev/null; \
-	} || { echo "please install redis-server (apt, brew, dnf) and try again" >&2; exit 1; }
+	    { $$sudo apt-get update -qq && $$sudo apt-get install -y -qq $$server; } >/dev/null 2>&1; \
+	    command -v $$server >/dev/null || { \
+	        echo "please install $$server (apt, brew, dnf) and try again" >&2; exit 1; \
+	    }; \
+	done
 
 .PHONY: test-all
 test-all:

@@ -11,7 +11,6 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
-from django.core.cache import caches
 from django.core.cache.backends import redis as backend
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.core.exceptions import ImproperlyConfigured
@@ -19,8 +18,11 @@ from django.utils.module_loading import import_string
 
 from contextcache import ConfigurationError, UncacheableValueError, UnreadablePayloadError
 from contextcache.servers import DEFAULT_URL, connect
+from contextcache_django.conf import alias_of as _alias_of
 from contextcache_django.conf import guard_for
+from contextcache_django.guarded import GuardedCache
 from contextcache_django.serializers import CacheSerializer, decode, encode, miss
+from contextcache_django.serializers import cache_label as _label
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,11 +31,7 @@ if TYPE_CHECKING:
 
     from contextcache import Guard
 
-LONGEST_KEY = 100  # characters of a cache key that a label shows
-
-# How the keys of Django's `cache` and `cached_db` sessions begin. The session id follows, and
-# whoever reads it in a log is logged in.
-_SESSION_KEY = "django.contrib.sessions.cache"
+__all__ = ["GuardedCache", "RedisCache"]
 
 
 class RedisCache(backend.RedisCache):
@@ -268,29 +266,3 @@ class _KeptConnections:
 
     def client(self, connection_pool: redis.ConnectionPool) -> redis.Redis:
         return self._clients[connection_pool]
-
-
-def _label(key: Any) -> str:
-    """Return the root of the paths under `key`: the key as the user wrote it, where that is fit."""
-    if type(key) is int:
-        return f"cache[{key}]"
-    if not isinstance(key, str):
-        return "cache[...]"
-    if key.startswith(_SESSION_KEY):
-        return "session"
-    shown = key if len(key) <= LONGEST_KEY else key[: LONGEST_KEY - 1] + "…"
-    return f"cache[{shown!r}]"
-
-
-def _alias_of(server: str | list[str], params: Mapping[str, Any]) -> str | None:
-    """Return the name under which `CACHES` describes this cache, if exactly one does.
-
-    Django tells a backend its settings but not its name.
-    """
-    described = [
-        alias
-        for alias, entry in caches.settings.items()
-        if entry.get("LOCATION", "") == server
-        and {name: entry[name] for name in entry.keys() - {"BACKEND", "LOCATION"}} == params
-    ]
-    return described[0] if len(described) == 1 else None

@@ -24,7 +24,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from contextcache import Config, ConfigurationError
-from contextcache_django.cache import RedisCache
+from contextcache_django.cache import GuardedCache, RedisCache
 from contextcache_django.conf import SETTING
 from contextcache_django.serializers import CacheSerializer
 
@@ -92,11 +92,12 @@ def _mistakes(mapping: Mapping[str, Any], where: str) -> Iterator[CheckMessage]:
 
 
 def _unusable_caches() -> Iterator[CheckMessage]:
-    for alias in _caches():
-        if _is_ours(alias):
+    for alias, entry in _caches().items():
+        kind = entry.get("BACKEND")
+        if _is_a(kind, (RedisCache, GuardedCache)):
             try:
                 cache: Any = caches[alias]
-                cache.connection()
+                cache.connection() if _is_a(kind, RedisCache) else cache.backend
             except (ImproperlyConfigured, ImportError) as error:
                 yield Error(f"CACHES[{alias!r}]: {error}", id="contextcache.E004")
     if settings.SESSION_ENGINE == ENGINE and not _is_ours(settings.SESSION_CACHE_ALIAS):
@@ -156,9 +157,9 @@ def _caches() -> dict[str, Any]:
 
 
 def _is_guarded(alias: str) -> bool:
-    if _is_ours(alias):
-        return True
     entry = _caches().get(alias, {})
+    if _is_a(entry.get("BACKEND"), (RedisCache, GuardedCache)):
+        return True
     option = _SERIALIZER_OPTION.get(entry.get("BACKEND", ""))
     serializer = entry.get("OPTIONS", {}).get(option)
     return _is_a(serializer, CacheSerializer)
@@ -168,7 +169,7 @@ def _is_ours(alias: str) -> bool:
     return _is_a(_caches().get(alias, {}).get("BACKEND"), RedisCache)
 
 
-def _is_a(named: Any, base: type) -> bool:
+def _is_a(named: Any, base: type | tuple[type, ...]) -> bool:
     """Tell whether a class, an instance or a dotted path of either is of type `base`."""
     if isinstance(named, str):
         try:

@@ -10,6 +10,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
+from django.core.cache import caches
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
@@ -63,6 +64,38 @@ def guard_for(
 
 
 _guards: dict[tuple[str, bool, int | None], tuple[Guard, Mapping[str, Any] | None]] = {}
+
+
+PLACES = {
+    "django.core.cache.backends.redis.RedisCache": "redis",
+    "django_redis.cache.RedisCache": "redis",
+    "django.core.cache.backends.locmem.LocMemCache": "memory",
+    "django.core.cache.backends.db.DatabaseCache": "the database",
+    "django.core.cache.backends.filebased.FileBasedCache": "files",
+    "django.core.cache.backends.memcached.PyMemcacheCache": "memcached",
+    "django.core.cache.backends.memcached.PyLibMCCache": "memcached",
+    "django.core.cache.backends.dummy.DummyCache": "a dummy",
+}
+
+
+def place_of(backend: object) -> str:
+    """Return the words for where a backend stores, by its dotted name."""
+    name = str(backend)
+    return PLACES.get(name, name.rpartition(".")[2])
+
+
+def alias_of(server: str | list[str], params: Mapping[str, Any]) -> str | None:
+    """Return the name under which `CACHES` describes this cache, if exactly one does.
+
+    Django tells a backend its settings but not its name.
+    """
+    described = [
+        alias
+        for alias, entry in caches.settings.items()
+        if entry.get("LOCATION", "") == server
+        and {name: entry[name] for name in entry.keys() - {"BACKEND", "LOCATION"}} == params
+    ]
+    return described[0] if len(described) == 1 else None
 
 
 def _understood(

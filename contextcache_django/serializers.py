@@ -18,6 +18,23 @@ if TYPE_CHECKING:
     from contextcache import Guard
 
 UNKNOWN_KEY = "cache[...]"
+LONGEST_KEY = 100  # characters of a cache key that a label shows
+
+# How the keys of Django's `cache` and `cached_db` sessions begin. The session id follows, and
+# whoever reads it in a log is logged in.
+_SESSION_KEY = "django.contrib.sessions.cache"
+
+
+def cache_label(key: Any) -> str:
+    """Return the root of the paths under `key`: the key as the user wrote it, where that is fit."""
+    if type(key) is int:
+        return f"cache[{key}]"
+    if not isinstance(key, str):
+        return UNKNOWN_KEY
+    if key.startswith(_SESSION_KEY):
+        return "session"
+    shown = key if len(key) <= LONGEST_KEY else key[: LONGEST_KEY - 1] + "…"
+    return f"cache[{shown!r}]"
 
 
 def encode(guard: Guard, value: Any, label: str) -> bytes | int:

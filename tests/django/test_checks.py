@@ -126,6 +126,23 @@ def test_a_cache_that_cannot_be_made(settings: SettingsWrapper) -> None:
     ]
 
 
+def test_a_backend_behind_the_guard_that_cannot_be_made(settings: SettingsWrapper) -> None:
+    """The backend inside is made, too, and the guard around it is one."""
+    guarded = "contextcache_django.cache.GuardedCache"
+    inside = {"BACKEND": "django.core.cache.backends.redis.RedisCache"}
+    settings.CACHES = {
+        "default": OURS,
+        "bare": {"BACKEND": guarded},
+        "fine": {**DJANGOS, "BACKEND": guarded, "OPTIONS": inside},
+    }
+    assert found() == [
+        Error(
+            "CACHES['bare']: GuardedCache wraps another backend: name it in OPTIONS['BACKEND']",
+            id="contextcache.E004",
+        )
+    ]
+
+
 def test_a_cache_in_redis_without_a_guard(settings: SettingsWrapper) -> None:
     """With the serializer of its slot it is silent."""
     django_redis = {**DJANGOS, "BACKEND": "django_redis.cache.RedisCache"}

@@ -1,0 +1,326 @@
+"""The guard around a cache backend of Django's API, whichever it is.
+
+It turns values into bytes before they reach the backend, because here the key is still known,
+and because an async caller is still in its own thread and context: `aset` would serialise in
+another thread, where a `threading.local` is unset.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import sync_to_async
+from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.functional import cached_property
+from django.utils.module_loading import import_string
+
+from contextcache import UncacheableValueError, UnreadablePayloadError
+from contextcache_django.conf import alias_of, guard_for, place_of
+from contextcache_django.serializers import cache_label, decode, encode, miss
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from contextcache import Guard
+
+
+class Payload(bytes):
+    """Bytes that are already what is to be stored, unlike bytes that are somebody's value."""
+
+    __slots__ = ()
+
+
+SKIPPED = object()
+_MISSING = object()
+
+
+class Guarded(BaseCache):
+    """What every guarded cache has in common; stands before the class of its backend.
+
+    A write of which nothing can be stored is skipped: the finding is logged, what the key held
+    before is deleted, and a later `get` is a miss. In mode `warn` and `raise` it raises
+    `UncacheableValueError`. A payload that cannot be read is logged and is a miss.
+    """
+
+    _sink: str
+    _where: str
+    _overrides: Mapping[str, Any] | None
+
+    def guard(self, sink: str, *, session: bool = False) -> Guard:
+        """Return a guard with the settings of this alias, for another kind of value in it."""
+        return guard_for(sink, self._overrides, where=self._where, session=session)
+
+    # --- Writing: the guard runs here, in the caller's thread and context -----------------------
+
+    def set(
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """Store `value` under `key`."""
+        payload = self._encode(key, value)
+        if payload is SKIPPED:
+            self.delete(key, version=version)
+            return None
+        return super().set(key, payload, timeout, version, **options)
+
+    async def aset(
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """Store `value` under `key`; see `set`."""
+        payload = self._encode(key, value)
+        return await sync_to_async(self.set)(key, payload, timeout, version, **options)
+
+    def add(
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> bool:
+        """Store `value` under `key` if that is free, and return whether it was stored."""
+        payload = self._encode(key, value)
+        return payload is not SKIPPED and super().add(key, payload, timeout, version)
+
+    async def aadd(
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> bool:
+        """Store `value` under `key` if that is free; see `add`."""
+        return await super().aadd(key, self._encode(key, value), timeout, version)
+
+    def set_many(
+        self,
+        data: Mapping[Any, Any],
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> list[Any]:
+        """Store every value that can be, and return the keys of those that cannot."""
+        payloads = {key: self._encode(key, value) for key, value in data.items()}
+        skipped = [key for key, payload in payloads.items() if payload is SKIPPED]
+        for key in skipped:
+            del payloads[key]
+        self.delete_many(skipped, version=version)
+        return [*(super().set_many(payloads, timeout, version) or ()), *skipped]
+
+    async def aset_many(
+        self,
+        data: Mapping[Any, Any],
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> list[Any]:
+        """Store every value that can be; see `set_many`."""
+        payloads = {key: self._encode(key, value) for key, value in data.items()}
+        return await sync_to_async(self.set_many)(payloads, timeout, version)
+
+    # --- Reading --------------------------------------------------------------------------------
+
+    def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
+        """Return the value under `key`, or `default` where there is none that can be read."""
+        payload = super().get(key, _MISSING, version)
+        return default if payload is _MISSING else self._decode(key, payload, default)
+
+    def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
+        """Return the values that are there and can be read."""
+        found = {
+            key: self._decode(key, payload, _MISSING)
+            for key, payload in super().get_many(list(keys), version).items()
+        }
+        return {key: value for key, value in found.items() if value is not _MISSING}
+
+    # --- What Django's base class does key by key, or not atomically, in its async twins --------
+
+    async def aget_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
+        """Return the values that are there and can be read, in one trip."""
+        return await sync_to_async(self.get_many)(keys, version)
+
+    async def ahas_key(self, key: Any, version: int | None = None) -> bool:
+        """Return whether `key` holds something, without reading it."""
+        return await sync_to_async(self.has_key)(key, version)
+
+    async def aincr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        """Add `delta` to the number under `key`, atomically."""
+        return await sync_to_async(self.incr)(key, delta, version)
+
+    async def adelete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
+        """Delete the values under `keys`, in one trip."""
+        await sync_to_async(self.delete_many)(list(keys), version)
+
+    # --- The parts ------------------------------------------------------------------------------
+
+    @property
+    def _guard(self) -> Guard:
+        return self.guard(self._sink)
+
+    def _encode(self, key: Any, value: Any) -> Any:
+        """Return the payload of `value`, or `SKIPPED` where there is nothing to store."""
+        if type(value) is Payload or value is SKIPPED:
+            return value  # an async method came by here already
+        try:
+            encoded = encode(self._guard, value, cache_label(key))
+        except UncacheableValueError:
+            if self._guard.config.mode != "strip":
+                raise
+            return SKIPPED
+        return Payload(encoded) if isinstance(encoded, bytes) else encoded
+
+    def _decode(self, key: Any, payload: Any, default: Any) -> Any:
+        """Return the value of `payload`, or `default` where it cannot be read."""
+        if not isinstance(payload, bytes):
+            return payload  # a plain int, or what this backend held before it was guarded
+        try:
+            return decode(self._guard, payload, cache_label(key))
+        except UnreadablePayloadError as error:
+            miss(self._guard, error)
+            return default
+
+
+class Wrapper(BaseCache):
+    """Passes every operation on to the backend that `OPTIONS["BACKEND"]` names."""
+
+    def __init__(self, location: str | list[str], params: dict[str, Any]) -> None:
+        super().__init__(params)
+        self._location = location
+        self._params = params
+
+    @cached_property
+    def backend(self) -> BaseCache:
+        """The backend inside, made at the first use.
+
+        Raises:
+            ImproperlyConfigured: The settings name none, or one that cannot be imported.
+        """
+        # Not in __init__: Django's own system checks make every cache, and would end in a
+        # traceback before ours can report the mistake.
+        options = dict(self._params.get("OPTIONS") or {})
+        options.pop("CONTEXTCACHE", None)
+        named = options.pop("BACKEND", None)
+        if named is None:
+            raise ImproperlyConfigured(
+                f"{type(self).__qualname__} wraps another backend: name it in OPTIONS['BACKEND']"
+            )
+        try:
+            kind = import_string(named)
+        except ImportError as error:
+            raise ImproperlyConfigured(f"OPTIONS['BACKEND']: {error}") from error
+        made: BaseCache = kind(self._location, {**self._params, "OPTIONS": options})
+        if isinstance(made, Guarded):
+            raise ImproperlyConfigured(
+                f"OPTIONS['BACKEND'] is {named!r}, which guards itself: make it the BACKEND"
+            )
+        return made
+
+    def __getattr__(self, name: str) -> Any:
+        """Find what the backend has beyond Django's API, such as `ttl` of django-redis."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.backend, name)
+
+    def make_key(self, key: Any, version: int | None = None) -> str:
+        """Return the key as the backend stores it."""
+        return self.backend.make_key(key, version)
+
+    def validate_key(self, key: Any) -> None:
+        """Warn or raise where the backend would."""
+        self.backend.validate_key(key)
+
+    def set(self, *args: Any, **options: Any) -> Any:
+        """Store a payload."""
+        return self.backend.set(args[0], _plain(args[1]), *args[2:], **options)
+
+    def add(self, *args: Any, **options: Any) -> bool:
+        """Store a payload where nothing is."""
+        return self.backend.add(args[0], _plain(args[1]), *args[2:], **options)
+
+    def set_many(self, data: Mapping[Any, Any], *args: Any, **options: Any) -> list[Any]:
+        """Store payloads."""
+        plain = {key: _plain(payload) for key, payload in data.items()}
+        return self.backend.set_many(plain, *args, **options)
+
+    def get(self, *args: Any, **options: Any) -> Any:
+        """Return a payload."""
+        return self.backend.get(*args, **options)
+
+    def get_many(self, *args: Any, **options: Any) -> dict[Any, Any]:
+        """Return payloads."""
+        return self.backend.get_many(*args, **options)
+
+    def touch(self, *args: Any, **options: Any) -> bool:
+        """Change the expiry of a key."""
+        return self.backend.touch(*args, **options)
+
+    def delete(self, *args: Any, **options: Any) -> bool:
+        """Delete a key."""
+        return self.backend.delete(*args, **options)
+
+    def delete_many(self, *args: Any, **options: Any) -> None:
+        """Delete keys."""
+        return self.backend.delete_many(*args, **options)
+
+    def has_key(self, *args: Any, **options: Any) -> bool:
+        """Return whether a key holds something."""
+        return self.backend.has_key(*args, **options)
+
+    def incr(self, *args: Any, **options: Any) -> int:
+        """Add to a number."""
+        return self.backend.incr(*args, **options)
+
+    def clear(self) -> None:
+        """Delete every key."""
+        self.backend.clear()
+
+    def close(self, **options: Any) -> None:
+        """Close what the backend opened for this request."""
+        if "backend" in vars(self):
+            self.backend.close(**options)
+
+
+def _plain(payload: Any) -> Any:
+    return bytes(payload) if type(payload) is Payload else payload
+
+
+class GuardedCache(Guarded, Wrapper):
+    """`CACHES[...]["BACKEND"]`: the backend that `OPTIONS["BACKEND"]` names, behind the guard.
+
+    It wraps any backend of Django's API: memory, database, files, memcached, django-redis. What
+    the backend gets is bytes, which it stores as they are, so a value is pickled once, and one
+    that cannot be read any more costs its own key only. `LOCATION` and all other `OPTIONS` are
+    the backend's own, but for `CONTEXTCACHE`: settings of this alias that differ from the
+    project's.
+
+    What the backend held before it was wrapped is read according to `ACCEPT_UNSIGNED`. Most
+    backends unpickle what they find by themselves, before a signature can be looked at: who can
+    write to such a server can run code, which only `RedisCache` prevents.
+
+    Raises:
+        ImproperlyConfigured: A backend or a setting contains a mistake, at the first use.
+    """
+
+    def __init__(self, location: str | list[str], params: dict[str, Any]) -> None:
+        super().__init__(location, params)
+        options = params.get("OPTIONS") or {}
+        alias = alias_of(location, params)
+        place = place_of(options.get("BACKEND"))
+        self._overrides = options.get("CONTEXTCACHE")
+        self._sink = f"cache in {place}" if alias is None else f"cache {alias!r} in {place}"
+        self._where = f"CACHES[{alias or '...'!r}]['OPTIONS']['CONTEXTCACHE']"
+
+    def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        """Add `delta` to the number under `key`."""
+        try:
+            return super().incr(key, delta, version)
+        except TypeError:
+            # Not a plain int, which is stored raw, but a float: the backend found a payload.
+            return BaseCache.incr(self, key, delta, version)

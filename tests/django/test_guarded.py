@@ -1,0 +1,317 @@
+"""Any backend behind the guard: memory, database, files, memcached and other clients of Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import secrets
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.core.cache import caches
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
+
+from contextcache import UncacheableValueError, UnreadablePayloadError
+from contextcache.testing import capture_findings
+from contextcache_django.cache import GuardedCache
+from tests.django.shop import Client, Item, PerThread, dirty_cart, generator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pytest_django.fixtures import SettingsWrapper
+
+pytestmark = pytest.mark.django_db
+
+WRAPPER = "contextcache_django.cache.GuardedCache"
+DJANGO = "django.core.cache.backends"
+PLACES = {
+    f"{DJANGO}.locmem.LocMemCache": "memory",
+    f"{DJANGO}.db.DatabaseCache": "the database",
+    f"{DJANGO}.filebased.FileBasedCache": "files",
+    f"{DJANGO}.memcached.PyMemcacheCache": "memcached",
+    f"{DJANGO}.memcached.PyLibMCCache": "memcached",
+    f"{DJANGO}.redis.RedisCache": "redis",
+    "django_redis.cache.RedisCache": "redis",
+}
+if importlib.util.find_spec("pylibmc") is None:  # it has no wheel for Python 3.12 and later
+    del PLACES[f"{DJANGO}.memcached.PyLibMCCache"]
+
+
+@pytest.fixture(params=PLACES, ids=lambda name: name.rpartition(".")[2])
+def backend(request: pytest.FixtureRequest) -> str:
+    """The dotted name of a backend."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def location(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where that backend stores; it is empty."""
+    if "redis" in backend:
+        request.getfixturevalue("redis_client")
+        url: str = request.getfixturevalue("redis_url")
+        return url
+    if "memcached" in backend:
+        address: str = request.getfixturevalue("memcached")
+        return address
+    if "filebased" in backend:
+        return str(tmp_path)
+    return "cache_table" if "DatabaseCache" in backend else secrets.token_hex(8)
+
+
+@pytest.fixture
+def entry(backend: str, location: str, settings: SettingsWrapper) -> dict[str, Any]:
+    """The entry of `CACHES` for the backend behind the guard."""
+    settings.CACHES = {
+        "default": {
+            "BACKEND": WRAPPER,
+            "LOCATION": location,
+            "KEY_PREFIX": secrets.token_hex(4),  # memcached is shared between tests
+            "OPTIONS": {"BACKEND": backend},
+        }
+    }
+    if "DatabaseCache" in backend:
+        bare = {"BACKEND": backend, "LOCATION": location}
+        settings.CACHES = {"default": bare}
+        call_command("createcachetable")
+        settings.CACHES = {"default": {**bare, "BACKEND": WRAPPER, "OPTIONS": {"BACKEND": backend}}}
+    found: dict[str, Any] = settings.CACHES["default"]
+    return found
+
+
+@pytest.fixture
+def guarded(entry: dict[str, Any]) -> GuardedCache:
+    """The backend behind the guard."""
+    return caches["default"]  # type: ignore[return-value]
+
+
+@pytest.fixture(params=["sync", "async"])
+def call(request: pytest.FixtureRequest, guarded: GuardedCache) -> Callable[..., Any]:
+    """Call an operation by its name, or its async twin."""
+
+    def called(name: str, *args: Any, **kwargs: Any) -> Any:
+        if request.param == "sync":
+            return getattr(guarded, name)(*args, **kwargs)
+        return async_to_sync(getattr(guarded, f"a{name}"))(*args, **kwargs)
+
+    return called
+
+
+VALUES = [None, True, 0, -5, 10**30, 1.5, "text", "", b"bytes", b"42", "42", {"a": [1, {2}]}, (1,)]
+
+
+def test_clean_values_come_back_as_they_were(call: Callable[..., Any]) -> None:
+    """Type included, one by one and in bulk, and without a finding."""
+    with capture_findings() as findings:
+        for number, value in enumerate(VALUES):
+            call("set", f"k{number}", value)
+        found = [call("get", f"k{number}", "default") for number in range(len(VALUES))]
+        call("set_many", {f"m{number}": value for number, value in enumerate(VALUES)})
+        many = call("get_many", [f"m{number}" for number in range(len(VALUES) + 1)])
+    assert found == VALUES
+    assert list(map(type, found)) == list(map(type, VALUES))
+    assert many == {f"m{number}": value for number, value in enumerate(VALUES)}
+    assert findings == []
+
+
+def test_an_offender_is_named_and_cut_before_it_reaches_the_backend(
+    backend: str, call: Callable[..., Any]
+) -> None:
+    """Alias, kind of backend, key and field."""
+    with capture_findings() as findings:
+        call("set", "cart", dirty_cart(), version=2)
+        call("add", "client", Client())
+        call("set_many", {"a": 1, "item": Item("cup", Client())})
+    fields = {
+        "cache['cart'].items[1].client",
+        "cache['client']",
+        "cache['item'].client",
+    }
+    assert {str(one.path) for one in findings} == {
+        f"{field}.{name}" for field in fields for name in ("_lock", "_local")
+    }
+    assert {one.sink for one in findings} == {f"cache 'default' in {PLACES[backend]}"}
+    cart = call("get", "cart", version=2)
+    assert [item.name for item in cart.items] == ["tea", "cup"]
+    assert not cart.items[1].client._lock.locked()
+    assert call("get", "cart") is None
+    assert call("get", "client").id == 7
+    assert call("get_many", ["a", "item", "missing"])["item"].client.id == 7
+
+
+def test_the_whole_interface(call: Callable[..., Any], guarded: GuardedCache) -> None:
+    """`add`, `get_or_set`, `touch`, `incr`, versions, `delete_many` and `clear`."""
+    assert call("add", "key", "first")
+    assert not call("add", "key", "second")
+    assert call("get_or_set", "key", "third") == "first"
+    assert call("get_or_set", "fresh", lambda: [1]) == [1]
+    assert call("touch", "key", 600)
+    assert not call("touch", "missing", 600)
+    assert call("has_key", "key")
+    assert not call("has_key", "missing")
+    assert "key" in guarded
+    call("set", "number", 41)
+    assert call("incr", "number") == 42
+    assert call("decr", "number", 2) == 40
+    assert call("get", "number") == 40
+    with pytest.raises(ValueError, match="not found"):
+        call("incr", "missing")
+    assert call("incr_version", "key") == 2
+    assert call("get", "key") is None
+    assert call("get", "key", version=2) == "first"
+    assert call("decr_version", "key", version=2) == 1
+    assert call("get", "key") == "first"
+    assert call("delete", "key")
+    assert not call("delete", "key")
+    call("set", "past", "x", timeout=0)
+    assert call("get", "past") is None
+    call("set_many", {"a": 1, "b": 2})
+    call("delete_many", ["a", "b"])
+    assert call("get_many", ["a", "b"]) == {}
+    call("set", "key", "value")
+    call("clear")
+    assert call("get", "key", "gone") == "gone"
+    call("close")
+    call("set", "after", "close")
+    assert call("get", "after") == "close"
+
+
+def test_a_write_of_nothing_storable_is_skipped(call: Callable[..., Any]) -> None:
+    """No stale value stays, and a computed one is still the answer."""
+    call("set", "key", "old")
+    call("set", "key", generator())
+    assert call("get", "key") is None
+    call("set_many", {"bad": "old", "good": "old"})
+    assert call("set_many", {"bad": generator(), "good": "new"}) == ["bad"]
+    assert call("get_many", ["bad", "good"]) == {"good": "new"}
+    assert not call("add", "key", generator())
+    value = generator()
+    assert call("get_or_set", "key", lambda: value) is value
+
+
+def test_a_value_is_pickled_once(guarded: GuardedCache) -> None:
+    """What the backend gets is bytes, which every backend stores as they are."""
+    guarded.set("key", {"a": [1, 2]})
+    held = guarded.backend.get("key")
+    assert type(held) is bytes
+    guarded.set("number", 7)
+    assert guarded.backend.get("number") == 7
+
+
+def test_an_unreadable_payload_costs_only_its_own_key(
+    call: Callable[..., Any], guarded: GuardedCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other keys are answered, and the log says which it was."""
+    call("set", "good", "value")
+    guarded.backend.set("rotten", b"\x80\x04\x8c\x04gone\x8c\x04Gone\x93.")
+    assert call("get", "rotten", "default") == "default"
+    assert call("get_many", ["good", "rotten"]) == {"good": "value"}
+    [warning] = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "cache['rotten'] cannot be read" in warning.getMessage()
+
+
+def test_modes_of_an_alias(entry: dict[str, Any], settings: SettingsWrapper) -> None:
+    """`OPTIONS["CONTEXTCACHE"]` is ours and does not reach the backend."""
+    options = {**entry["OPTIONS"], "CONTEXTCACHE": {"MODE": "raise"}}
+    settings.CACHES = {"default": {**entry, "OPTIONS": options}}
+    cache = caches["default"]
+    with pytest.raises(UncacheableValueError, match=r"cache\['cart'\]"):
+        cache.set("cart", dirty_cart())
+    with pytest.raises(UncacheableValueError, match=r"cache\['rows'\]"):
+        async_to_sync(cache.aset)("rows", generator())
+    cache.backend.set("rotten", b"garbage")
+    with pytest.raises(UnreadablePayloadError):
+        cache.get("rotten")
+
+
+# --- What does not depend on the backend ----------------------------------------------------------
+
+
+def locmem(**options: Any) -> GuardedCache:
+    """A guarded cache in memory."""
+    inside = {"BACKEND": f"{DJANGO}.locmem.LocMemCache", **options}
+    return GuardedCache(secrets.token_hex(8), {"OPTIONS": inside})
+
+
+def test_a_float_counts_where_the_backend_counts_in_python() -> None:
+    """As it does in memory, database and files without the guard."""
+    cache = locmem()
+    cache.set("number", 1.5)
+    assert cache.incr("number", 2) == 3.5
+    assert cache.get("number") == 3.5
+
+
+def test_the_guard_runs_in_the_thread_of_an_async_caller() -> None:
+    """A thread-local that a rule stores has the caller's values."""
+    cache = locmem(CONTEXTCACHE={"RULES": {"tests.django.shop.PerThread": "snapshot"}})
+
+    async def write() -> None:
+        local = PerThread()
+        local.tenant = "acme"
+        await cache.aset("set", local)
+        await cache.aadd("add", local)
+        await cache.aset_many({"many": local})
+        await cache.aget_or_set("get_or_set", local)
+
+    asyncio.run(write())
+    found = cache.get_many(["set", "add", "many", "get_or_set"])
+    assert {vars(local).get("tenant") for local in found.values()} == {"acme"}
+    assert len(found) == 4
+
+
+def test_a_dummy_stores_nothing_and_still_reports(settings: SettingsWrapper) -> None:
+    """In development without a cache the findings are there already."""
+    inside = {"BACKEND": f"{DJANGO}.dummy.DummyCache"}
+    settings.CACHES = {"default": {"BACKEND": WRAPPER, "OPTIONS": inside}}
+    with capture_findings() as findings:
+        caches["default"].set("client", Client())
+    assert caches["default"].get("client") is None
+    assert {finding.sink for finding in findings} == {"cache 'default' in a dummy"}
+
+
+def test_what_a_backend_has_beyond_the_interface(redis_url: str, redis_client: Any) -> None:
+    """`ttl`, `iter_keys`, `lock`, `nx=` of django-redis."""
+    cache = GuardedCache(redis_url, {"OPTIONS": {"BACKEND": "django_redis.cache.RedisCache"}})
+    assert cache.set("key", "value", timeout=60, nx=True)
+    assert not cache.set("key", "other", nx=True)
+    assert cache.get("key") == "value"
+    assert 50 < cache.ttl("key") <= 60
+    assert list(cache.iter_keys("*")) == ["key"]
+    with cache.lock("lock"):
+        pass
+    with pytest.raises(AttributeError):
+        cache.nothing_of_the_kind  # noqa: B018
+
+
+def test_what_the_backend_held_before_is_still_there() -> None:
+    """A project may wrap a cache that is full."""
+    cache = locmem()
+    cache.backend.set("old", {"a": 1})
+    assert cache.get("old") == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "GuardedCache wraps another backend: name it in OPTIONS['BACKEND']"),
+        (
+            {"BACKEND": "nowhere.Cache"},
+            "OPTIONS['BACKEND']: No module named 'nowhere'",
+        ),
+        (
+            {"BACKEND": WRAPPER},
+            f"OPTIONS['BACKEND'] is {WRAPPER!r}, which guards itself: make it the BACKEND",
+        ),
+    ],
+)
+def test_a_mistake_is_named_at_the_first_use(options: dict[str, Any], message: str) -> None:
+    """Not when the cache is made: Django's own checks make every cache."""
+    cache = GuardedCache("", {"OPTIONS": options})
+    cache.close()
+    with pytest.raises(ImproperlyConfigured) as caught:
+        cache.get("key")
+    assert str(caught.value) == message
