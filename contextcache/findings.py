@@ -50,10 +50,13 @@ CODES: dict[str, str] = {
     "CC131": "the value is too large",
     "CC132": "the value was being changed while it was stored",
     "CC133": "the object needs itself to be rebuilt",
+    "CC140": "JSON cannot hold it",
+    "CC141": "JSON changes it without a word",
+    "CC142": "the session comes close to the most a cookie can hold",
 }
 """Every code with its reason in one clause. Codes are stable: they are never reused."""
 
-SILENT = frozenset({"CC100", "CC105", "CC106", "CC120", "CC121", "CC122"})
+SILENT = frozenset({"CC100", "CC105", "CC106", "CC120", "CC121", "CC122", "CC141", "CC142"})
 """Codes of what pickle stores without a word, and should not."""
 
 

@@ -26,7 +26,7 @@ ADAPTERS = [path for path in SOURCES if path not in CORE]
 ORDER = [
     "exceptions", "locks", "paths", "findings", "standins", "snapshots", "rules", "config",
     "scopes", "origins", "reporting", "pickler", "walker", "inspection", "guard", "testing",
-    "servers", "pages", "__init__",
+    "dialects", "jsonable", "servers", "pages", "__init__",
 ]  # fmt: skip
 
 PUBLIC = {
@@ -36,7 +36,10 @@ PUBLIC = {
     "Rules", "describe_view", "explain", "is_stripped", "show_findings",
 }  # fmt: skip
 
-PUBLIC_MODULES = ("contextcache", "contextcache.servers", "contextcache.testing")
+PUBLIC_MODULES = (
+    "contextcache", "contextcache.dialects", "contextcache.jsonable", "contextcache.servers",
+    "contextcache.testing",
+)  # fmt: skip
 
 
 def nodes(tree: ast.AST, *, only_at_import: bool) -> Iterator[ast.Import | ast.ImportFrom]:
