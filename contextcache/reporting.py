@@ -37,6 +37,11 @@ INTERNAL = (
     "contextcache: %s failed with %s at %s; what would have been stored without it was stored"
 )
 
+RECORDED = (
+    "code", "path", "pattern", "leaf_type", "owner_type", "action", "sink", "origin", "count",
+)  # fmt: skip
+"""What a log record carries in its `extra`, each with the prefix `contextcache_`."""
+
 MOST_PATTERNS = 4096
 MOST_ROOTS = 10  # cache keys under which one field is reported one by one
 
@@ -186,16 +191,26 @@ def view_name() -> str:
 
 def record_fields(finding: Finding) -> dict[str, Any]:
     """Return the `extra` of a log record: the finding by the documented, prefixed names."""
+    told = finding_fields(finding)
+    return {f"contextcache_{name}": told[name] for name in RECORDED}
+
+
+def finding_fields(finding: Finding) -> dict[str, Any]:
+    """Return a finding as plain data for JSON; the names are stable."""
     return {
-        "contextcache_code": finding.code,
-        "contextcache_path": str(finding.path),
-        "contextcache_pattern": finding.path.pattern,
-        "contextcache_leaf_type": finding.leaf_type,
-        "contextcache_owner_type": finding.owner_type,
-        "contextcache_action": str(finding.action),
-        "contextcache_sink": finding.sink,
-        "contextcache_origin": finding.origin,
-        "contextcache_count": finding.count,
+        "code": finding.code,
+        "path": str(finding.path),
+        "pattern": finding.path.pattern,
+        "leaf_type": finding.leaf_type,
+        "owner_type": finding.owner_type,
+        "action": str(finding.action),
+        "reason": finding.reason,
+        "did": finding.did,
+        "fix": finding.fix,
+        "field": finding.field,
+        "sink": finding.sink,
+        "origin": finding.origin,
+        "count": finding.count,
     }
 
 

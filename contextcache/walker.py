@@ -457,7 +457,7 @@ class _Weighed:
         self.steps = steps
         self.kind = type(obj)
         self.bytes = len(obj) if self.kind in (bytes, bytearray, str) else 16  # type: ignore[arg-type]
-        self.held = iter(()) if id(self.kind) in _ATOMS else _all_held(obj)
+        self.held = iter(()) if id(self.kind) in _ATOMS else contents(obj)
         self.heaviest = self
 
     def add(self, child: _Weighed) -> None:
@@ -466,7 +466,7 @@ class _Weighed:
             self.heaviest = child.heaviest
 
 
-def _all_held(obj: Any) -> Iterator[tuple[Step, object]]:
+def contents(obj: Any) -> Iterator[tuple[Step, object]]:
     """Yield what `obj` holds, plain data in sequences and sets included."""
     if type(obj) in (list, tuple, set, frozenset):
         kind = StepKind.ITEM if type(obj) in (list, tuple) else StepKind.ELEMENT

@@ -26,7 +26,8 @@ ADAPTERS = [path for path in SOURCES if path not in CORE]
 ORDER = [
     "exceptions", "locks", "paths", "findings", "standins", "snapshots", "rules", "config",
     "scopes", "origins", "reporting", "pickler", "walker", "inspection", "guard", "testing",
-    "dialects", "jsonable", "servers", "pages", "__init__",
+    "dialects", "jsonable", "servers", "pages", "anatomy", "examination", "terminal",
+    "tree", "explaining", "cli", "__init__",
 ]  # fmt: skip
 
 PUBLIC = {
@@ -37,8 +38,8 @@ PUBLIC = {
 }  # fmt: skip
 
 PUBLIC_MODULES = (
-    "contextcache", "contextcache.dialects", "contextcache.jsonable", "contextcache.servers",
-    "contextcache.testing",
+    "contextcache", "contextcache.dialects", "contextcache.explaining", "contextcache.jsonable",
+    "contextcache.servers", "contextcache.testing",
 )  # fmt: skip
 
 

@@ -1,0 +1,53 @@
+"""The command `contextcache`: look at values and payloads from a terminal or in CI."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from contextcache import explaining
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Protocol, TextIO
+
+    class Command(Protocol):
+        """A module that is a subcommand."""
+
+        __doc__: str | None
+
+        def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+            """Add what the subcommand understands."""
+
+        def run(self, options: argparse.Namespace, out: TextIO) -> int:
+            """Do it, and return the exit status."""
+
+
+COMMANDS: Mapping[str, Command] = {"explain": explaining}
+"""Each has `add_arguments(parser)` and `run(options, out)`, which returns the exit status."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: Those of the command line; by default this process's own.
+
+    Returns:
+        0 where all is well, 1 where something was found, 2 where the question made no sense.
+    """
+    parser = argparse.ArgumentParser(prog="contextcache", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        text = (module.__doc__ or "").partition("\n")[0]
+        command = commands.add_parser(
+            name, help=text, description=text, formatter_class=argparse.RawTextHelpFormatter
+        )
+        module.add_arguments(command)
+    options = parser.parse_args(arguments)
+    try:
+        return COMMANDS[options.command].run(options, sys.stdout)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        sys.stderr.close()
+        return 0

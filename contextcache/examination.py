@@ -1,0 +1,132 @@
+"""The examination of a value: everything that is wrong with it, and what makes it large."""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from contextcache import anatomy
+from contextcache.config import Config
+from contextcache.findings import Action
+from contextcache.inspection import Inspection
+from contextcache.paths import Path, qualified_name
+from contextcache.pickler import Table
+from contextcache.rules import RuleBook
+from contextcache.walker import contents
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from contextcache.anatomy import Part
+    from contextcache.findings import Finding
+
+SHARE = 200  # plain data below this part of the whole gets no line of its own
+MOST_PARTS = 1000  # of a value that cannot be stored whole that are examined apart
+MOST_LEVELS = 3
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Examination:
+    """What is to be said of one value or payload.
+
+    Args:
+        label: The root of the paths.
+        root: The value with everything below it; findings are attached to their parts.
+        findings: Everything that is wrong with it.
+        stored: Whether any of it can be stored.
+        names: Qualified names of what loading it imports.
+        loaded: False where a payload was only read, so that findings go by names alone.
+    """
+
+    label: str
+    root: Part
+    findings: tuple[Finding, ...]
+    stored: bool = True
+    names: tuple[str, ...] = ()
+    loaded: bool = True
+
+
+def examine(
+    value: object,
+    *,
+    label: str = "value",
+    config: Config | None = None,
+    smallest: int | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Examination:
+    """Examine a value; nothing is stored, changed or logged.
+
+    Args:
+        value: Any value, also one that pickle cannot touch.
+        label: The root of the paths in it.
+        config: Whose rules apply; by default the built-in ones.
+        smallest: Plain data of fewer bytes counts for its holder; by default a share of the whole.
+        progress: Called with the share of the reading that is done.
+    """
+    config = config or Config()
+    book = RuleBook(config.rules)
+    look = _looked(value, label, book)
+    findings = look.findings
+    if look.payload is None:
+        root = _apart(value, look, book, MOST_LEVELS)
+        names: tuple[str, ...] = ()
+    else:
+        least = len(look.payload) // SHARE if smallest is None else smallest
+        read = anatomy.read(look.payload, label=label, smallest=least, progress=progress)
+        root, names = read.root, read.names
+    ignored = config.ignore
+    heard = [one for one in findings if not any(one.path.matches(text) for text in ignored)]
+    anatomy.place(root, heard)
+    return Examination(label, root, tuple(heard), look.payload is not None, names)
+
+
+def examine_payload(
+    payload: bytes,
+    *,
+    label: str = "payload",
+    smallest: int | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Examination:
+    """Examine a payload without loading it.
+
+    Args:
+        payload: A pickle.
+        label: The root of the paths in it.
+        smallest: Plain data of fewer bytes counts for its holder; by default a share of the whole.
+        progress: Called with the share that is done.
+
+    Raises:
+        UnreadablePayloadError: If it is no pickle, or a damaged one.
+    """
+    least = len(payload) // SHARE if smallest is None else smallest
+    read = anatomy.read(payload, label=label, smallest=least, progress=progress)
+    findings = anatomy.offenders(read.root, label)
+    anatomy.place(read.root, findings)
+    return Examination(label, read.root, tuple(findings), names=read.names, loaded=False)
+
+
+def _looked(value: object, label: str, book: RuleBook) -> Inspection:
+    look = Inspection(Table(book), label, debug=True, seconds=60.0, nodes=100_000_000)
+    return look.run(value)
+
+
+def _apart(value: object, look: Inspection, book: RuleBook, levels: int) -> Part:
+    """Measure the parts of a value that is not stored; add what is found in them to `look`."""
+    root = anatomy.Part(qualified_name(type(value)))
+    if look.table.strips(value) is not None:
+        return root  # what is in an offender is not for storing
+    for step, child in islice(contents(value), MOST_PARTS if levels else 0):
+        below = _looked(child, look.label, book)
+        if below.payload is None:
+            part = _apart(child, below, book, levels - 1)
+        else:
+            part = anatomy.read(below.payload, smallest=len(below.payload) // SHARE).root
+        root.hold((step,), part)
+        refused = {one.code for one in look.findings if one.action is Action.REFUSED}
+        look.findings += (
+            dataclasses.replace(one, path=Path(look.label, (step, *one.path.steps)))
+            for one in below.findings
+            if one.action is not Action.REFUSED or one.code not in refused
+        )
+    return root

@@ -1,0 +1,195 @@
+"""Show what is in a value or a stored payload, how large each part is, and what is wrong with it.
+
+The command `contextcache explain`, also `manage.py contextcache explain` and
+`flask contextcache explain`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import pickle
+import re
+import sys
+import traceback
+from contextlib import redirect_stdout
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from contextcache.examination import Examination, examine, examine_payload
+from contextcache.exceptions import ContextCacheError, UnreadablePayloadError
+from contextcache.findings import CODES
+from contextcache.origins import is_library, relative
+from contextcache.terminal import Paper, Progress, counted
+from contextcache.tree import Bounds, Tree
+
+if TYPE_CHECKING:
+    import argparse
+    from typing import TextIO
+
+    from contextcache.config import Config
+    from contextcache.findings import Finding
+
+DEPTH = 8
+CLEAN, FOUND, UNUSABLE = 0, 1, 2
+
+TARGET = """what to look at:
+  shop.cart:example   a value, or a function that returns one
+  cart.pickle         a file with a pickle; only read, not loaded
+  -                   the same from standard input
+  CC102               the page of a code"""
+
+
+class UnusableError(ContextCacheError):
+    """There is nothing to look at: the target does not exist, cannot be called or read."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command understands to `parser`."""
+    parser.add_argument("target", help=TARGET)
+    parser.add_argument("--label", default="", help="the root of the paths, such as session")
+    parser.add_argument(
+        "--depth", type=_natural, default=DEPTH, help="levels to show (%(default)s)"
+    )
+    parser.add_argument(
+        "--min-size",
+        type=_natural,
+        metavar="BYTES",
+        help="parts that take less are counted in one line (1 %% of the whole)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--trusted",
+        action="store_true",
+        help="load a pickle, which runs whatever code it names;\nwithout it, findings go by names",
+    )
+
+
+def run(options: argparse.Namespace, out: TextIO, *, config: Config | None = None) -> int:
+    """Examine `options.target`, and print the tree and the findings.
+
+    Args:
+        options: What `add_arguments` has parsed.
+        out: Where to print.
+        config: Whose rules and ignore patterns apply.
+
+    Returns:
+        0 if nothing was found, 1 if something was, 2 if the target cannot be looked at.
+    """
+    if re.fullmatch(r"CC\d+", options.target):
+        return _page(options.target, out)
+    try:
+        seen = _examined(options, config)
+    except (UnusableError, UnreadablePayloadError) as error:
+        sys.stderr.write(f"contextcache: {error}\n")
+        return UNUSABLE
+    smallest = options.min_size
+    tree = Tree(
+        seen, Bounds(options.depth, seen.root.size // 100 if smallest is None else smallest)
+    )
+    if options.json:
+        json.dump(tree.data(), out, indent=2, ensure_ascii=False)
+        out.write("\n")
+    else:
+        paper = Paper(out)
+        tree.draw(paper)
+        _write_findings(seen, paper)
+    return FOUND if seen.findings else CLEAN
+
+
+def _page(code: str, out: TextIO) -> int:
+    if code not in CODES:
+        sys.stderr.write(f"contextcache: there is no code {code}; there are {', '.join(CODES)}\n")
+        return UNUSABLE
+    out.write(f"{code}: {CODES[code]}\n")
+    return CLEAN
+
+
+def _write_findings(seen: Examination, paper: Paper) -> None:
+    """Write each finding once, however many fields show it."""
+    groups: dict[tuple[str, ...], list[Finding]] = {}
+    for finding in seen.findings:
+        groups.setdefault((finding.code, finding.path.pattern, finding.did), []).append(finding)
+    for same in groups.values():
+        finding = same[0]
+        more = f", and {counted(len(same) - 1, 'field')} like it" if len(same) > 1 else ""
+        head = f"{finding.code} {finding.path} ({finding.leaf_type}){more}: {finding.reason}"
+        paper.write()
+        paper.write(paper.paint(head, "yellow"))
+        if finding.field:
+            paper.write(f"  field   {finding.field}")
+        paper.write(f"  did     {finding.did}")
+        paper.write(paper.paint(f"  fix     {finding.fix}", "green"))
+
+
+def _examined(options: argparse.Namespace, config: Config | None) -> Examination:
+    target, smallest = options.target, options.min_size
+    is_file = target == "-" or os.path.exists(target)
+    with Progress(f"contextcache: looking at {target}") as progress:
+        if is_file and not options.trusted:
+            label = options.label or "payload"
+            payload = _payload(target)
+            return examine_payload(payload, label=label, smallest=smallest, progress=progress)
+        value = _loaded(target) if is_file else _imported(target)
+        label = options.label or "value"
+        seen = examine(value, label=label, config=config, smallest=smallest, progress=progress)
+        if inspect.iscoroutine(value):
+            value.close()  # it is not going to be awaited, which Python would warn of
+        return seen
+
+
+def _payload(target: str) -> bytes:
+    try:
+        if target == "-":
+            return sys.stdin.buffer.read()
+        with open(target, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UnusableError(f"{target} cannot be read: {error.strerror}") from None
+
+
+def _loaded(target: str) -> object:
+    try:
+        return pickle.loads(_payload(target))
+    except UnusableError:
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever its classes raise
+        raise UnusableError(f"{target} cannot be loaded: {_failure(error)}") from None
+
+
+def _imported(target: str) -> Any:
+    """Return the object called `module:name`, or what it returns if it is a function."""
+    module, colon, name = target.partition(":")
+    if not colon or not name:
+        raise UnusableError(f"there is no file {target}; a value is named as module:name")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    with redirect_stdout(sys.stderr):  # what the application prints is not our output
+        try:
+            value: Any = import_module(module)
+            for part in name.split("."):
+                value = getattr(value, part)
+        except Exception as error:  # noqa: BLE001  # whatever the application raises
+            raise UnusableError(f"{target} cannot be imported: {_failure(error)}") from None
+        try:
+            return value() if inspect.isroutine(value) else value
+        except Exception as error:  # noqa: BLE001  # whatever the application raises
+            raise UnusableError(f"{target}() failed: {_failure(error)}") from None
+
+
+def _failure(error: BaseException) -> str:
+    """Name an error by its type and place; its text may hold a value."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"there is no module {error.name}"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not is_library(frame.filename)]
+    at = f" at {relative(own[-1].filename)}:{own[-1].lineno}" if own else ""
+    return f"{type(error).__name__}{at}"
+
+
+def _natural(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError
+    return number

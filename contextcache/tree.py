@@ -1,0 +1,248 @@
+"""The tree of an examination: for a person in a terminal, and as data for machines.
+
+The largest parts come first, as in `du | sort`. What is too small, too deep or too much to be
+shown is counted in one line, so the numbers below a part add up to its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from contextcache import anatomy
+from contextcache.paths import Path
+from contextcache.reporting import finding_fields
+from contextcache.terminal import counted, in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from contextcache.anatomy import Part
+    from contextcache.examination import Examination
+    from contextcache.terminal import Paper
+
+MOST_BRANCHES = 10  # of one part that are shown for their size; as many again for their findings
+MOST_LINES = 5  # of repeated and of shared data
+MOST_NAMES = 12
+LEAST_REPEATED = 64  # bytes of repeated or shared data that are worth a line
+
+_CONTAINERS = ("dict", "list", "tuple", "set", "frozenset")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much of a tree is shown.
+
+    Args:
+        depth: How many levels.
+        smallest: How many bytes a part must take; parts with findings are always shown.
+    """
+
+    depth: int
+    smallest: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rest:
+    """What of a part is not shown: how many entries, their bytes, the findings in them."""
+
+    entries: int
+    size: int
+    findings: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Repetition:
+    """Data that is found at several places, those of many items told by one pattern.
+
+    Args:
+        size: Bytes: of repeated data those that are wasted, of a shared object its own.
+        paths: Where, as paths; as patterns where `times` is more than one.
+        times: How many items repeat it.
+    """
+
+    size: int
+    paths: tuple[str, ...]
+    times: int = 1
+
+
+class Tree:
+    """One examination, to be drawn or listed.
+
+    Args:
+        examination: What was found.
+        bounds: How much of it is shown.
+    """
+
+    def __init__(self, examination: Examination, bounds: Bounds) -> None:
+        self._seen = examination
+        self._bounds = bounds
+        self._whole = examination.root.size or 1
+        self._marked: dict[int, int] = {}  # how many findings there are in and below a part
+        self._patterns: dict[int, set[str]] = {}
+        for part in examination.root.walk():
+            above = part if part.findings else None
+            while above is not None:
+                self._marked[id(above)] = self._marked.get(id(above), 0) + len(part.findings)
+                patterns = self._patterns.setdefault(id(above), set())
+                patterns.update(finding.path.pattern for finding in part.findings)
+                above = above.above
+
+    def draw(self, paper: Paper) -> None:
+        """Write the tree for a person."""
+        seen, size = self._seen, self._seen.root.size
+        if not seen.stored:
+            told = f"cannot be stored; its parts take {in_words(size)}" if size else "not stored"
+        else:
+            told = in_words(size)
+        found = counted(len(seen.findings), "finding") if seen.findings else "nothing found"
+        how = "" if seen.loaded else ", read without loading it"
+        paper.write(f"{paper.paint(seen.label, 'bold')}: {told}, {found}{how}")
+        paper.write()
+        for numbers, text in self._lines(paper, seen.root, seen.label, 0):
+            paper.write(f"{numbers}  {text}")
+        heading = "Equal data, stored more than once; what it wastes:"
+        self._draw_list(paper, heading, self._repeated())
+        heading = "The same object in several places, stored and counted once:"
+        self._draw_list(paper, heading, self._shared())
+        if not seen.loaded and seen.names:
+            paper.write()
+            paper.write(paper.paint("Loading it would import:", "bold"))
+            told = ", ".join(seen.names[:MOST_NAMES]).replace(":", ".")
+            more = len(seen.names) - MOST_NAMES
+            paper.write(f"  {told} and {more:,} more" if more > 0 else f"  {told}")
+
+    def _lines(self, paper: Paper, part: Part, name: str, depth: int) -> Iterator[tuple[str, str]]:
+        """Yield the lines of `part` and what is shown of it, each as numbers and text."""
+        yield self._numbers(part.size), self._described(paper, part, name)
+        shown, rest = self._branches(part, depth)
+        branches = [self._lines(paper, below, _name(below, part), depth + 1) for below in shown]
+        worth = rest.findings or (rest.size and rest.size >= self._bounds.smallest)
+        if shown and rest.entries and worth:
+            branches.append(self._rest(paper, rest))
+        for at, branch in enumerate(branches, 1):
+            joint, gap = ("last", "gap") if at == len(branches) else ("branch", "line")
+            for number, (numbers, text) in enumerate(branch):
+                shape = paper.shape(gap if number else joint)
+                yield numbers, paper.paint(shape, "dim") + text
+
+    def _rest(self, paper: Paper, rest: Rest) -> Iterator[tuple[str, str]]:
+        found = f", with {counted(rest.findings, 'finding')}" if rest.findings else ""
+        text = f"{paper.shape('more')} {rest.entries:,} more{found}"
+        yield self._numbers(rest.size), paper.paint(text, "dim")
+
+    def _numbers(self, size: int) -> str:
+        return f"{size:>13,} {size / self._whole:>4.0%}"
+
+    def _described(self, paper: Paper, part: Part, name: str) -> str:
+        kind = part.kind
+        if part.kind in _CONTAINERS and part.entries:
+            kind += f", {part.entries:,}"
+            kinds = {below.kind for below in part.parts}
+            if len(kinds) == 1 and 1 < len(part.parts) == part.entries:
+                kind += f" {paper.shape('times')} {kinds.pop()}"
+        words = [paper.paint(name, "bold"), paper.paint(kind, "dim")]
+        if part.same_as is not None:
+            words.append(paper.paint(f"= {part.same_as.path(self._seen.label)}", "cyan"))
+        for finding in part.findings:
+            mark = f"{paper.shape('cross')} {finding.code} {finding.action}"
+            words.append(paper.paint(mark, "yellow"))
+        return "  ".join(words)
+
+    def _branches(self, part: Part, depth: int) -> tuple[list[Part], Rest]:
+        """Return the parts below `part` to show, and what is left."""
+        if depth < self._bounds.depth:
+            large = sorted(part.parts, key=lambda below: -below.size)[:MOST_BRANCHES]
+            large = [below for below in large if below.size >= self._bounds.smallest]
+            marked = [below for below in part.parts if id(below) in self._marked]
+        else:
+            large = []
+            marked = [below for below in part.walk() if below.findings and below is not part]
+        chosen = {id(below): below for below in (*large, *self._telling(marked, large))}
+        shown = sorted(chosen.values(), key=lambda below: -below.size)
+        told = len(part.findings) + sum(self._marked.get(id(below), 0) for below in shown)
+        stored = sum(1 for below in shown if below.size and below.above is part)
+        size = part.size - sum(below.size for below in shown)
+        return shown, Rest(part.entries - stored, size, self._marked.get(id(part), 0) - told)
+
+    def _telling(self, marked: list[Part], shown: list[Part]) -> Iterator[Part]:
+        """Yield parts that show findings of a pattern that no part yielded before has shown."""
+        told = {pattern for part in shown for pattern in self._patterns.get(id(part), ())}
+        number = 0
+        for part in marked:
+            patterns = self._patterns[id(part)]
+            if number < MOST_BRANCHES and not patterns <= told:
+                number += 1
+                told |= patterns
+                yield part
+
+    def data(self) -> dict[str, Any]:
+        """Return everything by stable names, for JSON."""
+        seen = self._seen
+        return {
+            "label": seen.label,
+            "size": seen.root.size,
+            "stored": seen.stored,
+            "loaded": seen.loaded,
+            "findings": [finding_fields(finding) for finding in seen.findings],
+            "tree": self._data(seen.root, 0),
+            "repeated": list(map(dataclasses.asdict, self._repeated())),
+            "shared": list(map(dataclasses.asdict, self._shared())),
+            "imports": list(seen.names),
+        }
+
+    def _data(self, part: Part, depth: int) -> dict[str, Any]:
+        shown, rest = self._branches(part, depth)
+        return {
+            "path": str(part.path(self._seen.label)),
+            "type": part.kind,
+            "size": part.size,
+            "entries": part.entries,
+            "findings": [finding.code for finding in part.findings],
+            "same_as": str(part.same_as.path(self._seen.label)) if part.same_as else None,
+            "parts": [self._data(below, depth + 1) for below in shown],
+            "rest": dataclasses.asdict(rest),
+        }
+
+    def _repeated(self) -> list[Repetition]:
+        """Return equal data that is stored more than once, the greatest waste first."""
+        twins = anatomy.twins(self._seen.root)
+        return self._summed((sum(part.size for part in equal[1:]), equal) for equal in twins)
+
+    def _shared(self) -> list[Repetition]:
+        """Return objects that are stored once and appear in several places, the largest first."""
+        return self._summed((equal[0].size, equal) for equal in anatomy.shared(self._seen.root))
+
+    def _summed(self, found: Iterator[tuple[int, list[Part]]]) -> list[Repetition]:
+        patterns: dict[tuple[str, ...], Repetition] = {}
+        for size, parts in found:
+            paths = [part.path(self._seen.label) for part in parts]
+            key = tuple(dict.fromkeys(path.pattern for path in paths))
+            before = patterns.get(key)
+            if before is None:
+                patterns[key] = Repetition(size, tuple(map(str, paths)))
+            else:
+                patterns[key] = Repetition(before.size + size, key, before.times + 1)
+        least = max(self._bounds.smallest, LEAST_REPEATED)
+        large = [one for one in patterns.values() if one.size >= least]
+        return sorted(large, key=lambda one: -one.size)
+
+    def _draw_list(self, paper: Paper, heading: str, found: Sequence[Repetition]) -> None:
+        if not found:
+            return
+        paper.write()
+        paper.write(paper.paint(heading, "bold"))
+        for one in found[:MOST_LINES]:
+            paths = [*one.paths[:3], *([paper.shape("more")] if len(one.paths) > 3 else [])]
+            times = f"  {one.times:,} times" if one.times > 1 else ""
+            paper.write(f"{self._numbers(one.size)}  {' = '.join(paths)}{times}")
+        others = found[MOST_LINES:]
+        if others:
+            size = sum(one.size for one in others)
+            paper.write(f"{self._numbers(size)}  {paper.shape('more')} {len(others):,} more")
+
+
+def _name(part: Part, above: Part) -> str:
+    """Return the steps from `above` to `part`, which may lie several levels below."""
+    steps = part.path("").steps[len(above.path("").steps) :]
+    return str(Path("", steps))

@@ -1,0 +1,331 @@
+"""`contextcache explain`: what a person sees, what a machine reads, and how it ends."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import pty
+import subprocess
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from contextcache.cli import main
+from contextcache.findings import CODES
+from contextcache.terminal import in_words
+from tests.child import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHOP = """
+import threading
+
+
+class Client:
+    def __init__(self):
+        self.id = 7
+        self._lock = threading.Lock()
+
+
+class Cart:
+    def __init__(self):
+        self.rows = [{"sku": f"sku-{number}", "price": number} for number in range(1000)]
+        self.client = Client()
+
+
+def session():
+    cart = Cart()
+    return {
+        "cart": cart,
+        "recent": [dict(row) for row in cart.rows[:500]],
+        "avatar": bytes(20_000),
+        "again": cart.client,
+        "clients": [Client() for _ in range(50)],
+    }
+
+
+def clean():
+    print("the application says hello")
+    return {"user_id": 42}
+
+
+def rows():
+    yield "canary-7f3a9c"
+
+
+async def awaited():
+    return "canary-7f3a9c"
+
+
+def deep():
+    value = [threading.Lock()]
+    for _ in range(100_000):
+        value = [value]
+    return {"deep": value, "text": "x" * 1000, "client": Client()}
+
+
+def fails():
+    raise ValueError("canary-7f3a9c")
+
+
+module = threading
+value = {"user_id": 42}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    (tmp_path / "shop.py").write_text(SHOP)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    yield
+    sys.modules.pop("shop", None)
+
+
+def explained(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = main(["explain", *arguments])
+    told = capsys.readouterr()
+    return status, told.out, told.err
+
+
+def test_the_tree_of_a_session(capsys: pytest.CaptureFixture[str]) -> None:
+    """The largest first, offenders whatever their size, what is alike in one line."""
+    status, out, err = explained(capsys, "shop:session", "--label", "session")
+    assert (status, err) == (1, "")
+    tree = """\
+        session: 49.9 kB, 51 findings
+
+               49,861 100%  session  dict, 5
+               20,763  42%  ├─ ['cart']  shop.Cart
+               20,656  41%  │  ├─ .rows  list, 1,000 × dict
+                   75   0%  │  └─ .client  shop.Client
+                   39   0%  │     └─ ._lock  _thread.lock  ✗ CC102 recreated
+               20,015  40%  ├─ ['avatar']  bytes
+                7,391  15%  ├─ ['recent']  list, 500 × dict
+                1,664   3%  └─ ['clients']  list, 50 × shop.Client
+                   34   0%     ├─ [0]  shop.Client
+                   13   0%     │  └─ ._lock  _thread.lock  ✗ CC102 recreated
+                1,630   3%     └─ … 49 more, with 49 findings
+
+        """
+    assert out.startswith(textwrap.dedent(tree))
+
+
+def test_sizes_add_up(capsys: pytest.CaptureFixture[str]) -> None:
+    """With nothing left out for its size, each part is the sum of what is below it."""
+    _, out, _ = explained(capsys, "shop:session", "--json", "--min-size", "0")
+
+    def check(part: dict[str, Any]) -> None:
+        assert part["rest"]["size"] == part["size"] - sum(one["size"] for one in part["parts"])
+        assert part["rest"]["size"] >= 0
+        for below in part["parts"]:
+            check(below)
+
+    tree = json.loads(out)
+    assert tree["size"] == tree["tree"]["size"] == 49_861
+    check(tree["tree"])
+
+
+def test_json_has_these_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    """They are API."""
+    status, out, _ = explained(capsys, "shop:session", "--json")
+    told = json.loads(out)
+    assert status == 1
+    assert list(told) == [
+        "label", "size", "stored", "loaded", "findings", "tree", "repeated", "shared", "imports",
+    ]  # fmt: skip
+    assert list(told["tree"]) == [
+        "path", "type", "size", "entries", "findings", "same_as", "parts", "rest",
+    ]  # fmt: skip
+    assert list(told["tree"]["rest"]) == ["entries", "size", "findings"]
+    assert list(told["repeated"][0]) == ["size", "paths", "times"]
+    assert list(told["findings"][0]) == [
+        "code", "path", "pattern", "leaf_type", "owner_type", "action", "reason", "did", "fix",
+        "field", "sink", "origin", "count",
+    ]  # fmt: skip
+    assert len(told["findings"]) == 51
+    assert told["findings"][0]["path"] == "value['cart'].client._lock"
+
+
+def test_repeated_and_shared_data(capsys: pytest.CaptureFixture[str]) -> None:
+    """Equal rows are one line by their patterns; a shared object says where it is stored."""
+    _, out, _ = explained(capsys, "shop:session", "--min-size", "40")
+    assert "Equal data, stored more than once; what it wastes:" in out
+    assert "value['cart'].rows[*] = value['recent'][*]  500 times" in out
+    _, out, _ = explained(capsys, "shop:session", "--min-size", "1")
+    assert "['again']  shop.Client  = value['cart'].client" in out
+
+
+def test_each_finding_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """Field, what was done, what to do; fifty clients are one finding with a number."""
+    _, out, _ = explained(capsys, "shop:session")
+    block = [
+        "CC102 value['clients'][0]._lock (_thread.lock), and 49 fields like it: %s",
+        "  field   shop.Client._lock, set at shop.py:8: self._lock = threading.Lock()",
+        "  did     stored the rest; on load this field is a new, unlocked lock",
+        "  fix     leave it out in __getstate__ of Client; across processes it protects nothing",
+    ]
+    assert "\n".join(block) % CODES["CC102"] in out
+    assert out.count("CC102 value") == 2
+
+
+def test_a_clean_value(capsys: pytest.CaptureFixture[str]) -> None:
+    """Status 0; what the application prints goes to stderr, so that JSON stays JSON."""
+    status, out, err = explained(capsys, "shop:clean")
+    assert (status, err) == (0, "the application says hello\n")
+    assert out.splitlines() == [
+        "value: 27 B, nothing found",
+        "",
+        "           27 100%  value  dict, 1",
+        "           12  44%  └─ ['user_id']  int",
+    ]
+    status, out, _ = explained(capsys, "shop:value", "--json")
+    assert (status, json.loads(out)["findings"]) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("target", "code"),
+    [("shop:rows", "CC109"), ("shop:awaited", "CC109"), ("shop:module", "CC111")],
+)
+def test_what_pickle_cannot_touch(
+    capsys: pytest.CaptureFixture[str], target: str, code: str
+) -> None:
+    """A generator, a coroutine, a module: one line in the tree, and nothing is run."""
+    status, out, err = explained(capsys, target)
+    assert (status, err) == (1, "")
+    assert out.startswith("value: not stored, 1 finding\n")
+    assert f"✗ {code} refused" in out
+    assert "canary" not in out
+
+
+def test_what_nests_too_deep_is_measured_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    """One field that refuses does not hide the sizes and findings of the others."""
+    status, out, _ = explained(capsys, "shop:deep")
+    assert status == 1
+    assert out.startswith("value: cannot be stored; its parts take 1.1 kB, 2 findings\n")
+    assert "├─ ['text']  str" in out
+    assert "._lock  _thread.lock  ✗ CC102 recreated" in out
+    assert "✗ CC130 refused" in out
+
+
+def test_a_pickle_file_is_not_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Its opcodes are read: shape, sizes, and the names that loading it would import."""
+    (tmp_path / "evil.pickle").write_bytes(b"cposix\nsystem\n(Vtouch here\ntR.")
+    status, out, _ = explained(capsys, "evil.pickle")
+    assert status == 0
+    assert "read without loading it" in out
+    assert "Loading it would import:\n  posix.system" in out
+    assert not (tmp_path / "here").exists()
+
+
+def test_a_pickle_that_is_trusted_is_loaded(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Then everything is found, not only what the names tell."""
+    (tmp_path / "value.pickle").write_bytes(pickle.dumps({"a": [1, "x" * 100]}))
+    for options in ([], ["--trusted"]):
+        status, out, _ = explained(capsys, "value.pickle", *options)
+        assert status == 0
+        assert "['a']  list, 2" in out
+
+
+def test_standard_input(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`redis-cli --raw get key | contextcache explain -`."""
+    given = io.TextIOWrapper(io.BytesIO(pickle.dumps({"a": 1})))
+    monkeypatch.setattr(sys, "stdin", given)
+    status, out, _ = explained(capsys, "-", "--label", "session")
+    assert (status, out.partition(":")[0]) == (0, "session")
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_the_page_of_a_code(capsys: pytest.CaptureFixture[str], code: str) -> None:
+    """Each code of a log line can be looked up where the line was read."""
+    status, out, _ = explained(capsys, code)
+    assert status == 0
+    assert code in out
+    assert CODES[code] in out
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("CC999", "there is no code CC999; there are CC100, "),
+        ("nowhere.pickle", "there is no file nowhere.pickle; a value is named as module:name\n"),
+        ("nowhere:value", "nowhere:value cannot be imported: there is no module nowhere\n"),
+        ("shop:nothing", "shop:nothing cannot be imported: AttributeError"),
+        ("shop:fails", "shop:fails() failed: ValueError at shop.py:49\n"),
+        ("shop.py", "payload cannot be read: it is no pickle, or one that is damaged from byte "),
+        (".", ". cannot be read: Is a directory\n"),
+    ],
+)
+def test_what_cannot_be_looked_at(
+    capsys: pytest.CaptureFixture[str], target: str, message: str
+) -> None:
+    """Status 2 and one line that says why, without the text of an error."""
+    status, out, err = explained(capsys, target)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"contextcache: {message}")
+    assert err.count("\n") == 1
+    assert "canary" not in err
+
+
+def test_no_value_is_printed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Neither of strings, nor of keys too long to be names, nor of numbers."""
+    secret = {"password": "canary-7f3a9c", "pin": 73113, "canary-7f3a9c" * 5: ["canary-7f3a9c"]}
+    (tmp_path / "secret.pickle").write_bytes(pickle.dumps([secret, secret.copy()]))
+    for options in ([], ["--trusted"], ["--json"], ["--json", "--min-size", "0"]):
+        _, out, _ = explained(capsys, "secret.pickle", *options)
+        assert "canary" not in out
+        assert "73113" not in out
+
+
+def in_terminal(*arguments: str, **environment: str) -> str:
+    """Return what the command writes to a terminal."""
+    code = f"from contextcache.cli import main; main({['explain', *arguments]})"
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=theirs,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", **environment},
+    ):
+        os.close(theirs)
+        told = b""
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # the other side is closed
+                break
+            told += part
+    os.close(ours)
+    return told.decode()
+
+
+def test_colours_are_for_terminals() -> None:
+    """A terminal gets them, unless NO_COLOR is set; a pipe never does."""
+    assert "\x1b[33;1m✗ CC102 recreated\x1b[0m" in in_terminal("shop:session", NO_COLOR="")
+    assert "\x1b" not in in_terminal("shop:session", NO_COLOR="1")
+
+
+def test_a_stream_that_knows_no_lines_gets_plain_letters() -> None:
+    """An old console shows the tree in ASCII."""
+    told = in_terminal("shop:session", NO_COLOR="1", PYTHONIOENCODING="ascii")
+    assert "|- ['cart']  shop.Cart" in told
+    assert "x CC102 recreated" in told
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_949, "999.9 kB"), (999_950, "1.0 MB"),
+     (3_100_000, "3.1 MB"), (12_345_678_901, "12.3 GB"), (10**13, "10000.0 GB")],
+)  # fmt: skip
+def test_sizes_in_words(size: int, words: str) -> None:
+    """In steps of a thousand, like the numbers beside them."""
+    assert in_words(size) == words
