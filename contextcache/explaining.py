@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from contextcache.examination import Examination, examine, examine_payload
 from contextcache.exceptions import ContextCacheError, UnreadablePayloadError
-from contextcache.findings import CODES
 from contextcache.origins import is_library, relative
+from contextcache.pages import page
 from contextcache.terminal import Paper, Progress, counted
 from contextcache.tree import Bounds, Tree
 
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace, out: TextIO, *, config: Config | None = Non
     Returns:
         0 if nothing was found, 1 if something was, 2 if the target cannot be looked at.
     """
-    if re.fullmatch(r"CC\d+", options.target):
+    if re.fullmatch(r"(?i)cc\d+", options.target):
         return _page(options.target, out)
     try:
         seen = _examined(options, config)
@@ -99,10 +99,11 @@ def run(options: argparse.Namespace, out: TextIO, *, config: Config | None = Non
 
 
 def _page(code: str, out: TextIO) -> int:
-    if code not in CODES:
-        sys.stderr.write(f"contextcache: there is no code {code}; there are {', '.join(CODES)}\n")
+    try:
+        out.write(page(code))
+    except LookupError as error:
+        sys.stderr.write(f"contextcache: {error.args[0]}\n")
         return UNUSABLE
-    out.write(f"{code}: {CODES[code]}\n")
     return CLEAN
 
 
