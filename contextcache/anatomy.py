@@ -275,7 +275,7 @@ class _Machine:
         """Return the finished value."""
         if self._result is None:
             raise ValueError
-        self._result.size += self._loose
+        self._result.size += self._loose + sum(part.size for part in self._stack)
         return self._result
 
     def take(self, name: str, argument: Any, size: int) -> None:
