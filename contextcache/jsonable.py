@@ -37,11 +37,15 @@ from contextcache.scopes import current_scope
 from contextcache.snapshots import NothingThere
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sized
+
+    from contextcache.exceptions import UnreadablePayloadError
 
 T = TypeVar("T")
 
 MOST_NODES = 100_000  # looked at in one value; what lies behind them is encoded as it is
+CLOSE = 0.8  # of the limit of a cookie, from where on its size is reported
+LISTED = 5  # keys of a session whose sizes are listed
 MOST_LEVELS = 100  # asked for their types; a value that contains itself has no end
 
 
@@ -105,15 +109,47 @@ class JSONGuard(Generic[T]):
         self._encoded(look)
         return look.findings
 
-    def report(self, finding: Finding) -> None:
-        """Report a finding of the caller's own, such as that of a cookie that grows too large.
+    def report_unreadable(self, error: UnreadablePayloadError) -> None:
+        """Warn that a payload counts as a miss; each reason at its 1st, 10th, 100th... time."""
+        self._reporter.unreadable(error)
+
+    def weigh(self, session: Mapping[str, Any], size: int, limit: int, *, fix: str) -> None:
+        """Report the heaviest key of a session whose cookie comes close to what browsers keep.
+
+        Args:
+            session: What the cookie was made of.
+            size: Bytes of the cookie.
+            limit: The most bytes it may have.
+            fix: What to do about it; the largest keys and their sizes are added.
 
         Raises:
             UncacheableValueError: The mode is `raise`, and the finding is not ignored.
         """
+        if size < limit * CLOSE or not session:
+            return
+        sizes = {key: self._size(key, held) for key, held in session.items()}
+        steps = {key: item(key, at) for at, key in enumerate(session)}
+        heaviest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:LISTED]
+        listed = ", ".join(f"session{steps[key]} {sizes[key]}" for key in heaviest)
+        look = Look(session, Path("session"), self._types, self._holds, self.sink)
+        lost = "; browsers drop it" if size > limit else ""
+        look.note(
+            "CC142",
+            Path("session") / steps[heaviest[0]],
+            session[heaviest[0]],
+            Action.OBSERVED,
+            did=f"sent a cookie of {size} bytes, of at most {limit}{lost}",
+            fix=f"{fix} (bytes: {listed})",
+        )
         raises = self.config.mode == "raise"
-        if self._reporter.report([finding], log=not raises) and raises:
-            raise uncacheable([finding])
+        if self._reporter.report(look.findings, log=not raises) and raises:
+            raise uncacheable(look.findings)
+
+    def _size(self, key: str, held: Any) -> int:
+        try:
+            return len(cast("Sized", self._encode({key: held})))
+        except Exception:  # noqa: BLE001  # what cannot be encoded has no size
+            return 0
 
     def _looked(self, value: Any, label: str) -> Look:
         look = Look(value, Path(label), self._types, self._holds, self.sink)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from flask.signals import appcontext_pushed
+
+from contextcache_flask.guarded_sessions import guard_session_interface
 from contextcache_flask.scopes import open_scopes
-from contextcache_flask.settings import EXTENSION, Settings
+from contextcache_flask.settings import EXTENSION, Settings, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +24,8 @@ class ContextCache:
     the keys. The object itself keeps nothing, so one may serve several applications, and each
     has its own policy in `app.extensions["contextcache"]`.
 
-    It makes no difference whether Flask-Caching is initialised before or after.
+    It makes no difference whether Flask-Caching and Flask-Session are initialised before or after.
+    Their backends and serializers are guarded, and so is Flask's own cookie session.
 
     Args:
         app: The application to initialise; without one, call `init_app` later.
@@ -49,9 +53,26 @@ class ContextCache:
         if isinstance(backends, dict) and not isinstance(backends, GuardedBackends):
             app.extensions["cache"] = GuardedBackends(app, backends)
         if settings.session:
-            from contextcache_flask.sessions import RedisSessionInterface  # noqa: PLC0415
+            _install_session(app)
+        # Before a session is opened: Flask-Session may be initialised later than this.
+        appcontext_pushed.connect(_settle_session, app)
 
-            app.session_interface = RedisSessionInterface(settings.redis_url)
+
+def _install_session(app: Flask) -> None:
+    from contextcache_flask.sessions import RedisSessionInterface  # noqa: PLC0415
+
+    app.session_interface = RedisSessionInterface(settings_of(app).redis_url)
+
+
+def _settle_session(app: Flask, **_: object) -> None:
+    """Guard the session interface that `app` has by the time it serves requests."""
+    foreign = type(app.session_interface).__module__.partition(".")[0] == "flask_session"
+    if settings_of(app).session and foreign:
+        _install_session(app)
+    else:
+        guard_session_interface(app)
+    if app._got_first_request:  # from then on Flask allows no extension to be initialised
+        appcontext_pushed.disconnect(_settle_session, app)
 
 
 class GuardedBackends(dict[Any, Any]):

@@ -72,9 +72,13 @@ class Settings:
         try:
             return self._guards[sink, session]
         except KeyError:
-            config = dataclasses.replace(self.config, debug=self.debug)
-            guard = Guard(config, sink=sink, session=session)
+            guard = Guard(self.config_now, sink=sink, session=session)
             return self._guards.setdefault((sink, session), guard)
+
+    @property
+    def config_now(self) -> Config:
+        """The policy, with what `DEBUG` is by now."""
+        return dataclasses.replace(self.config, debug=self.debug)
 
 
 def settings_of(app: Flask) -> Settings:
