@@ -8,6 +8,7 @@ request or process, and names each such field. The Django and Flask adapters are
 from contextcache.config import Config as Config
 from contextcache.exceptions import ConfigurationError as ConfigurationError
 from contextcache.exceptions import ContextCacheError as ContextCacheError
+from contextcache.exceptions import ReadOnlyServerError as ReadOnlyServerError
 from contextcache.exceptions import ServerError as ServerError
 from contextcache.exceptions import StrippedValueError as StrippedValueError
 from contextcache.exceptions import UncacheableValueError as UncacheableValueError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import ClassVar, Literal, get_args
@@ -13,9 +14,12 @@ from contextcache.paths import tokens
 from contextcache.rules import BUILT_IN, Rule, Rules, Verb, as_verb, unknown
 
 Mode = Literal["strip", "warn", "raise"]
+OnError = Literal["miss", "raise"]
 Subscriber = Callable[[Finding], None]
 
 MODES: tuple[Mode, ...] = get_args(Mode)
+ON_ERRORS: tuple[OnError, ...] = get_args(OnError)
+TIMEOUT = 0.5  # seconds
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,6 +33,9 @@ class Config:
         rules: The application's own rules; they come before the built-in ones.
         on_finding: Called with each finding that is reported.
         max_size: The most bytes a payload may have; the default is the most Redis takes.
+        on_error: What a cache does while Redis cannot be reached: `miss` answers as if it were
+            empty and warns once a minute, `raise` lets the `ServerError` out.
+        timeout: Seconds that Redis is given for one operation.
         debug: Whether a developer reads along: the log is a block, and every finding is located.
         silence: The setting to which the log tells the developer to add what to ignore.
     """
@@ -38,10 +45,15 @@ class Config:
     rules: tuple[Rule, ...] = ()
     on_finding: tuple[Subscriber, ...] = ()
     max_size: int = 512 * 1024 * 1024
+    on_error: OnError = "miss"
+    timeout: float = TIMEOUT
     debug: bool = False
     silence: str = 'CONTEXTCACHE["IGNORE"]'
 
-    KEYS: ClassVar[tuple[str, ...]] = ("MODE", "IGNORE", "RULES", "ON_FINDING", "MAX_SIZE")
+    KEYS: ClassVar[tuple[str, ...]] = (
+        *("MODE", "IGNORE", "RULES", "ON_FINDING", "MAX_SIZE"),
+        *("ON_ERROR", "TIMEOUT"),
+    )
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -53,6 +65,10 @@ class Config:
                 raise ConfigurationError(f"ignore: {error}") from None
         if type(self.max_size) is not int or self.max_size <= 0:
             raise ConfigurationError("max_size is a positive number of bytes")
+        if self.on_error not in ON_ERRORS:
+            raise ConfigurationError(unknown(self.on_error, ON_ERRORS, "unknown on_error"))
+        if type(self.timeout) not in (int, float) or not 0 < self.timeout < math.inf:
+            raise ConfigurationError("timeout is a positive number of seconds")
 
     @classmethod
     def from_mapping(
@@ -97,6 +113,14 @@ class Config:
                     changes["on_finding"] = (*base.on_finding, *own)
                 case "MAX_SIZE":
                     changes["max_size"] = value
+                case "ON_ERROR":
+                    if value not in ON_ERRORS:
+                        raise ConfigurationError(
+                            unknown(value, ON_ERRORS, f"{where}: unknown ON_ERROR")
+                        )
+                    changes["on_error"] = value
+                case "TIMEOUT":
+                    changes["timeout"] = value
                 case _:
                     raise ConfigurationError(unknown(key, cls.KEYS, f"{where}: unknown setting"))
         try:

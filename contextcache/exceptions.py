@@ -64,4 +64,16 @@ class StrippedValueError(ContextCacheError, AttributeError, TypeError):
 
 
 class ServerError(ContextCacheError, ConnectionError):
-    """A Redis server that cannot be reached or a Redis URL that cannot be used."""
+    """A Redis server that cannot be reached or used.
+
+    Attributes:
+        server: Its URL without user, password and query.
+        reason: Why, in a few words that are the same each time.
+    """
+
+    server = ""
+    reason = ""
+
+
+class ReadOnlyServerError(ServerError):
+    """A Redis server that takes no writes for now, while reads go on."""

@@ -30,7 +30,7 @@ from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.exceptions import ServiceUnavailable
 
 from contextcache import ServerError, UncacheableValueError, UnreadablePayloadError
-from contextcache.servers import DEFAULT_URL, connect, unreachable
+from contextcache.servers import DEFAULT_URL, connect, server_error
 from contextcache_flask.scopes import within_request
 from contextcache_flask.settings import settings_of
 
@@ -305,7 +305,7 @@ class RedisSessionInterface(SessionInterface):
         except ServerError as error:
             raise _unavailable(app, str(error)) from error
         except (ConnectionError, TimeoutError) as error:
-            raise _unavailable(app, str(unreachable(_url_of(client), error))) from error
+            raise _unavailable(app, str(server_error(_url_of(client), error))) from error
         except RedisError as error:
             # Its text can repeat parts of the command.
             text = f"Redis at {_url_of(client)} refused a command: {type(error).__name__}"

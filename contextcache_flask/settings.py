@@ -6,6 +6,8 @@
 `CONTEXTCACHE_RULES`           the application's own rules: type names and what to do with them
 `CONTEXTCACHE_ON_FINDING`      functions, or their dotted paths, that are called with a finding
 `CONTEXTCACHE_MAX_SIZE`        the most bytes a stored value may have
+`CONTEXTCACHE_TIMEOUT`         the seconds Redis is given for one operation
+`CONTEXTCACHE_ON_ERROR`        what the cache does when Redis cannot be reached: `miss` or `raise`
 `CONTEXTCACHE_REDIS_URL`       where Redis is: the default of the cache and of the session
 `CONTEXTCACHE_SESSION`         whether the session is kept in Redis instead of in the cookie
 =============================  ================================================================

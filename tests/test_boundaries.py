@@ -26,13 +26,17 @@ ADAPTERS = [path for path in SOURCES if path not in CORE]
 ORDER = [
     "exceptions", "locks", "paths", "findings", "standins", "snapshots", "rules", "config",
     "scopes", "origins", "reporting", "pickler", "walker", "inspection", "guard", "testing",
-    "dialects", "jsonable", "servers", "pages", "anatomy", "examination", "terminal",
-    "tree", "explaining", "cli", "__init__",
+    "dialects", "jsonable", "urls", "outages", "breaker", "deadlines", "connections", "clients",
+    "servers", "pages", "anatomy", "examination", "terminal", "tree", "explaining", "cli",
+    "__init__",
 ]  # fmt: skip
+
+REDIS = {"connections": {"redis"}, "clients": {"redis"}}  # what they import
 
 PUBLIC = {
     "Action", "Config", "ConfigurationError", "ContextCacheError", "Finding", "Guard", "Path",
-    "RequestScope", "RequestSnapshot", "Rule", "ServerError", "Stripped", "StrippedValueError",
+    "ReadOnlyServerError", "RequestScope", "RequestSnapshot", "Rule", "ServerError", "Stripped",
+    "StrippedValueError",
     "UncacheableValueError", "UnreadablePayloadError", "current_scope", "enter_scope", "exit_scope",
     "Rules", "describe_view", "explain", "is_stripped", "show_findings",
 }  # fmt: skip
@@ -85,15 +89,20 @@ def shown(path: Path) -> str:
 def test_the_core_imports_the_standard_library_only(path: Path) -> None:
     """No framework, and no Redis, when a module of the core is imported."""
     outside = {module.partition(".")[0] for module, _ in imports(path)}
-    assert outside <= sys.stdlib_module_names | {"contextcache"}
+    assert outside <= sys.stdlib_module_names | {"contextcache"} | REDIS.get(path.stem, set())
+    assert not core_modules(path) & REDIS.keys() or path.stem in REDIS
 
 
 @pytest.mark.parametrize("path", CORE, ids=shown)
 def test_only_servers_knows_redis(path: Path) -> None:
-    """One module imports redis-py, when asked for a client; no other imports a third party."""
+    """Two modules build on redis-py, and one imports them when asked for a client."""
     everywhere = {module.partition(".")[0] for module, _ in imports(path, only_at_import=False)}
     outside = everywhere - sys.stdlib_module_names - {"contextcache"}
-    assert outside <= ({"redis", "fakeredis"} if path.stem == "servers" else set())
+    assert outside <= REDIS.get(
+        path.stem, {"redis", "fakeredis"} if path.stem == "servers" else set()
+    )
+    asked = core_modules(path, only_at_import=False) & REDIS.keys()
+    assert not asked or path.stem in (*REDIS, "servers")
 
 
 def test_every_module_of_the_core_has_its_place() -> None:
@@ -144,10 +153,10 @@ def test_the_public_names_are_these() -> None:
     exported = {name for name in vars(contextcache) if not name.startswith("_")}
     modules = {path.stem for path in CORE} | {"annotations"}
     assert exported - modules == PUBLIC
-    from contextcache.servers import DEFAULT_URL, connect, public_url, unreachable
+    from contextcache.servers import DEFAULT_URL, connect, public_url, server_error, warn
     from contextcache.testing import assert_cacheable, capture_findings
 
-    for name in (connect, public_url, unreachable, assert_cacheable, capture_findings):
+    for name in (connect, public_url, server_error, warn, assert_cacheable, capture_findings):
         assert callable(name)
     assert DEFAULT_URL == "fakeredis://"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 from typing import Any
 
@@ -27,6 +28,7 @@ class Client:
 
 
 CLIENT = f"{__name__}.Client"
+VALID = ", ".join(sorted(Config.KEYS))
 
 
 def test_the_defaults_cut_and_report_everything() -> None:
@@ -38,6 +40,8 @@ def test_the_defaults_cut_and_report_everything() -> None:
         "rules": (),
         "on_finding": (),
         "max_size": 512 * 1024 * 1024,
+        "on_error": "miss",
+        "timeout": 0.5,
         "debug": False,
         "silence": 'CONTEXTCACHE["IGNORE"]',
     }
@@ -52,6 +56,8 @@ def test_every_key_is_read() -> None:
             "RULES": {CLIENT: "strip"},
             "ON_FINDING": remember,
             "MAX_SIZE": 1000,
+            "ON_ERROR": "raise",
+            "TIMEOUT": 2,
         },
         debug=True,
     )
@@ -59,7 +65,7 @@ def test_every_key_is_read() -> None:
     assert (config.max_size, config.debug, config.on_finding) == (1000, True, (remember,))
     [rule] = config.rules
     assert (rule.type, rule.verb) == (CLIENT, Verb.STRIP)
-    assert Config.KEYS == ("MODE", "IGNORE", "RULES", "ON_FINDING", "MAX_SIZE")
+    assert (config.on_error, config.timeout) == ("raise", 2)
 
 
 @pytest.mark.parametrize(
@@ -67,25 +73,19 @@ def test_every_key_is_read() -> None:
     [
         (
             {"MODES": "strip"},
-            (
-                "CONTEXTCACHE: unknown setting 'MODES' (did you mean 'MODE'?); "
-                "valid: IGNORE, MAX_SIZE, MODE, ON_FINDING, RULES"
-            ),
+            (f"CONTEXTCACHE: unknown setting 'MODES' (did you mean 'MODE'?); valid: {VALID}"),
         ),
         (
             {"mode": "strip"},
-            (
-                "CONTEXTCACHE: unknown setting 'mode' (did you mean 'MODE'?); "
-                "valid: IGNORE, MAX_SIZE, MODE, ON_FINDING, RULES"
-            ),
+            (f"CONTEXTCACHE: unknown setting 'mode' (did you mean 'MODE'?); valid: {VALID}"),
         ),
         (
             {"ZZZ": 1},
-            "CONTEXTCACHE: unknown setting 'ZZZ'; valid: IGNORE, MAX_SIZE, MODE, ON_FINDING, RULES",
+            f"CONTEXTCACHE: unknown setting 'ZZZ'; valid: {VALID}",
         ),
         (
             {7: 1},
-            "CONTEXTCACHE: unknown setting '7'; valid: IGNORE, MAX_SIZE, MODE, ON_FINDING, RULES",
+            f"CONTEXTCACHE: unknown setting '7'; valid: {VALID}",
         ),
         (
             {"MODE": "stripp"},
@@ -145,6 +145,15 @@ def test_every_key_is_read() -> None:
         ({"MAX_SIZE": 0}, "CONTEXTCACHE: max_size is a positive number of bytes"),
         ({"MAX_SIZE": True}, "CONTEXTCACHE: max_size is a positive number of bytes"),
         (
+            {"ON_ERROR": "mis"},
+            ("CONTEXTCACHE: unknown ON_ERROR 'mis' (did you mean 'miss'?); valid: miss, raise"),
+        ),
+        ({"TIMEOUT": "1 s"}, "CONTEXTCACHE: timeout is a positive number of seconds"),
+        ({"TIMEOUT": 0}, "CONTEXTCACHE: timeout is a positive number of seconds"),
+        ({"TIMEOUT": True}, "CONTEXTCACHE: timeout is a positive number of seconds"),
+        ({"TIMEOUT": math.inf}, "CONTEXTCACHE: timeout is a positive number of seconds"),
+        ({"TIMEOUT": math.nan}, "CONTEXTCACHE: timeout is a positive number of seconds"),
+        (
             {"ON_FINDING": 3},
             "CONTEXTCACHE ON_FINDING is a function, its dotted path, or a list of them",
         ),
@@ -173,9 +182,7 @@ def test_settings_that_are_no_dict_are_an_error(mapping: Any) -> None:
     """A forgotten brace is named, too."""
     with pytest.raises(ConfigurationError) as caught:
         Config.from_mapping(mapping)
-    assert str(caught.value) == (
-        "CONTEXTCACHE is a dict with the keys MODE, IGNORE, RULES, ON_FINDING, MAX_SIZE"
-    )
+    assert str(caught.value) == f"CONTEXTCACHE is a dict with the keys {', '.join(Config.KEYS)}"
 
 
 def test_the_error_names_the_place_of_the_setting() -> None:

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
-from contextcache.exceptions import ConfigurationError, ServerError
-from contextcache.servers import DEFAULT_URL, connect, public_url, unreachable
+from contextcache.exceptions import ConfigurationError, ReadOnlyServerError, ServerError
+from contextcache.servers import DEFAULT_URL, connect, public_url, server_error
 from tests.redis_server import free_port, running_redis
 
 if TYPE_CHECKING:
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 NOT_ESCAPED = (
     "a Redis URL cannot be understood: characters such as '/', '#' and '?' in its password are "
     "not percent-encoded"
+)
+SCHEMES = (
+    "it begins with one of redis://, rediss://, unix://, fakeredis://, redis+sentinel://, "
+    "rediss+sentinel://, redis+cluster://, rediss+cluster://"
 )
 NO_PORT = (
     "a Redis URL cannot be understood: its port is not a number, or characters such as '/', '#' "
@@ -76,7 +82,7 @@ def test_threads_that_ask_at_once_get_one_client(redis_url: str) -> None:
     assert len(set(map(id, made))) == 1
 
 
-def test_the_timeout_is_a_default_that_options_and_the_query_override(redis_url: str) -> None:
+def test_redis_pys_own_name_for_the_timeout_is_understood(redis_url: str) -> None:
     """The query wins over an option, and an option over `timeout`."""
 
     def timeouts(client: redis.Redis) -> tuple[float, float]:
@@ -85,16 +91,22 @@ def test_the_timeout_is_a_default_that_options_and_the_query_override(redis_url:
 
     assert timeouts(connect(redis_url)) == (0.5, 0.5)
     assert timeouts(connect(redis_url, timeout=2)) == (2, 2)
-    assert timeouts(connect(redis_url, timeout=2, socket_timeout=3)) == (3, 2)
-    assert timeouts(connect(f"{redis_url}?socket_timeout=4", socket_timeout=3)) == (4, 0.5)
+    assert timeouts(connect(redis_url, timeout=2, socket_timeout=3)) == (3, 3)
+    assert timeouts(connect(f"{redis_url}?socket_timeout=4", socket_timeout=3)) == (4, 4)
 
 
-def test_nothing_is_retried_unless_options_say_so(redis_url: str) -> None:
-    """redis-py's own default differs by version and by the way a client is made."""
-    kwargs = connect(redis_url).connection_pool.connection_kwargs
-    assert kwargs["retry"]._retries == 0
-    kwargs = connect(redis_url, retry_on_timeout=True).connection_pool.connection_kwargs
-    assert "retry" not in kwargs
+@pytest.mark.parametrize(
+    "options", [{}, {"retry_on_timeout": True, "retry": Retry(NoBackoff(), 9)}]
+)
+def test_nothing_is_retried(redis_url: str, options: dict[str, object]) -> None:
+    """A command that may have been executed is not sent again, whatever redis-py would do."""
+    client = connect(redis_url, timeout=0.2, **options)
+    client.set("count", 0)
+    with redis.Redis.from_url(redis_url) as other:
+        other.execute_command("CLIENT", "PAUSE", "300", "ALL")
+        with pytest.raises(redis.TimeoutError):
+            client.incr("count")
+        assert int(other.get("count")) <= 1
 
 
 def test_another_pool_class_can_be_asked_for(redis_url: str) -> None:
@@ -174,18 +186,18 @@ def test_a_forked_child_never_uses_an_inherited_pool(
     """It works although the parent's pool and our own lock were held at the fork."""
     parent = connect(redis_url)
     parent.set("key", b"value")
+    inherited = parent.connection_pool
 
     def in_child() -> bytes:
-        child = connect(redis_url)
-        assert child is not parent
-        assert child.connection_pool is not parent.connection_pool
-        return child.get("key")  # type: ignore[return-value]
+        assert connect(redis_url) is parent
+        assert parent.connection_pool is not inherited
+        return parent.get("key")  # type: ignore[return-value]
 
     from contextcache import servers
 
-    with parent.connection_pool._lock, servers._lock:
+    with inherited._lock, inherited._fork_lock, servers._lock:
         assert forked_answer(in_child) == "b'value'"  # type: ignore[operator]
-    assert connect(redis_url) is parent
+    assert parent.connection_pool is inherited
     assert parent.get("key") == b"value"
 
 
@@ -228,24 +240,15 @@ def test_a_public_url_shows_no_secret(url: str, shown: str) -> None:
     [
         (
             "reds://host",
-            (
-                "unknown Redis URL reds://: it begins with one of redis://, rediss://, unix://, "
-                "fakeredis://; did you mean redis://?"
-            ),
+            (f"unknown Redis URL reds://: {SCHEMES}; did you mean redis://?"),
         ),
         (
             "memcached://host",
-            (
-                "unknown Redis URL memcached://: it begins with one of redis://, rediss://, "
-                "unix://, fakeredis://"
-            ),
+            (f"unknown Redis URL memcached://: {SCHEMES}"),
         ),
         (
             "127.0.0.1:6379",
-            (
-                "unknown Redis URL without a scheme: it begins with one of redis://, rediss://, "
-                "unix://, fakeredis://"
-            ),
+            (f"unknown Redis URL without a scheme: {SCHEMES}"),
         ),
         ("redis://:hu/sh@host:6379/0", NO_PORT),
         ("redis://:12/sh@host:6379/0", NOT_ESCAPED),
@@ -331,7 +334,7 @@ def test_a_silent_server_is_given_up_after_the_timeout() -> None:
         assert time.monotonic() - started < 0.4
     assert str(caught.value) == (
         f"Redis at {url} cannot be reached: no answer in time; "
-        "see whether the server is overloaded, or raise socket_timeout"
+        "see whether the server is overloaded, or raise TIMEOUT"
     )
 
 
@@ -342,8 +345,7 @@ def test_a_server_that_wants_a_password_says_so() -> None:
         with pytest.raises(ServerError) as caught:
             connect(wrong).get("key")
     assert str(caught.value) == (
-        f"Redis at {url} cannot be reached: it wants another user or password; "
-        "correct them in the URL"
+        f"Redis at {url} cannot be used: it wants another user or password; correct them in the URL"
     )
 
 
@@ -366,34 +368,120 @@ def test_a_server_that_came_back_is_used_again() -> None:
         assert client.get("key") == b"value"
 
 
+REFUSED = ConnectionRefusedError()
+REPLICA = redis.exceptions.ReadOnlyError("hush")
+
+
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    ("error", "words"),
     [
-        (ConnectionRefusedError(), "connection refused; start the server or correct the URL"),
-        (socket.gaierror(), "the host name is unknown; correct the URL"),
-        (
-            redis.exceptions.BusyLoadingError("hush"),
-            "it is still loading its data; try again in a moment",
-        ),
-        (
-            redis.exceptions.ConnectionError("hush"),
-            "the connection was lost; see whether the server is still running",
-        ),
+        (REFUSED, "cannot be reached: connection refused; start the server or correct the URL"),
+        (socket.gaierror(), "cannot be reached: the host name is unknown; correct the URL"),
         (
             PermissionError(),
-            "permission denied; let this process's user read and write the socket",
+            (
+                "cannot be reached: permission denied; let this process's user read and write the "
+                "socket"
+            ),
+        ),
+        (
+            redis.ConnectionError("hush"),
+            ("cannot be reached: the connection was lost; see whether the server is still running"),
+        ),
+        (
+            redis.InvalidResponse("hush"),
+            (
+                "cannot be reached: what answers is not Redis; correct the URL, or the proxy in "
+                "between"
+            ),
+        ),
+        (
+            redis.exceptions.BusyLoadingError("hush"),
+            "cannot be used: it is still loading its data (LOADING); try again in a moment",
+        ),
+        (
+            redis.exceptions.NoPermissionError("hush"),
+            (
+                "cannot be used: this user may not do that (NOPERM); extend the rights of the user "
+                "in the URL"
+            ),
+        ),
+        (
+            redis.ResponseError("BUSY hush"),
+            "cannot be used: a script keeps it busy (BUSY); end the script with SCRIPT KILL",
+        ),
+        (
+            redis.exceptions.MasterDownError("hush"),
+            (
+                "cannot be used: it is a replica without its master (MASTERDOWN); start the "
+                "master, or set replica-serve-stale-data"
+            ),
+        ),
+        (
+            redis.exceptions.ClusterDownError("hush"),
+            (
+                "cannot be used: the cluster has lost a part of its slots (CLUSTERDOWN); start the "
+                "missing nodes"
+            ),
+        ),
+        (
+            redis.exceptions.MovedError("1 127.0.0.1:1"),
+            (
+                "cannot be used: it is a node of a Redis Cluster (MOVED); begin the URL with "
+                "redis+cluster://"
+            ),
+        ),
+        (
+            redis.OutOfMemoryError("hush"),
+            (
+                "takes no writes: its memory is full (OOM); raise maxmemory, or set "
+                "maxmemory-policy to one that evicts"
+            ),
+        ),
+        (REPLICA, "takes no writes: it is a replica (READONLY); name the master in the URL"),
+        (
+            redis.ResponseError(
+                "Command # 1 (SET a MISCONF) of pipeline caused error: MISCONF hush"
+            ),
+            (
+                "takes no writes: it cannot save its data to disk (MISCONF); see its log, or set "
+                "stop-writes-on-bgsave-error to no"
+            ),
+        ),
+        (
+            redis.ResponseError("NOREPLICAS hush"),
+            "takes no writes: too few replicas follow it (NOREPLICAS); start them",
         ),
     ],
 )
-def test_every_kind_of_outage_has_its_words(error: Exception, reason: str) -> None:
-    """The reason comes from the type of the error, never from its text."""
-    named = unreachable("redis://:hush@host:6379/0", error)
-    assert str(named) == f"Redis at redis://host:6379/0 cannot be reached: {reason}"
+def test_every_kind_of_outage_has_its_words(error: Exception, words: str) -> None:
+    """The reason comes from the type of the error or its code, never from its text."""
+    named = server_error("redis://:hush@host:6379/0", error)
+    assert str(named) == f"Redis at redis://host:6379/0 {words}"
     assert isinstance(named, ServerError)
+    assert named.server == "redis://host:6379/0"
+    assert words.split(": ", 1)[1].startswith(named.reason)
+    assert isinstance(named, ReadOnlyServerError) == words.startswith("takes no writes")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        redis.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value"),
+        redis.ResponseError(
+            "Command # 1 (SET OOM BUSY) of pipeline caused error: ERR syntax error"
+        ),
+        redis.DataError("Invalid input of type: 'object'"),
+        ValueError(),
+    ],
+)
+def test_an_error_of_the_command_is_none_of_the_server(error: Exception) -> None:
+    """What is wrong with a command is left as redis-py raised it."""
+    assert server_error("redis://host", error) is None
 
 
 def test_the_cause_counts_where_the_error_itself_says_little() -> None:
     """redis-py wraps what the socket said; the reason is found behind it."""
     outer = redis.ConnectionError("Error 111")
-    outer.__context__ = ConnectionRefusedError()
-    assert "connection refused" in str(unreachable("redis://host", outer))
+    outer.__context__ = REFUSED
+    assert "connection refused" in str(server_error("redis://host", outer))

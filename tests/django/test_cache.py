@@ -17,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from contextcache import UncacheableValueError, UnreadablePayloadError, is_stripped
 from contextcache.servers import connect
 from contextcache.testing import capture_findings
+from contextcache.urls import SCHEMES as _SCHEMES
 from contextcache_django.cache import RedisCache
 from tests.django.shop import Brittle, Cart, Client, Item, PerThread, dirty_cart, generator
 from tests.redis_server import free_port, running_redis
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     import redis
     from pytest_django.fixtures import SettingsWrapper
+
+SCHEMES = ", ".join(f"{scheme}://" for scheme in _SCHEMES)
 
 
 class Either:
@@ -475,7 +478,7 @@ def test_options_reach_redis_py(configure: Callable[..., RedisCache], redis_url:
     )
     kwargs = cache.connection().connection_pool.connection_kwargs
     # The database in the URL wins, as in redis-py.
-    assert (kwargs["db"], kwargs["socket_timeout"], kwargs["socket_connect_timeout"]) == (0, 2, 0.5)
+    assert (kwargs["db"], kwargs["socket_timeout"], kwargs["socket_connect_timeout"]) == (0, 2, 2)
     assert type(cache.connection().connection_pool).__name__ == "BlockingConnectionPool"
 
 
@@ -505,6 +508,7 @@ def test_an_outage_names_the_url(configure: Callable[..., RedisCache]) -> None:
         f"Redis at redis://127.0.0.1:{port}/0 cannot be reached: connection refused; "
         "start the server or correct the URL"
     )
+    alone = expected.replace("cannot be reached", "is left alone for 1 s at most")
     either = Either(cache, use_async=False), Either(cache, use_async=True)
     for way in either:
         for call in (
@@ -515,7 +519,7 @@ def test_an_outage_names_the_url(configure: Callable[..., RedisCache]) -> None:
         ):
             with pytest.raises(ConnectionError) as caught:
                 call()
-            assert str(caught.value) == expected
+            assert str(caught.value) in (expected, alone)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -525,12 +529,12 @@ def test_a_forked_child_makes_its_own_connections(
     """The cache object a child inherits does not use the parent's pool."""
     cache = configure(redis_url)
     cache.set("key", "parent")
-    inherited = cache.connection()
-    with inherited.connection_pool._lock:
+    inherited = cache.connection().connection_pool
+    with inherited._lock:
         pid = os.fork()
         if pid == 0:
             try:
-                own = cache.connection()
+                own = cache.connection().connection_pool
                 cache.set("key", f"child {own is not inherited}")
             finally:
                 os._exit(0)
@@ -542,7 +546,7 @@ def test_a_forked_child_makes_its_own_connections(
                 pytest.fail("the forked child hung")
             time.sleep(0.01)
     assert cache.get("key") == "child True"
-    assert cache.connection() is inherited
+    assert cache.connection().connection_pool is inherited
 
 
 # --- Mistakes -----------------------------------------------------------------------------------
@@ -553,10 +557,7 @@ def test_a_forked_child_makes_its_own_connections(
     [
         (
             {"LOCATION": "reds://127.0.0.1"},
-            (
-                "unknown Redis URL reds://: it begins with one of redis://, rediss://, unix://, "
-                "fakeredis://; did you mean redis://?"
-            ),
+            (f"unknown Redis URL reds://: it begins with one of {SCHEMES}; did you mean redis://?"),
         ),
         (
             {"OPTIONS": {"serializer": "django.core.cache.backends.redis.RedisSerializer"}},

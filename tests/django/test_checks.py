@@ -8,6 +8,8 @@ import pytest
 from django.core.checks import CheckMessage, Error, Warning, run_checks  # noqa: A004
 from django.core.exceptions import ImproperlyConfigured
 
+from contextcache import Config
+from contextcache.urls import SCHEMES
 from contextcache_django.conf import guard_for, project_config
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def test_an_unknown_key_is_named_with_the_nearest(settings: SettingsWrapper) -> 
         ),
         Error(
             "CONTEXTCACHE has no key 'COLOUR'.",
-            hint="Its keys are MODE, IGNORE, RULES, ON_FINDING, MAX_SIZE.",
+            hint=f"Its keys are {', '.join(Config.KEYS)}.",
             id="contextcache.E001",
         ),
     ]
@@ -117,10 +119,11 @@ def test_sessions_in_a_cache_that_is_not_ours(settings: SettingsWrapper) -> None
 def test_a_cache_that_cannot_be_made(settings: SettingsWrapper) -> None:
     """A wrong URL is found without connecting to anything."""
     settings.CACHES = {"default": {**OURS, "LOCATION": "reds://127.0.0.1"}}
+    schemes = ", ".join(f"{scheme}://" for scheme in SCHEMES)
     assert found() == [
         Error(
-            "CACHES['default']: unknown Redis URL reds://: it begins with one of redis://, "
-            "rediss://, unix://, fakeredis://; did you mean redis://?",
+            f"CACHES['default']: unknown Redis URL reds://: it begins with one of {schemes}; "
+            "did you mean redis://?",
             id="contextcache.E004",
         )
     ]

@@ -10,15 +10,12 @@ from flask import Flask
 from flask.sessions import SecureCookieSessionInterface
 from flask_caching import Cache
 
-from contextcache import ConfigurationError, UncacheableValueError
+from contextcache import Config, ConfigurationError, UncacheableValueError
 from contextcache.testing import capture_findings
 from contextcache_flask import ContextCache, RedisCache, RedisSessionInterface
 from tests.flask.shop import Basket, add_cache, make_app
 
-KEYS = (
-    "CONTEXTCACHE_IGNORE, CONTEXTCACHE_MAX_SIZE, CONTEXTCACHE_MODE, CONTEXTCACHE_ON_FINDING, "
-    "CONTEXTCACHE_REDIS_URL, CONTEXTCACHE_RULES, CONTEXTCACHE_SESSION"
-)
+KEYS = ", ".join(f"CONTEXTCACHE_{key}" for key in sorted((*Config.KEYS, "REDIS_URL", "SESSION")))
 
 MODES = "raise, strip, warn"
 

@@ -1,0 +1,279 @@
+"""redis-py's clients, with one deadline, one breaker and words for each operation.
+
+It imports redis-py, and is imported by `contextcache.servers` when the first client is made. What
+redis-py does on its own is switched off: it retries, where a command that may have been executed
+must not be sent twice, it relaxes timeouts when a server announces maintenance, and it counts.
+"""
+
+# mypy: allow-untyped-calls
+from __future__ import annotations
+
+import functools
+import threading
+from typing import TYPE_CHECKING, Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.client import Pipeline
+from redis.connection import Connection, ConnectionPool, SSLConnection, parse_url
+from redis.retry import Retry
+from redis.sentinel import (
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
+
+from contextcache.breaker import Breaker
+from contextcache.connections import kept
+from contextcache.deadlines import Deadline
+from contextcache.exceptions import ServerError
+from contextcache.outages import Diagnosis, diagnose, worded
+
+try:
+    from redis.maint_notifications import MaintNotificationsConfig
+except ImportError:  # before redis-py 7
+    NO_MAINTENANCE = None
+else:
+    NO_MAINTENANCE = MaintNotificationsConfig(enabled=False)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from contextcache.urls import Address
+
+# Every thread uses one connection at a time, so threads bound the pool. redis-py 8 stops at 100
+# by default, which would make the 101st busy thread fail.
+_UNBOUNDED = 2**31
+
+
+class Server:
+    """One Redis as this process sees it: its connections, and whether it is worth asking.
+
+    Args:
+        name: Its URL without user, password and query.
+        seconds: How long an operation may take.
+        make_pool: Makes its pool of connections.
+    """
+
+    def __init__(self, name: str, seconds: float, make_pool: Callable[[], ConnectionPool]) -> None:
+        self.name = name
+        self.seconds = seconds
+        self._make_pool = make_pool
+        self.start_afresh()
+
+    def start_afresh(self) -> None:
+        """Forget every connection, as in a forked child, where they are those of the parent.
+
+        Their locks may be held by a thread that does not exist here, and redis-py 8.1 resets an
+        inherited pool under such a lock: one child in 40 to 500 hung for good.
+        """
+        self._lock = threading.RLock()
+        self._pool: ConnectionPool | None = None
+        self._breaker = Breaker(self.name, self.seconds)
+        self._ailment: Diagnosis | None = None
+
+    @property
+    def pool(self) -> ConnectionPool:
+        """The connections of this process."""
+        if self._pool is None:
+            with self._lock:
+                if self._pool is None:
+                    pool = self._make_pool()
+                    vars(pool)["server"] = self  # where clients of this pool find it
+                    self._pool = pool
+        return self._pool
+
+    def admit(self) -> None:
+        """Let an operation pass, or raise the `ServerError` with which it fails at once."""
+        if not self._breaker.admits():
+            assert self._ailment is not None  # noqa: S101  the breaker opens after failures only
+            alone = f"is left alone for {self._breaker.pause:g} s at most"
+            raise worded(self.name, self._ailment._replace(state=alone), redis.ConnectionError())
+
+    def answered(self) -> None:
+        """Take note of an answer."""
+        self._breaker.succeeded()
+
+    def judge(self, error: Exception) -> None:
+        """Take note of what an operation raised, and raise the `ServerError` it stands for."""
+        if isinstance(error, ServerError):
+            return  # of an operation within this one
+        diagnosis = diagnose(error)
+        if diagnosis is not None and diagnosis.counts:
+            self._ailment = diagnosis
+            self._breaker.failed(diagnosis.reason, diagnosis.remedy)
+        elif isinstance(error, redis.RedisError):
+            self._breaker.succeeded()
+        if diagnosis is not None:
+            raise worded(self.name, diagnosis, error) from error
+
+
+class Operation:
+    """A `with` block in which one command, pipeline or transaction is executed.
+
+    Raises:
+        ServerError: The server cannot be reached or used, or has not been lately.
+    """
+
+    __slots__ = ("_deadline", "_server")
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._deadline = Deadline(server.seconds)
+
+    def __enter__(self) -> None:
+        self._server.admit()
+        self._deadline.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._deadline.__exit__()
+        if error is None:
+            self._server.answered()
+        elif isinstance(error, Exception):  # an interrupt says nothing about the server
+            self._server.judge(error)
+
+
+# --- The clients --------------------------------------------------------------------------------
+
+
+class Client(redis.Redis):
+    """A client of one server, or of the one that Sentinel says is the master."""
+
+    _server: Server
+
+    @property
+    def connection_pool(self) -> ConnectionPool:  # an attribute in redis-py
+        """The connections of this process, other ones after a fork."""
+        return self._server.pool
+
+    @connection_pool.setter
+    def connection_pool(self, pool: ConnectionPool) -> None:
+        self._server = vars(pool)["server"]
+
+    def start_afresh(self) -> None:
+        """Forget every connection, as in a forked child."""
+        self._server.start_afresh()
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send one command and return the answer."""
+        with Operation(self._server):
+            pool = self._server.pool
+            connection: Any = self.connection or pool.get_connection()
+            try:
+                connection.send_command(*args, **options)
+                return self.parse_response(connection, args[0], **options)
+            finally:
+                if not self.connection:
+                    pool.release(connection)
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> ClientPipeline:
+        """Return a pipeline, which is one operation however many commands it holds."""
+        return ClientPipeline(
+            self.connection_pool, self.response_callbacks, transaction, shard_hint
+        )
+
+
+class ClientPipeline(Pipeline):
+    """A pipeline of `Client`."""
+
+    @property
+    def _server(self) -> Server:
+        server: Server = vars(self.connection_pool)["server"]
+        return server
+
+    def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send one command at once, as after `watch`."""
+        with Operation(self._server):
+            return super().immediate_execute_command(*args, **options)
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """Send all commands and return their answers.
+
+        Raises:
+            ServerError: None of them could be sent, or the server refused one of them.
+        """
+        commands = self.command_stack
+        with Operation(self._server):
+            answers = super().execute(raise_on_error=False)
+            if raise_on_error:
+                self._raise_first(commands, answers)
+        return answers
+
+    def _raise_first(self, commands: Any, answers: list[Any]) -> None:
+        for error in answers:
+            if isinstance(error, redis.ResponseError) and diagnose(error) is not None:
+                raise error
+        self.raise_first_error(commands, answers)
+
+
+# --- From an address to a client ----------------------------------------------------------------
+
+
+def new_client(
+    address: Address,
+    seconds: float,
+    pool_class: type[ConnectionPool] | None,
+    options: Mapping[str, Any],
+) -> Client:
+    """Return a client that connects when it is first used.
+
+    Raises:
+        ValueError: The URL has an option that redis-py does not understand.
+    """
+    settings: dict[str, Any] = {**options, **parse_url(address.plain)}
+    seconds = settings.setdefault("socket_timeout", seconds) or seconds
+    settings.setdefault("socket_connect_timeout", seconds)
+    settings["retry"] = Retry(NoBackoff(), 0)
+    if NO_MAINTENANCE is not None:
+        settings.setdefault("maint_notifications_config", NO_MAINTENANCE)
+    if pool_class is None:
+        settings.setdefault("max_connections", _UNBOUNDED)  # another pool has a limit for a reason
+    make_pool: Callable[[], ConnectionPool]
+    if address.topology == "sentinel":
+        make_pool = functools.partial(_sentinel_pool, address, seconds, settings)
+    else:
+        plain = options.get("connection_class") or settings.get("connection_class", Connection)
+        settings["connection_class"] = kept(plain)
+        make_pool = functools.partial(pool_class or kept(ConnectionPool), **settings)
+    return Client(connection_pool=Server(address.public, seconds, make_pool).pool)
+
+
+def _sentinel_pool(address: Address, seconds: float, settings: dict[str, Any]) -> ConnectionPool:
+    """Return a pool that asks the sentinels who the master is when it needs a connection.
+
+    Each sentinel is given a share of the time, so that a silent one does not use it up.
+    """
+    settings = dict(settings)
+    plain, managed = _SENTINEL_CONNECTIONS[address.transport]
+    for name in ("host", "port", "connection_class"):
+        settings.pop(name, None)
+    asking = {name: value for name, value in settings.items() if name.startswith("ssl")}
+    for name in ("username", "password"):
+        asking[name] = settings.pop(f"sentinel_{name}", None)
+    share = seconds / (len(address.hosts) + 1)
+    asking.update(socket_timeout=share, socket_connect_timeout=share, retry=settings["retry"])
+    manager = Sentinel([])
+    manager.sentinels = []
+    for host, port in address.hosts:
+        make_pool = functools.partial(
+            kept(ConnectionPool), connection_class=kept(plain), host=host, port=port, **asking
+        )
+        sentinel = Server(f"{address.transport}://{host}:{port}", share, make_pool)
+        manager.sentinels.append(Client(connection_pool=sentinel.pool))
+    pool: ConnectionPool = kept(SentinelConnectionPool)(
+        address.service, manager, connection_class=kept(managed), **settings
+    )
+    return pool
+
+
+_SENTINEL_CONNECTIONS = {
+    "redis": (Connection, SentinelManagedConnection),
+    "rediss": (SSLConnection, SentinelManagedSSLConnection),
+}

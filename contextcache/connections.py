@@ -1,0 +1,147 @@
+"""redis-py's connections and its pool, for operations that end in time and may be interrupted.
+
+It changes with redis-py. Of what a pool of redis-py does, its locks and counts are left out: they
+are a third of the time of a small command, and a child that is forked meanwhile hangs in them.
+"""
+
+# mypy: allow-untyped-calls
+from __future__ import annotations
+
+import functools
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import redis
+from redis.connection import ConnectionPool
+
+from contextcache.deadlines import TimedSocket, time_left
+
+if TYPE_CHECKING:
+    from redis.connection import AbstractConnection as _Connection
+    from redis.connection import ConnectionPool as _Pool
+else:  # they are added to classes of redis-py
+    _Connection = _Pool = object
+
+IDLE_SECONDS = 60.0  # after which a connection nobody needed is closed
+
+
+@functools.cache
+def kept(kind: Any) -> Any:
+    """Return a class of redis-py, of connections or of pools, with what is added here."""
+    added = _KeptPool if issubclass(kind, ConnectionPool) else _KeptConnection
+    return type(kind.__name__, (added, kind), {"__module__": __name__})
+
+
+class _KeptConnection(_Connection):
+    """What is added to redis-py's connections: the deadline, and a count of unread replies.
+
+    An operation that was interrupted leaves a reply behind, which the next one would take for its
+    own. A connection that still owes one is therefore closed before it is used again.
+    """
+
+    _owed = 0
+    _sock: Any
+    idle_since = 0.0
+
+    def ready(self) -> None:
+        """Be connected, with nothing to read: a connection the server has closed reads as one."""
+        if self._sock is not None:
+            try:
+                quiet = not (self._owed or self.can_read())
+            except (redis.RedisError, OSError):
+                quiet = False
+            if quiet:
+                return
+            self.disconnect()
+        self.connect()
+
+    def connect(self) -> None:
+        if self._owed:
+            self.disconnect()
+        try:
+            super().connect()
+        except BaseException:
+            self.disconnect()  # half-way through the handshake: in no database yet, say
+            raise
+
+    def disconnect(self, *args: Any, **options: Any) -> None:
+        self._owed = 0
+        super().disconnect(*args, **options)
+
+    def pack_commands(self, commands: Any) -> Any:
+        commands = list(commands)
+        self._owed += len(commands)
+        return super().pack_commands(commands)
+
+    def send_command(self, *args: Any, **options: Any) -> None:
+        self._owed += 1
+        super().send_command(*args, **options)
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        try:
+            response = super().read_response(*args, **options)
+        except redis.ResponseError:
+            self._owed -= 1
+            raise
+        self._owed -= 1
+        return response
+
+    def _connect(self) -> TimedSocket:
+        return TimedSocket(super()._connect())  # type: ignore[safe-super]
+
+    @property
+    def socket_timeout(self) -> float | None:
+        return _at_least_a_moment(self._socket_timeout)
+
+    @socket_timeout.setter
+    def socket_timeout(self, seconds: float | None) -> None:
+        self._socket_timeout = seconds
+
+    @property
+    def socket_connect_timeout(self) -> float | None:
+        return _at_least_a_moment(self._socket_connect_timeout)
+
+    @socket_connect_timeout.setter
+    def socket_connect_timeout(self, seconds: float | None) -> None:
+        self._socket_connect_timeout = seconds
+
+
+def _at_least_a_moment(limit: float | None) -> float | None:
+    seconds = time_left(limit)
+    return None if seconds is None else max(seconds, 0.001)  # a socket takes 0 for "do not wait"
+
+
+class _KeptPool(_Pool):
+    """What replaces the middle of redis-py's pools: the connection that was used last goes first.
+
+    Whoever uses a connection has it alone, and gives it back by one atomic `append`. So nothing
+    is locked, threads, greenlets and tasks are all alike, and the connections there are more of
+    than needed sink to the bottom, where they are closed.
+    """
+
+    _available_connections: deque[Any]  # type: ignore[assignment]  # a list there
+
+    def get_connection(self, *_: Any, **__: Any) -> Any:
+        try:
+            connection = self._available_connections.pop()
+        except IndexError:
+            connection = self.make_connection()
+        connection.ready()
+        return connection
+
+    def release(self, connection: Any) -> None:
+        if not self.owns_connection(connection):  # another server has become the master
+            connection.disconnect()
+        idle = self._available_connections
+        connection.idle_since = now = time.monotonic()
+        idle.append(connection)
+        try:
+            while now - idle[0].idle_since > IDLE_SECONDS:
+                idle.popleft().disconnect()
+        except IndexError:
+            pass  # other threads have taken them all meanwhile
+
+    def reset(self) -> None:
+        super().reset()
+        self._available_connections = deque()

@@ -1,0 +1,131 @@
+"""One deadline for a whole operation: for connecting, sending, and every byte of the reply.
+
+The timeout of a socket begins anew with each wait, so a server that sends one byte at a time, or
+a command that has to ask three servers, takes many times that long. A `Deadline` is shared by
+every socket an operation uses, and each wait is given what is left.
+
+A large value takes longer than a small one and is no fault of the server. Every byte that arrives
+moves the deadline by what it takes at `BYTES_PER_SECOND`, an eighth of what a Gigabit network
+carries, while no single wait may be longer than the deadline was at first: a body of 100 MB is
+given 6 seconds more, a server that stops half-way through it is not, and bytes that drip move
+nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import socket
+    from contextvars import Token
+
+BYTES_PER_SECOND = 16 * 2**20
+CHUNK = 2**18  # bytes that are sent in one wait
+
+_current: ContextVar[Deadline | None] = ContextVar("contextcache_deadline", default=None)
+
+
+class Deadline:
+    """A `with` block that must not take longer than `seconds`, as far as `TimedSocket` can tell.
+
+    In a block within another one, the outer deadline goes on.
+    """
+
+    __slots__ = ("_expires", "_seconds", "_token")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._expires = 0.0
+        self._token: Token[Deadline | None] | None = None
+
+    def __enter__(self) -> bool:
+        """Begin, and return whether this is the outermost block."""
+        if _current.get() is not None:
+            return False
+        self._expires = time.monotonic() + self._seconds
+        self._token = _current.set(self)
+        return True
+
+    def __exit__(self, *_: object) -> None:
+        if self._token is not None:
+            _current.reset(self._token)
+            self._token = None
+
+    def moved(self, count: int) -> None:
+        """Take note of bytes that were sent or received."""
+        self._expires += count / BYTES_PER_SECOND
+
+    def left(self) -> float:
+        """Return the seconds the next wait may take; none are left where it is not positive."""
+        return min(self._seconds, self._expires - time.monotonic())
+
+
+def time_left(limit: float | None) -> float | None:
+    """Return the seconds the next wait may take, `limit` or what the current block has left."""
+    deadline = _current.get()
+    if deadline is None:
+        return limit
+    left = deadline.left()
+    return left if limit is None or left < limit else limit
+
+
+def _moved(count: int) -> None:
+    deadline = _current.get()
+    if deadline is not None:
+        deadline.moved(count)
+
+
+class TimedSocket:
+    """A connected socket whose waits end with the deadline of the operation that uses it.
+
+    Args:
+        sock: The socket; its own timeout limits each single wait.
+    """
+
+    __slots__ = ("_limit", "_sock")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._limit = sock.gettimeout()
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Limit each single wait."""
+        self._limit = seconds
+        self._sock.settimeout(seconds)
+
+    def recv(self, *args: Any) -> bytes:
+        """Receive as `socket.recv` does."""
+        self._limit_next_wait()
+        data = self._sock.recv(*args)
+        _moved(len(data))
+        return data
+
+    def recv_into(self, *args: Any) -> int:
+        """Receive as `socket.recv_into` does."""
+        self._limit_next_wait()
+        count = self._sock.recv_into(*args)
+        _moved(count)
+        return count
+
+    def sendall(self, data: bytes) -> None:
+        """Send as `socket.sendall` does, whose own timeout is for all of it, however large."""
+        if len(data) <= CHUNK:
+            self._limit_next_wait()
+            self._sock.sendall(data)
+            return
+        with memoryview(data) as view:
+            for start in range(0, len(view), CHUNK):
+                self._limit_next_wait()
+                self._sock.sendall(view[start : start + CHUNK])
+                _moved(CHUNK)
+
+    def _limit_next_wait(self) -> None:
+        seconds = time_left(self._limit)
+        if seconds is not None and seconds <= 0 and self._limit != 0:  # 0 asks for no wait at all
+            raise TimeoutError("the deadline of the operation has passed")
+        self._sock.settimeout(seconds)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)

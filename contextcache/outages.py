@@ -1,0 +1,248 @@
+"""The words for a Redis that cannot be reached, or answers that it cannot help.
+
+What an error means, and whether it counts for the circuit breaker. The rule: silence counts, an
+answer does not. Whoever answers is not made to wait for, and may say something else the next time.
+
+==========================  ============================  =======  ==========================
+the server or the error     the `ServerError` says        counts   reads go on
+==========================  ============================  =======  ==========================
+refused, unknown, no TLS    cannot be reached             yes      no
+no answer in time           cannot be reached             yes      no
+connection lost, garbage    cannot be reached             yes      no
+`NOAUTH`, `WRONGPASS`       cannot be used                no       no
+`NOPERM`                    cannot be used                no       other commands do
+`LOADING`, `BUSY`           cannot be used                no       no
+`MASTERDOWN`                cannot be used                no       no
+`CLUSTERDOWN`, `MOVED`      cannot be used                no       other keys do
+too many connections        cannot be used                no       no
+`OOM`, `READONLY`           takes no writes               no       yes
+`MISCONF`, `NOREPLICAS`     takes no writes               no       yes
+anything else               is left as redis-py raised it: it is about the command
+==========================  ============================  =======  ==========================
+
+Everything goes by the names of redis-py's exception types and the codes of Redis, so redis-py
+need not be imported to know its errors, and nothing of their text is shown.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from contextcache.exceptions import ReadOnlyServerError, ServerError
+from contextcache.locks import ProcessLock
+from contextcache.urls import public_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REPEAT = 60.0  # seconds before the same outage of the same server is told again
+
+logger = logging.getLogger("contextcache")
+
+
+class Diagnosis(NamedTuple):
+    """What an error of redis-py means."""
+
+    state: str
+    reason: str
+    remedy: str
+
+    @property
+    def counts(self) -> bool:
+        """Whether it counts for the circuit breaker."""
+        return self.state == UNREACHABLE
+
+
+UNREACHABLE = "cannot be reached"
+UNUSABLE = "cannot be used"
+READ_ONLY = "takes no writes"
+
+_DIAGNOSES = {
+    "ConnectionRefusedError": Diagnosis(
+        UNREACHABLE, "connection refused", "start the server or correct the URL"
+    ),
+    "FileNotFoundError": Diagnosis(
+        UNREACHABLE, "there is no such socket", "start the server or correct the URL"
+    ),
+    "PermissionError": Diagnosis(
+        UNREACHABLE, "permission denied", "let this process's user read and write the socket"
+    ),
+    "gaierror": Diagnosis(UNREACHABLE, "the host name is unknown", "correct the URL"),
+    "SSLError": Diagnosis(
+        UNREACHABLE,
+        "the TLS handshake failed",
+        "check its certificate, and whether it speaks TLS at all",
+    ),
+    "TimeoutError": Diagnosis(
+        UNREACHABLE,
+        "no answer in time",
+        "see whether the server is overloaded, or raise TIMEOUT",
+    ),
+    "InvalidResponse": Diagnosis(
+        UNREACHABLE, "what answers is not Redis", "correct the URL, or the proxy in between"
+    ),
+    "MasterNotFoundError": Diagnosis(
+        UNREACHABLE,
+        "no sentinel knows a master of this name that is up",
+        "correct the URL, or wait for the failover",
+    ),
+    "RedisClusterException": Diagnosis(
+        UNREACHABLE,
+        "none of these nodes can tell what the cluster looks like",
+        "start a node or correct the URL",
+    ),
+    "MaxConnectionsError": Diagnosis(
+        UNUSABLE, "every connection of the pool is in use", "raise max_connections"
+    ),
+    "AuthenticationError": Diagnosis(
+        UNUSABLE, "it wants another user or password", "correct them in the URL"
+    ),
+    "AuthorizationError": Diagnosis(
+        UNUSABLE, "this user may not do that", "extend the rights of the user in the URL"
+    ),
+    "NoPermissionError": Diagnosis(
+        UNUSABLE, "this user may not do that (NOPERM)", "extend the rights of the user in the URL"
+    ),
+    "BusyLoadingError": Diagnosis(
+        UNUSABLE, "it is still loading its data (LOADING)", "try again in a moment"
+    ),
+    "BUSY": Diagnosis(
+        UNUSABLE, "a script keeps it busy (BUSY)", "end the script with SCRIPT KILL"
+    ),
+    "MasterDownError": Diagnosis(
+        UNUSABLE,
+        "it is a replica without its master (MASTERDOWN)",
+        "start the master, or set replica-serve-stale-data",
+    ),
+    "ClusterDownError": Diagnosis(
+        UNUSABLE,
+        "the cluster has lost a part of its slots (CLUSTERDOWN)",
+        "start the missing nodes",
+    ),
+    "SlotNotCoveredError": Diagnosis(
+        UNUSABLE, "no node of the cluster has this slot", "start the missing nodes"
+    ),
+    "MovedError": Diagnosis(
+        UNUSABLE,
+        "it is a node of a Redis Cluster (MOVED)",
+        "begin the URL with redis+cluster://",
+    ),
+    "OutOfMemoryError": Diagnosis(
+        READ_ONLY,
+        "its memory is full (OOM)",
+        "raise maxmemory, or set maxmemory-policy to one that evicts",
+    ),
+    "ReadOnlyError": Diagnosis(
+        READ_ONLY, "it is a replica (READONLY)", "name the master in the URL"
+    ),
+    "MISCONF": Diagnosis(
+        READ_ONLY,
+        "it cannot save its data to disk (MISCONF)",
+        "see its log, or set stop-writes-on-bgsave-error to no",
+    ),
+    "NOREPLICAS": Diagnosis(
+        READ_ONLY, "too few replicas follow it (NOREPLICAS)", "start them"
+    ),
+}  # fmt: skip
+_LOST = Diagnosis(UNREACHABLE, "the connection was lost", "see whether the server is still running")
+
+
+def diagnose(error: BaseException) -> Diagnosis | None:
+    """Return what `error` says about the server, or None where it is about the command.
+
+    Args:
+        error: What redis-py raised.
+    """
+    names = [base.__name__ for base in type(error).__mro__]
+    if "ResponseError" in names:
+        # redis-py has no type for these codes; a pipeline puts the number of the command before.
+        code = str(error).rpartition("caused error: ")[2].partition(" ")[0]
+        return _first([*names, code])
+    if not {"ConnectionError", "TimeoutError", "InvalidResponse"}.isdisjoint(names):
+        return (
+            _first(base.__name__ for link in _chain(error) for base in type(link).__mro__) or _LOST
+        )
+    return _first(names)
+
+
+def server_error(url: str, error: BaseException) -> ServerError | None:
+    """Return the error that says which server failed, why, and what to do.
+
+    It is also an instance of the type of `error`, so that handlers written for redis-py's own
+    exceptions still catch it.
+
+    Args:
+        url: The URL that was tried; only `public_url(url)` is shown.
+        error: What redis-py raised; nothing of its text is shown.
+
+    Returns:
+        None where `error` says nothing about the server, such as `WRONGTYPE`.
+    """
+    diagnosis = diagnose(error)
+    return None if diagnosis is None else worded(public_url(url), diagnosis, error)
+
+
+def worded(server: str, diagnosis: Diagnosis, error: BaseException) -> ServerError:
+    """Return `diagnosis` of the server with this public URL as an error."""
+    base = ReadOnlyServerError if diagnosis.state == READ_ONLY else ServerError
+    kind = _combined(base, type(error))  # type: ignore[arg-type]  # mypy: a class is not hashable
+    named = kind(f"Redis at {server} {diagnosis.state}: {diagnosis.reason}; {diagnosis.remedy}")
+    # OSError does not call the next __init__, so what redis-py's sets is taken over here.
+    vars(named).update(vars(error), server=server, reason=diagnosis.reason)
+    return named
+
+
+def warn(error: ServerError, *, sink: str, instead: str) -> None:
+    """Log an outage that nobody will see otherwise, once a minute for each server and reason.
+
+    Args:
+        error: The outage.
+        sink: Where the value was to be read from or stored, such as `cache 'default' in redis`.
+        instead: What was done instead of raising `error`, such as `a read is a miss`.
+    """
+    now, outage = time.monotonic(), (error.server, error.reason)
+    with _lock:
+        if _told.get(outage, now) > now:
+            return
+        _told[outage] = now + REPEAT
+    logger.warning(
+        "%s: %s (%s; told once a minute)",
+        *(sink, error, instead),
+        extra={"contextcache_server": error.server, "contextcache_reason": error.reason},
+    )
+
+
+_told: dict[tuple[str, str], float] = {}
+_lock = ProcessLock()
+
+
+def _first(names: Iterator[str] | list[str]) -> Diagnosis | None:
+    return next((_DIAGNOSES[name] for name in names if name in _DIAGNOSES), None)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+@functools.cache
+def _combined(base: type[ServerError], original: type[BaseException]) -> type[ServerError]:
+    if issubclass(base, original) or not issubclass(original, Exception):
+        return base
+    try:
+        return type(
+            base.__name__,
+            (base, original),
+            {
+                "__doc__": base.__doc__,
+                "__module__": base.__module__,
+                # The combined type has no importable name; the plain one does.
+                "__reduce__": lambda error: (base, error.args),
+            },
+        )
+    except TypeError:  # two bases written in C do not combine
+        return base
