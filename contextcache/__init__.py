@@ -13,9 +13,11 @@ from contextcache.exceptions import ServerError as ServerError
 from contextcache.exceptions import StrippedValueError as StrippedValueError
 from contextcache.exceptions import UncacheableValueError as UncacheableValueError
 from contextcache.exceptions import UnreadablePayloadError as UnreadablePayloadError
+from contextcache.exceptions import UntrustedPayloadError as UntrustedPayloadError
 from contextcache.findings import Action as Action
 from contextcache.findings import Finding as Finding
 from contextcache.guard import Guard as Guard
+from contextcache.loading import is_sealed as is_sealed
 from contextcache.origins import describe_view as describe_view
 from contextcache.paths import Path as Path
 from contextcache.reporting import show_findings as show_findings

@@ -20,6 +20,7 @@ Subscriber = Callable[[Finding], None]
 MODES: tuple[Mode, ...] = get_args(Mode)
 ON_ERRORS: tuple[OnError, ...] = get_args(OnError)
 TIMEOUT = 0.5  # seconds
+CODECS = ("zlib", "zstd")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,6 +39,11 @@ class Config:
         timeout: Seconds that Redis is given for one operation.
         debug: Whether a developer reads along: the log is a block, and every finding is located.
         silence: The setting to which the log tells the developer to add what to ignore.
+        secret_keys: What payloads are signed with; the first one signs, each verifies.
+        sign: Whether payloads are signed; None where there are `secret_keys`.
+        accept_unsigned: Whether a payload without a signature is read, for the time of a migration.
+        compress: `zlib` or `zstd`, for payloads of 4 KB and more; empty for none.
+        loadable: The only names a payload may use, besides harmless ones; None for any.
     """
 
     mode: Mode = "strip"
@@ -49,11 +55,16 @@ class Config:
     timeout: float = TIMEOUT
     debug: bool = False
     silence: str = 'CONTEXTCACHE["IGNORE"]'
+    secret_keys: tuple[str | bytes, ...] = dataclasses.field(default=(), repr=False)
+    sign: bool | None = None
+    accept_unsigned: bool = False
+    compress: str = ""
+    loadable: tuple[str, ...] | None = None
 
     KEYS: ClassVar[tuple[str, ...]] = (
-        *("MODE", "IGNORE", "RULES", "ON_FINDING", "MAX_SIZE"),
-        *("ON_ERROR", "TIMEOUT"),
-    )
+        "MODE", "IGNORE", "RULES", "ON_FINDING", "MAX_SIZE", "ON_ERROR", "TIMEOUT",
+        "SIGN", "SECRET_KEYS", "ACCEPT_UNSIGNED", "COMPRESS", "LOADABLE",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -69,6 +80,8 @@ class Config:
             raise ConfigurationError(unknown(self.on_error, ON_ERRORS, "unknown on_error"))
         if type(self.timeout) not in (int, float) or not 0 < self.timeout < math.inf:
             raise ConfigurationError("timeout is a positive number of seconds")
+        if self.compress not in ("", *CODECS):
+            raise ConfigurationError(unknown(self.compress, CODECS, "unknown compression"))
 
     @classmethod
     def from_mapping(
@@ -121,12 +134,44 @@ class Config:
                     changes["on_error"] = value
                 case "TIMEOUT":
                     changes["timeout"] = value
+                case "SIGN" | "ACCEPT_UNSIGNED":
+                    changes[key.lower()] = _switch(value, f"{where} {key}")
+                case "SECRET_KEYS":
+                    changes["secret_keys"] = _secrets(value, f"{where} SECRET_KEYS")
+                case "COMPRESS":
+                    changes["compress"] = value or ""
+                case "LOADABLE":
+                    changes["loadable"] = _names(value, f"{where} LOADABLE")
                 case _:
                     raise ConfigurationError(unknown(key, cls.KEYS, f"{where}: unknown setting"))
         try:
             return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
         except ConfigurationError as error:
             raise ConfigurationError(f"{where}: {error}") from None
+
+
+def _switch(value: object, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{where} is True or False")
+    return value
+
+
+def _secrets(value: object, where: str) -> tuple[str | bytes, ...]:
+    if isinstance(value, (list, tuple)) and value:
+        secrets = tuple(value)
+        if all(isinstance(secret, (str, bytes)) and secret for secret in secrets):
+            return secrets
+    raise ConfigurationError(f"{where} is a list of secrets, none of them empty")
+
+
+def _names(value: object, where: str) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if isinstance(value, (list, tuple, set, frozenset)):
+        names = tuple(value)
+        if all(isinstance(name, str) for name in names):
+            return names
+    raise ConfigurationError(f"{where} is a list of names such as 'shop.models.Cart'")
 
 
 def _strings(value: object, where: str) -> tuple[str, ...]:

@@ -56,6 +56,10 @@ class UnreadablePayloadError(ContextCacheError, pickle.UnpicklingError):
         return type(self), (self.label, self.reason, self.remedy)
 
 
+class UntrustedPayloadError(UnreadablePayloadError):
+    """Stored bytes that this application did not write, or not there; nothing of them was run."""
+
+
 class StrippedValueError(ContextCacheError, AttributeError, TypeError):
     """The use of a field that was not stored because it belonged to one thread or process.
 

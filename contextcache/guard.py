@@ -10,7 +10,6 @@ from __future__ import annotations
 import copyreg
 import dataclasses
 import pickle
-import re
 import time
 from itertools import islice
 from types import MappingProxyType
@@ -18,9 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from contextcache import origins
 from contextcache.config import Config
-from contextcache.exceptions import UncacheableValueError, UnreadablePayloadError
+from contextcache.exceptions import (
+    ConfigurationError,
+    UncacheableValueError,
+    UntrustedPayloadError,
+)
 from contextcache.findings import CODES, Action, Finding
 from contextcache.inspection import NOTHING, Inspection, without_environs, without_keys
+from contextcache.loading import Names, is_sealed, load
 from contextcache.locks import ProcessLock
 from contextcache.paths import Path, generalised, qualified_name
 from contextcache.pickler import PROTOCOL, Dump, Table
@@ -40,6 +44,8 @@ from contextcache.walker import MOST_SECONDS, heaviest, overruns_stack, reach
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from contextcache.envelope import Envelope
+    from contextcache.exceptions import UnreadablePayloadError
     from contextcache.paths import Step
     from contextcache.reporting import Key
 
@@ -99,6 +105,12 @@ class Guard:
         sink: The words for where values are stored, such as `session in redis`.
         session: Whether values are sessions: an offending top-level key is then left out.
         **options: Single parts of the policy, by the names of `Config`.
+
+    Attributes:
+        signs: Whether payloads are signed.
+
+    Raises:
+        ConfigurationError: Payloads cannot be signed, compressed or restricted as the policy says.
     """
 
     def __init__(
@@ -114,6 +126,12 @@ class Guard:
         self.sink = sink
         self._session = session
         self._reporter = Reporter(self.config, sink)
+        self._envelope = _envelope(self.config, "session" if session else "cache")
+        self.signs = self._envelope is not None and self.config.sign is not False
+        self._room = self.config.max_size
+        if self._envelope is not None and self.signs:
+            self._room -= self._envelope.OVERHEAD
+        self._names = Names(self.config.loadable) if self.config.loadable is not None else None
         self._table = Table(RuleBook(self.config.rules))
         self._sites: dict[str, Site] = {}
         self._lock = ProcessLock()
@@ -122,51 +140,53 @@ class Guard:
         if self.config.debug:
             show_findings()
 
-    def dumps(self, value: object, *, label: str = "value") -> bytes:
-        """Pickle `value`, cutting out and reporting what cannot be stored.
+    def dumps(self, value: object, *, label: str = "value", key: str | bytes = "") -> bytes:
+        """Pickle `value`, cutting out and reporting what cannot be stored, and sign it.
 
         Args:
             value: Any value; it is never changed.
             label: The root of the paths in it, such as `cache['user:42']`.
+            key: The key it is stored under, which the signature then covers.
 
         Returns:
-            A pickle of protocol 5; of a clean value, byte for byte that of `pickle.dumps`.
+            A pickle of protocol 5, of a clean value byte for byte that of `pickle.dumps`; in a
+            signed envelope where the guard has secrets to sign with.
 
         Raises:
             UncacheableValueError: If nothing of it can be stored, if a field must not be cut, and
                 in mode `raise` if anything in it offends.
         """
         if type(value) is dict and len(value) <= FLAT and _is_small_data(value):
-            payload = pickle.dumps(value, PROTOCOL)
-            if len(payload) <= self.config.max_size:
-                return payload
-        try:
-            payload = self._payload(value, label)
-        except (UncacheableValueError, MemoryError):
-            raise
-        except Exception as error:  # noqa: BLE001  # our own bug must not break the user's write
-            report_internal("guarding a value", error)
-            payload = pickle.dumps(value, PROTOCOL)
-        if len(payload) > self.config.max_size:
+            body = pickle.dumps(value, PROTOCOL)
+        else:
+            try:
+                body = self._payload(value, label)
+            except (UncacheableValueError, MemoryError):
+                raise
+            except Exception as error:  # noqa: BLE001  # our own bug must not break the write
+                report_internal("guarding a value", error)
+                body = pickle.dumps(value, PROTOCOL)
+        if len(body) > self._room:
             finding = self._oversized(value, label)
             self._reporter.report([finding])
             raise uncacheable([finding])
-        return payload
+        if self._envelope is None or not self.signs:
+            return body
+        return self._envelope.seal(body, key)
 
-    def loads(self, payload: bytes, *, label: str = "value") -> Any:
-        """Turn a payload back into the value.
+    def loads(self, payload: bytes, *, label: str = "value", key: str | bytes = "") -> Any:
+        """Turn a payload back into the value; its signature is verified before anything else.
 
         Args:
             payload: What `dumps` returned.
             label: Where it was read from, for the error.
+            key: The key it was found under, as `dumps` was given it.
 
         Raises:
+            UntrustedPayloadError: If it was not signed here, or names what is not `loadable`.
             UnreadablePayloadError: If it cannot be read, for whatever reason.
         """
-        try:
-            return pickle.loads(payload)
-        except Exception as error:
-            raise unreadable(error, label) from error
+        return load(self._opened(payload, label, key), self._names, label)
 
     def explain(self, value: object, *, label: str = "value") -> list[Finding]:
         """Find everything in `value` that cannot or should not be stored.
@@ -185,6 +205,29 @@ class Guard:
     def report_unreadable(self, error: UnreadablePayloadError) -> None:
         """Warn that a payload counts as a miss; each reason at its 1st, 10th, 100th... time."""
         self._reporter.unreadable(error)
+
+    @property
+    def verified(self) -> tuple[int, ...]:
+        """How many payloads each of `secret_keys` has verified: one never read can be dropped."""
+        return tuple(self._envelope.reads) if self._envelope is not None else ()
+
+    def _opened(self, payload: bytes, label: str, key: str | bytes) -> bytes:
+        """Return the pickle in `payload`; the first byte decides what it is, and nothing else."""
+        if is_sealed(payload):
+            if self._envelope is None:
+                raise UntrustedPayloadError(
+                    label,
+                    "it is signed, and there is no secret here to verify it with",
+                    "configure the secret it was signed with",
+                )
+            return self._envelope.open(payload, key, label)
+        if self.signs and not self.config.accept_unsigned:
+            raise UntrustedPayloadError(
+                label,
+                "it is not signed",
+                "delete the entry, or set ACCEPT_UNSIGNED while entries from before are read",
+            )
+        return payload
 
     def _payload(self, value: object, label: str) -> bytes:
         """Take the fast pass, and a close look only at what is new."""
@@ -356,6 +399,21 @@ class Guard:
             return self._table
 
 
+def _envelope(config: Config, purpose: str) -> Envelope | None:
+    if config.secret_keys:
+        from contextcache.envelope import Envelope  # noqa: PLC0415  # with OpenSSL, for those who sign
+
+        if config.sign is False and config.compress:
+            raise ConfigurationError("COMPRESS needs SIGN: a plain pickle cannot say that it is")
+        return Envelope(
+            config.secret_keys, purpose=purpose, compress=config.compress, most=config.max_size
+        )
+    if config.sign or config.compress:
+        name = "SIGN" if config.sign else "COMPRESS"
+        raise ConfigurationError(f"{name} needs a secret: set SECRET_KEY")
+    return None
+
+
 def _is_small_data(value: dict[Any, Any]) -> bool:
     """Tell whether a small dict holds plain data two levels deep, which needs no pass of ours."""
     if is_environ(value):
@@ -392,29 +450,3 @@ def uncacheable(findings: Sequence[Finding]) -> UncacheableValueError:
     ]
     root = findings[0].path.root if findings else "the value"
     return UncacheableValueError("\n  ".join([f"{root} was not stored:", *lines]), findings)
-
-
-# What CPython's unpickler says; it sets no `name` (Modules/_pickle.c, getattribute).
-_GONE = re.compile(r"Can't get attribute '([\w.]+)' on <(?:module|class) '([\w.]+)'")
-
-
-def unreadable(error: Exception, label: str) -> UnreadablePayloadError:
-    """Build the error for a payload that cannot be read, without any of its content."""
-    below = error.__traceback__.tb_next if error.__traceback__ is not None else None
-    match error:
-        case ModuleNotFoundError(name=str(name)) if re.fullmatch(r"[\w.]+", name):
-            reason = f"its module {name} is gone"
-            remedy = "restore it under its old name, or delete the entry"
-        case AttributeError() if below is None and (gone := _GONE.match(str(error))):
-            reason = f"its class or attribute {gone[1]} is gone from {gone[2]}"
-            remedy = "restore it under its old name, or delete the entry"
-        case _ if below is not None:  # pickle has no frames: a method of the value's own raised
-            reason = f"rebuilding it raised {type(error).__name__}"
-            remedy = "mend __setstate__ or __reduce__ of its class, or delete the entry"
-        case pickle.UnpicklingError() | EOFError() | IndexError() | KeyError() | ValueError():
-            reason = "its bytes are no pickle, or a damaged one"
-            remedy = "delete the entry; if it comes back, look for who else writes this key"
-        case _:
-            reason = f"rebuilding it raised {type(error).__name__}"
-            remedy = "mend __setstate__ or __reduce__ of its class, or delete the entry"
-    return UnreadablePayloadError(label, reason, remedy)

@@ -89,7 +89,7 @@ class RedisCache(backend.RedisCache):
         version: int | None = None,
     ) -> None:
         """Store `value` under `key`."""
-        payload = self._encode(key, value)
+        payload = self._encode(key, value, version)
         if payload is _SKIPPED:
             self.delete(key, version=version)
         else:
@@ -103,7 +103,7 @@ class RedisCache(backend.RedisCache):
         version: int | None = None,
     ) -> None:
         """Store `value` under `key`; see `set`."""
-        await super().aset(key, self._encode(key, value), timeout, version)
+        await super().aset(key, self._encode(key, value, version), timeout, version)
 
     def add(
         self,
@@ -113,7 +113,7 @@ class RedisCache(backend.RedisCache):
         version: int | None = None,
     ) -> bool:
         """Store `value` under `key` if that is free, and return whether it was stored."""
-        payload = self._encode(key, value)
+        payload = self._encode(key, value, version)
         return payload is not _SKIPPED and super().add(key, payload, timeout, version)
 
     async def aadd(
@@ -124,7 +124,7 @@ class RedisCache(backend.RedisCache):
         version: int | None = None,
     ) -> bool:
         """Store `value` under `key` if that is free; see `add`."""
-        return await super().aadd(key, self._encode(key, value), timeout, version)
+        return await super().aadd(key, self._encode(key, value, version), timeout, version)
 
     def set_many(
         self,
@@ -133,7 +133,7 @@ class RedisCache(backend.RedisCache):
         version: int | None = None,
     ) -> list[Any]:
         """Store every value that can be, and return the keys of those that cannot."""
-        payloads = {key: self._encode(key, value) for key, value in data.items()}
+        payloads = {key: self._encode(key, value, version) for key, value in data.items()}
         skipped = [key for key, payload in payloads.items() if payload is _SKIPPED]
         for key in skipped:
             del payloads[key]
@@ -147,7 +147,7 @@ class RedisCache(backend.RedisCache):
         version: int | None = None,
     ) -> list[Any]:
         """Store every value that can be; see `set_many`."""
-        payloads = {key: self._encode(key, value) for key, value in data.items()}
+        payloads = {key: self._encode(key, value, version) for key, value in data.items()}
         return await sync_to_async(self.set_many)(payloads, timeout, version)
 
     # --- Reading --------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ class RedisCache(backend.RedisCache):
         if payload is _MISSING:
             return default
         try:
-            return decode(self._guard, payload, _label(key))
+            return decode(self._guard, payload, _label(key), self.make_key(key, version))
         except UnreadablePayloadError as error:
             miss(self._guard, error)
             return default
@@ -168,7 +168,8 @@ class RedisCache(backend.RedisCache):
         values = {}
         for key, payload in super().get_many(keys, version).items():
             try:
-                values[key] = decode(self._guard, payload, _label(key))
+                place = self.make_key(key, version)
+                values[key] = decode(self._guard, payload, _label(key), place)
             except UnreadablePayloadError as error:
                 miss(self._guard, error)
         return values
@@ -213,12 +214,12 @@ class RedisCache(backend.RedisCache):
             self._client_pid = os.getpid()
         return self._client
 
-    def _encode(self, key: Any, value: Any) -> Any:
+    def _encode(self, key: Any, value: Any, version: int | None) -> Any:
         """Return the payload of `value`, or `_SKIPPED` where there is nothing to store."""
         if type(value) is _Payload or value is _SKIPPED:
             return value  # an async method came by here already
         try:
-            encoded = encode(self._guard, value, _label(key))
+            encoded = encode(self._guard, value, _label(key), self.make_key(key, version))
         except UncacheableValueError:
             if self._guard.config.mode != "strip":
                 raise

@@ -6,7 +6,9 @@ meets and is worth keeping. So the guards live here, one per place where values 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import logging
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -20,17 +22,34 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SETTING = "CONTEXTCACHE"
+UNSIGNED = (
+    "contextcache: what is stored is not signed, so whoever can write to Redis can run code in "
+    "this application; set SECRET_KEY, or CONTEXTCACHE['SIGN'] to False"
+)
+
+_logger = logging.getLogger("contextcache")
 
 
 @functools.cache
 def project_config() -> Config:
-    """Return `settings.CONTEXTCACHE`, understood.
+    """Return `settings.CONTEXTCACHE`, understood; payloads are signed with Django's own secrets.
 
     Raises:
         ImproperlyConfigured: A key, mode or rule in it is unknown; the message names it and the
             nearest valid one.
     """
-    return _understood(getattr(settings, SETTING, {}), where=SETTING, debug=settings.DEBUG)
+    base = Config(debug=settings.DEBUG, secret_keys=_secrets())
+    config = _understood(getattr(settings, SETTING, {}), where=SETTING, base=base)
+    if not config.secret_keys and config.sign is None:
+        _logger.warning(UNSIGNED)
+    return config
+
+
+def _secrets() -> tuple[str | bytes, ...]:
+    try:
+        return settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS
+    except ImproperlyConfigured:  # it is empty, which many a script can do with
+        return ()
 
 
 def guard_for(
@@ -39,6 +58,7 @@ def guard_for(
     *,
     where: str = "OPTIONS['CONTEXTCACHE']",
     session: bool = False,
+    signed: bool = True,
 ) -> Guard:
     """Return the guard of one place where values are stored, always the same one.
 
@@ -47,23 +67,29 @@ def guard_for(
         overrides: Settings of this place that differ from the project's.
         where: What a message about a mistake in `overrides` calls them.
         session: Whether the values are session dicts.
+        signed: Whether the guard signs; not where Django signs what the guard returns.
 
     Raises:
         ImproperlyConfigured: The settings contain a mistake.
     """
-    key = (sink, session, id(overrides) if overrides else None)
+    key = (sink, session, signed, id(overrides) if overrides else None)
     kept = _guards.get(key)
     if kept is None:
         config = project_config()
         if overrides:
-            config = _understood(overrides, where=where, debug=config.debug, base=config)
-        guard = Guard(config, sink=sink, session=session)
+            config = _understood(overrides, where=where, base=config)
+        if not signed:
+            config = dataclasses.replace(config, sign=False, compress="")
+        try:
+            guard = Guard(config, sink=sink, session=session)
+        except ConfigurationError as error:
+            raise ImproperlyConfigured(f"{where}: {error}") from error
         # Keeping the overrides keeps their id from being given to another mapping.
         kept = _guards.setdefault(key, (guard, overrides))
     return kept[0]
 
 
-_guards: dict[tuple[str, bool, int | None], tuple[Guard, Mapping[str, Any] | None]] = {}
+_guards: dict[tuple[str, bool, bool, int | None], tuple[Guard, Mapping[str, Any] | None]] = {}
 
 
 PLACES = {
@@ -98,17 +124,15 @@ def alias_of(server: str | list[str], params: Mapping[str, Any]) -> str | None:
     return described[0] if len(described) == 1 else None
 
 
-def _understood(
-    mapping: Mapping[str, Any], *, where: str, debug: bool, base: Config | None = None
-) -> Config:
+def _understood(mapping: Mapping[str, Any], *, where: str, base: Config) -> Config:
     try:
-        return Config.from_mapping(mapping, where=where, debug=debug, base=base)
+        return Config.from_mapping(mapping, where=where, base=base)
     except ConfigurationError as error:
         raise ImproperlyConfigured(str(error)) from error
 
 
 def _forget(*, setting: str, **_: object) -> None:
-    if setting in {SETTING, "CACHES", "DEBUG"}:
+    if setting in {SETTING, "CACHES", "DEBUG", "SECRET_KEY", "SECRET_KEY_FALLBACKS"}:
         project_config.cache_clear()
         _guards.clear()
 

@@ -1,8 +1,8 @@
 """The guard in the shapes of Django's three serializer slots.
 
 Each is a drop-in for a project that keeps the backend it has. A serializer is told the value
-but not the key, so its findings say `cache[...]`; `contextcache_django.cache.RedisCache` names
-the key as well.
+but not the key, so its findings say `cache[...]`, and its signature does not keep a payload from
+being copied to another key; `contextcache_django.cache.RedisCache` names the key and signs it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def cache_label(key: Any) -> str:
     return f"cache[{shown!r}]"
 
 
-def encode(guard: Guard, value: Any, label: str) -> bytes | int:
+def encode(guard: Guard, value: Any, label: str, key: str = "") -> bytes | int:
     """Return what is stored for `value`: a plain int as it is, anything else as the guard's bytes.
 
     Redis can only increment a number it can read. The exact type is asked for, because a bool
@@ -46,21 +46,21 @@ def encode(guard: Guard, value: Any, label: str) -> bytes | int:
     Raises:
         UncacheableValueError: Nothing can be stored for `value`, or policy forbids it.
     """
-    return value if type(value) is int else guard.dumps(value, label=label)
+    return value if type(value) is int else guard.dumps(value, label=label, key=key)
 
 
-def decode(guard: Guard, payload: bytes, label: str) -> Any:
+def decode(guard: Guard, payload: bytes, label: str, key: str = "") -> Any:
     """Return the value `encode` was given.
 
     Raises:
         UnreadablePayloadError: The payload cannot be turned back into a value.
     """
-    if payload[:1].isdigit() or payload[:1] == b"-":  # no pickle begins like this
+    if payload[:1].isdigit() or payload[:1] == b"-":  # no other payload begins so
         try:
             return int(payload)
         except ValueError:
-            pass  # neither an int nor a pickle: the guard says so
-    return guard.loads(payload, label=label)
+            pass  # neither an int nor a payload: the guard says so
+    return guard.loads(payload, label=label, key=key)
 
 
 def miss(guard: Guard, error: UnreadablePayloadError) -> None:
@@ -160,4 +160,4 @@ class SessionSerializer:
 
     @property
     def _guard(self) -> Guard:
-        return guard_for("session", session=True)
+        return guard_for("session", session=True, signed=False)

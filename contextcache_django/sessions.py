@@ -75,10 +75,11 @@ class SessionStore(SessionBase):
     def load(self) -> dict[str, Any]:
         """Return the stored session, or an empty one, without its id, where there is none."""
         if self.session_key is not None:
-            payload: Any = self._cache.connection().get(self._redis_key(self.session_key))
+            key = self._redis_key(self.session_key)
+            payload: Any = self._cache.connection().get(key)
             if payload is not None:
                 try:
-                    return self._decode(payload)
+                    return self._decode(payload, key)
                 except UnreadablePayloadError as error:
                     miss(self._guard, error)
         self._session_key = None  # an id we did not give out is not adopted
@@ -104,8 +105,8 @@ class SessionStore(SessionBase):
             self.create()
             return
         session = self._get_session(no_load=must_create)  # type: ignore[attr-defined]
-        payload = self._encode(session)
-        self._store(payload, self.get_expiry_age(), must_create)
+        key = self._redis_key(self.session_key)
+        self._store(key, self._encode(session, key), self.get_expiry_age(), must_create)
 
     async def asave(self, must_create: bool = False) -> None:
         """Store the session; see `save`."""
@@ -113,9 +114,10 @@ class SessionStore(SessionBase):
             await self.acreate()
             return
         session = await self._aget_session(no_load=must_create)  # type: ignore[attr-defined]
-        payload = self._encode(session)
+        key = self._redis_key(self.session_key)
+        payload = self._encode(session, key)
         age = await self.aget_expiry_age()
-        await sync_to_async(self._store)(payload, age, must_create)
+        await sync_to_async(self._store)(key, payload, age, must_create)
 
     def create(self) -> None:
         """Store the session under a new id."""
@@ -166,9 +168,8 @@ class SessionStore(SessionBase):
         key: str = self._cache.make_key(KEY_PREFIX + digest)
         return key
 
-    def _store(self, payload: bytes, age: float, must_create: bool) -> None:
-        assert self.session_key is not None  # noqa: S101  save() has seen to it
-        key, redis = self._redis_key(self.session_key), self._cache.connection()
+    def _store(self, key: str, payload: bytes, age: float, must_create: bool) -> None:
+        redis = self._cache.connection()
         if age > 0:
             done = bool(redis.set(key, payload, ex=int(age), nx=must_create, xx=not must_create))
         else:  # it expired already, which Redis has no `ex` for
@@ -176,13 +177,13 @@ class SessionStore(SessionBase):
         if not done:
             raise CreateError if must_create else UpdateError
 
-    def _encode(self, session: dict[str, Any]) -> bytes:
+    def _encode(self, session: dict[str, Any], key: str) -> bytes:
         try:
-            return self._guard.dumps(session, label=LABEL)
+            return self._guard.dumps(session, label=LABEL, key=key)
         except UncacheableValueError:
             if self._guard.config.mode != "strip":
                 raise
-        return self._guard.dumps(self._storable_part(session), label=LABEL)
+        return self._guard.dumps(self._storable_part(session), label=LABEL, key=key)
 
     def _storable_part(self, session: dict[str, Any]) -> dict[str, Any]:
         sizes: dict[str, int] = {}
@@ -200,8 +201,8 @@ class SessionStore(SessionBase):
             kept[name] = session[name]
         return kept
 
-    def _decode(self, payload: bytes) -> dict[str, Any]:
-        session = self._guard.loads(payload, label=LABEL)
+    def _decode(self, payload: bytes, key: str) -> dict[str, Any]:
+        session = self._guard.loads(payload, label=LABEL, key=key)
         if not isinstance(session, dict):
             raise UnreadablePayloadError(
                 LABEL,

@@ -19,7 +19,13 @@ from flask import Response, current_app
 from flask_caching.backends import rediscache
 from flask_caching.backends.nullcache import NullCache
 
-from contextcache import ConfigurationError, Guard, UncacheableValueError, UnreadablePayloadError
+from contextcache import (
+    ConfigurationError,
+    Guard,
+    UncacheableValueError,
+    UnreadablePayloadError,
+    is_sealed,
+)
 from contextcache.servers import connect
 from contextcache_flask.scopes import within_request
 from contextcache_flask.settings import settings_of
@@ -56,7 +62,17 @@ class GuardedBackend(BaseCache):
         kind = type(self).__name__
         sink = f"cache in {_PLACES.get(kind, kind)}"
         app: Any = self._app or current_app  # which is false outside of any application
-        return settings_of(app).guard(sink) if app else _guard_without_app(sink)
+        if not app:
+            return _guard_without_app(sink)
+        # Only Redis is within reach of others: memory and files are this user's own, and who
+        # pickles by himself has to be given a pickle.
+        signed = isinstance(vars(self).get("serializer"), _GuardedRedisSerializer)
+        return settings_of(app).guard(sink, signed=signed)
+
+    def place(self, key: str) -> str:
+        """Return what the signature of a payload binds it to: the key as the server knows it."""
+        prefix = getattr(super(), "_get_prefix", str)
+        return f"{prefix()}{key}"
 
     def guard_for(self, app: Flask | None) -> None:
         """Apply the settings of `app`, and guard the serializer the backend has."""
@@ -83,44 +99,55 @@ class GuardedBackend(BaseCache):
 
     def get(self, key: str) -> Any:
         """Return the value under `key`, or None where there is none that can be read."""
-        with _operating(key) as operation:
+        with _reading(self, key) as reading:
             value = super().get(key)
-        if operation.unreadable:
+        if reading.unreadable:
             # Else `has` would still find the key, and `add` could not fill it.
             self.delete(key)
         return value
 
+    def get_many(self, *keys: str) -> list[Any]:
+        """Return the values under `keys`, None for each that is missing or cannot be read."""
+        if not isinstance(vars(self).get("serializer"), _GuardedRedisSerializer):
+            return super().get_many(*keys)  # one by one, by `get`
+        if not keys:
+            return []
+        backend: Any = self
+        values = []
+        payloads = backend._read_client.mget([self.place(key) for key in keys])
+        for key, payload in zip(keys, payloads, strict=True):
+            with _reading(self, key):
+                values.append(self.serializer.loads(payload))
+        return values
+
     def set(self, key: str, value: Any, *args: Any, **kwargs: Any) -> bool | None:
         """Store `value` under `key`, and return whether it was stored."""
-        with _operating(key) as operation:
-            storable = self._prepare(operation, key, value)
-            if storable is _SKIPPED:
-                self.delete(key)
-                return False
-            return super().set(key, storable, *args, **kwargs)
+        storable = self._prepare(key, value)
+        if storable is _SKIPPED:
+            self.delete(key)
+            return False
+        return super().set(key, storable, *args, **kwargs)
 
     def add(self, key: str, value: Any, *args: Any, **kwargs: Any) -> bool:
         """Store `value` under `key` if that is free, and return whether it was stored."""
-        with _operating(key) as operation:
-            storable = self._prepare(operation, key, value)
-            return storable is not _SKIPPED and bool(super().add(key, storable, *args, **kwargs))
+        storable = self._prepare(key, value)
+        return storable is not _SKIPPED and bool(super().add(key, storable, *args, **kwargs))
 
     def set_many(self, mapping: dict[str, Any], *args: Any, **kwargs: Any) -> list[Any]:
         """Store every value that can be stored, and return the keys of those that were."""
-        with _operating() as operation:
-            prepared = {key: self._prepare(operation, key, value) for key, value in mapping.items()}
-            storable = {key: value for key, value in prepared.items() if value is not _SKIPPED}
-            for key in prepared.keys() - storable.keys():
-                self.delete(key)
-            return super().set_many(storable, *args, **kwargs) if storable else []
+        prepared = {key: self._prepare(key, value) for key, value in mapping.items()}
+        storable = {key: value for key, value in prepared.items() if value is not _SKIPPED}
+        for key in prepared.keys() - storable.keys():
+            self.delete(key)
+        return super().set_many(storable, *args, **kwargs) if storable else []
 
-    def _prepare(self, operation: _Operation, key: str, value: Any) -> Any:
+    def _prepare(self, key: str, value: Any) -> Any:
         """Return what the backend is to store for `value`, or `_SKIPPED`.
 
         The value becomes bytes here, before a backend has taken a lock, opened a file or begun a
         pipeline. Its serializer is then asked for what is ready.
         """
-        if operation.has(value):
+        if type(value) in {_Ready, _AsStored}:
             return value  # a method of the backend that calls another one
         if issubclass(type(value), Response):  # isinstance would ask a proxy for its target
             _read_whole_body(value)
@@ -128,10 +155,9 @@ class GuardedBackend(BaseCache):
         try:
             with within_request():
                 if isinstance(serializer, _GuardedSerializer):
-                    operation.keep(value, serializer.encode(value, _label(key)))
+                    value = _Ready(serializer.encode(value, _label(key), self.place(key)))
                 elif type(value) not in _SCALARS:
                     value = _as_stored(value, self.guard.dumps(value, label=_label(key)))
-                    operation.keep(value, None)
         except UncacheableValueError:
             if self.guard.config.mode != "strip":
                 raise
@@ -176,18 +202,6 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):  # type: ignore[misc]  
         backend = cls(client, **own)
         backend.guard_for(app)
         return backend
-
-    def get_many(self, *keys: str) -> list[Any]:
-        """Return the values under `keys`, None for each that is missing or cannot be read."""
-        if not keys:
-            return []
-        prefix = self._get_prefix()
-        values = []
-        payloads = self._read_client.mget([f"{prefix}{key}" for key in keys])
-        for key, payload in zip(keys, payloads, strict=True):
-            with _operating(key):
-                values.append(self.serializer.loads(payload))
-        return values
 
 
 _OWN_OPTIONS = ("default_timeout", "ignore_delete_many_errors", "key_prefix")
@@ -235,36 +249,35 @@ def _guard_without_app(sink: str) -> Guard:
 # --- The serializers ------------------------------------------------------------------------------
 
 
-class _Operation:
-    """One call of a cache method: what it is about, what is ready, and what went wrong."""
+class _Ready:
+    """Stands for a value that has become bytes already, until its serializer is asked for them."""
 
-    __slots__ = ("_ready", "label", "unreadable")
+    __slots__ = ("payload",)
 
-    def __init__(self, label: str = "cache[...]", outer: _Operation | None = None) -> None:
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
+
+
+class _Reading:
+    """One read of one key: what its serializer is not told, and whether it could be read."""
+
+    __slots__ = ("label", "place", "unreadable")
+
+    def __init__(self, label: str = "cache[...]", place: str = "") -> None:
         self.label = label
+        self.place = place
         self.unreadable = False
-        # By the id of the value, which is kept with it: the id of one that is gone is used again.
-        self._ready: dict[int, tuple[Any, bytes | None]] = outer._ready if outer else {}
-
-    def keep(self, value: Any, payload: bytes | None) -> None:
-        self._ready[id(value)] = value, payload
-
-    def has(self, value: Any) -> bool:
-        return id(value) in self._ready
-
-    def payload(self, value: Any) -> bytes | None:
-        return self._ready.get(id(value), (None, None))[1]
 
 
-_current: ContextVar[_Operation | None] = ContextVar("contextcache_operation", default=None)
+_current: ContextVar[_Reading | None] = ContextVar("contextcache_reading", default=None)
 
 
 @contextlib.contextmanager
-def _operating(key: str | None = None) -> Iterator[_Operation]:
-    operation = _Operation("cache[...]" if key is None else _label(key), _current.get())
-    token = _current.set(operation)
+def _reading(backend: GuardedBackend, key: str) -> Iterator[_Reading]:
+    reading = _Reading(_label(key), backend.place(key))
+    token = _current.set(reading)
     try:
-        yield operation
+        yield reading
     finally:
         _current.reset(token)
 
@@ -275,26 +288,24 @@ class _GuardedSerializer(BaseSerializer):
     def __init__(self, backend: GuardedBackend) -> None:
         self._backend = backend
 
-    def encode(self, value: Any, label: str) -> bytes:
-        return self._backend.guard.dumps(value, label=label)
+    def encode(self, value: Any, label: str, place: str) -> bytes:
+        return self._backend.guard.dumps(value, label=label, key=place)
 
-    def decode(self, payload: bytes, label: str) -> Any:
-        return self._backend.guard.loads(payload, label=label)
+    def decode(self, payload: bytes, label: str, place: str) -> Any:
+        return self._backend.guard.loads(payload, label=label, key=place)
 
     def dumps(self, value: Any, *_: Any, **__: Any) -> bytes:
-        operation = _current.get() or _Operation()
-        ready = operation.payload(value)
-        return self.encode(value, operation.label) if ready is None else ready
+        return value.payload if type(value) is _Ready else self.encode(value, "cache[...]", "")
 
     def loads(self, bvalue: bytes | None) -> Any:
-        operation = _current.get() or _Operation()
+        reading = _current.get() or _Reading()
         try:
-            return None if bvalue is None else self.decode(bvalue, operation.label)
+            return None if bvalue is None else self.decode(bvalue, reading.label, reading.place)
         except UnreadablePayloadError as error:
             if self._backend.guard.config.mode == "raise":
                 raise
             self._backend.guard.report_unreadable(error)
-            operation.unreadable = True
+            reading.unreadable = True
             return None
 
     def dump(self, value: Any, f: Any, *_: Any, **__: Any) -> None:
@@ -305,18 +316,26 @@ class _GuardedSerializer(BaseSerializer):
 
 
 class _GuardedRedisSerializer(_GuardedSerializer):
-    """Pickle as cachelib writes it into Redis: after a `!`, and integers so that `INCR` works."""
+    """What cachelib writes into Redis: integers so that `INCR` works, and a pickle after a `!`.
 
-    def encode(self, value: Any, label: str) -> bytes:
-        return b"%d" % value if type(value) is int else b"!" + super().encode(value, label)
+    A signed payload has its own first byte instead.
+    """
 
-    def decode(self, payload: bytes, label: str) -> Any:
+    def encode(self, value: Any, label: str, place: str) -> bytes:
+        if type(value) is int:
+            return b"%d" % value
+        payload = super().encode(value, label, place)
+        return payload if is_sealed(payload) else b"!" + payload
+
+    def decode(self, payload: bytes, label: str, place: str) -> Any:
         if payload[:1] == b"!":
-            return super().decode(payload[1:], label)
-        try:
-            return int(payload)
-        except ValueError:
-            return payload  # text that another program wrote, as cachelib gives it
+            return super().decode(payload[1:], label, place)
+        if payload[:1].isdigit() or payload[:1] == b"-":
+            with contextlib.suppress(ValueError):
+                return int(payload)
+        if is_sealed(payload) or self._backend.guard.signs:
+            return super().decode(payload, label, place)
+        return payload  # text that another program wrote, as cachelib gives it
 
 
 class _AsStored:

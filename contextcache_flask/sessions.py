@@ -243,15 +243,16 @@ class RedisSessionInterface(SessionInterface):
 
     def _load(self, app: Flask, sid: str) -> dict[str, Any] | None:
         guard = self._guard_of(app)
+        key = self._key(sid)
         with self._asking(app) as redis:
             if app.config["SESSION_REFRESH_EACH_REQUEST"]:
-                payload = redis.getex(self._key(sid), ex=_lifetime(app))
+                payload = redis.getex(key, ex=_lifetime(app))
             else:
-                payload = redis.get(self._key(sid))
+                payload = redis.get(key)
         if payload is None:
             return None
         try:
-            held = guard.loads(payload, label="session")
+            held = guard.loads(payload, label="session", key=key)
         except UnreadablePayloadError as error:
             if guard.config.mode == "raise":
                 raise
@@ -261,11 +262,11 @@ class RedisSessionInterface(SessionInterface):
 
     def _store(self, app: Flask, session: RedisSession) -> bool:
         """Write the session, and return whether Redis holds it now."""
-        with within_request():
-            payload = self._guard_of(app).dumps(session.copy(), label="session")
         old, lifetime = session.sid, _lifetime(app)
         sid = old if old and not (session.cleared or session.rotating) else secrets.token_urlsafe()
         key = self._key(sid)
+        with within_request():
+            payload = self._guard_of(app).dumps(session.copy(), label="session", key=key)
         with self._asking(app) as redis:
             if old is None:
                 stored = redis.set(key, payload, ex=lifetime, nx=True)

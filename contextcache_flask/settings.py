@@ -8,6 +8,11 @@
 `CONTEXTCACHE_MAX_SIZE`        the most bytes a stored value may have
 `CONTEXTCACHE_TIMEOUT`         the seconds Redis is given for one operation
 `CONTEXTCACHE_ON_ERROR`        what the cache does when Redis cannot be reached: `miss` or `raise`
+`CONTEXTCACHE_SIGN`            whether payloads are signed (default: where there is a secret)
+`CONTEXTCACHE_SECRET_KEYS`     what they are signed with; by default `SECRET_KEY` and its fallbacks
+`CONTEXTCACHE_ACCEPT_UNSIGNED` whether unsigned payloads are read, for the time of a migration
+`CONTEXTCACHE_COMPRESS`        `zlib` or `zstd`, for payloads of 4 KB and more
+`CONTEXTCACHE_LOADABLE`        the only names a payload may use, besides harmless ones
 `CONTEXTCACHE_REDIS_URL`       where Redis is: the default of the cache and of the session
 `CONTEXTCACHE_SESSION`         whether the session is kept in Redis instead of in the cookie
 =============================  ================================================================
@@ -16,8 +21,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from contextcache import Config, ConfigurationError, Guard
 from contextcache.servers import DEFAULT_URL
@@ -32,6 +38,12 @@ REDIS_URL = "CONTEXTCACHE_REDIS_URL"
 SESSION = "CONTEXTCACHE_SESSION"
 KEYS = (*(PREFIX + key for key in Config.KEYS), REDIS_URL, SESSION)
 EXTENSION = "contextcache"
+UNSIGNED = (
+    "contextcache: what is stored is not signed, so whoever can write to Redis can run code in "
+    "this application; set SECRET_KEY, or CONTEXTCACHE_SIGN to False"
+)
+
+_logger = logging.getLogger("contextcache")
 
 
 class Settings:
@@ -55,14 +67,15 @@ class Settings:
             {key.removeprefix(PREFIX): value for key, value in own.items()}, where="CONTEXTCACHE"
         )
         self._app_config = app_config
-        self._guards: dict[tuple[str, bool], Guard] = {}
+        self._told = False
+        self._guards: dict[tuple[str, bool, bool], Guard] = {}
 
     @property
     def debug(self) -> bool:
         """Whether a developer reads along."""
         return bool(self._app_config.get("DEBUG"))
 
-    def guard(self, sink: str, *, session: bool = False) -> Guard:
+    def guard(self, sink: str, *, session: bool = False, signed: bool = True) -> Guard:
         """Return the guard of one place where values are stored, always the same one.
 
         A guard learns the types it meets, so it is made once and kept.
@@ -70,12 +83,34 @@ class Settings:
         Args:
             sink: The words for that place, such as `cache in redis`.
             session: Whether the values are session dicts.
+            signed: Whether payloads are signed, where there is a secret to sign them with.
+
+        Raises:
+            ConfigurationError: Payloads cannot be signed or compressed as the settings say.
         """
         try:
-            return self._guards[sink, session]
+            return self._guards[sink, session, signed]
         except KeyError:
-            guard = Guard(self.config_now, sink=sink, session=session)
-            return self._guards.setdefault((sink, session), guard)
+            config = self.config_now
+            if signed:
+                config = self._with_secrets(config)
+            else:
+                config = dataclasses.replace(config, sign=None, secret_keys=(), compress="")
+            guard = Guard(config, sink=sink, session=session)
+            return self._guards.setdefault((sink, session, signed), guard)
+
+    def _with_secrets(self, config: Config) -> Config:
+        """Return `config` with the application's secrets, which may be set after `init_app`."""
+        if config.secret_keys:
+            return config
+        secret: Any = self._app_config.get("SECRET_KEY")
+        fallbacks: Any = self._app_config.get("SECRET_KEY_FALLBACKS") or ()
+        if secret:
+            return dataclasses.replace(config, secret_keys=(secret, *fallbacks))
+        if config.sign is None and not self._told and not self.redis_url.startswith("fakeredis:"):
+            self._told = True
+            _logger.warning(UNSIGNED)
+        return config
 
     @property
     def config_now(self) -> Config:

@@ -44,6 +44,11 @@ def test_the_defaults_cut_and_report_everything() -> None:
         "timeout": 0.5,
         "debug": False,
         "silence": 'CONTEXTCACHE["IGNORE"]',
+        "secret_keys": (),
+        "sign": None,
+        "accept_unsigned": False,
+        "compress": "",
+        "loadable": None,
     }
 
 
@@ -58,6 +63,11 @@ def test_every_key_is_read() -> None:
             "MAX_SIZE": 1000,
             "ON_ERROR": "raise",
             "TIMEOUT": 2,
+            "SIGN": True,
+            "SECRET_KEYS": ["new", "old"],
+            "ACCEPT_UNSIGNED": True,
+            "COMPRESS": "zlib",
+            "LOADABLE": ["decimal.Decimal"],
         },
         debug=True,
     )
@@ -66,6 +76,10 @@ def test_every_key_is_read() -> None:
     [rule] = config.rules
     assert (rule.type, rule.verb) == (CLIENT, Verb.STRIP)
     assert (config.on_error, config.timeout) == ("raise", 2)
+    assert (config.sign, config.secret_keys) == (True, ("new", "old"))
+    assert (config.accept_unsigned, config.compress) == (True, "zlib")
+    assert config.loadable == ("decimal.Decimal",)
+    assert "old" not in repr(config)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SECRET_KEY = "only for tests"
+SECRET_KEY = "only for tests"  # tests.sealing knows it
 DEBUG = False
 ALLOWED_HOSTS = ["testserver"]
 USE_TZ = True

@@ -21,6 +21,7 @@ from contextcache.urls import SCHEMES as _SCHEMES
 from contextcache_django.cache import RedisCache
 from tests.django.shop import Brittle, Cart, Client, Item, PerThread, dirty_cart, generator
 from tests.redis_server import free_port, running_redis
+from tests.sealing import sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -372,12 +373,17 @@ UNREADABLE = {
 }
 
 
+@pytest.mark.parametrize("signed", [True, False], ids=["signed", "unsigned"])
 @pytest.mark.parametrize("payload", UNREADABLE.values(), ids=UNREADABLE)
 def test_an_unreadable_payload_is_a_miss_and_a_warning(
-    either: Either, server: redis.Redis, caplog: pytest.LogCaptureFixture, payload: bytes
+    either: Either,
+    server: redis.Redis,
+    caplog: pytest.LogCaptureFixture,
+    payload: bytes,
+    signed: bool,
 ) -> None:
     """One rotten entry is never an error page, and the log names its key."""
-    server.set(":1:rotten", payload)
+    server.set(":1:rotten", sealed(payload, ":1:rotten") if signed else payload)
     assert either.get("rotten") is None
     assert either.get("rotten", "default") == "default"
     warnings = [record for record in caplog.records if record.name == "contextcache"]
@@ -403,7 +409,7 @@ def test_an_unreadable_payload_raises_in_raise_mode(
 ) -> None:
     """The typed error carries label, reason and remedy, and nothing of the payload."""
     cache = configure(any_url, OPTIONS={"CONTEXTCACHE": {"MODE": "raise"}})
-    connect(any_url).set(":1:rotten", UNREADABLE["class gone"])
+    connect(any_url).set(":1:rotten", sealed(UNREADABLE["class gone"], ":1:rotten"))
     for read in (lambda: cache.get("rotten"), lambda: cache.get_many(["rotten"])):
         with pytest.raises(UnreadablePayloadError) as caught:
             read()

@@ -22,6 +22,7 @@ from contextcache.testing import capture_findings
 from contextcache_django.sessions import SessionStore
 from tests.django.shop import Client, PerThread, dirty_cart, generator
 from tests.redis_server import free_port
+from tests.sealing import sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -366,15 +367,17 @@ def test_the_rest_of_djangos_interface() -> None:
     [b"garbage", b"", b"\x80\x04\x8c\x04gone\x8c\x04Gone\x93.", b"\x80\x05]."],
     ids=["garbage", "empty", "module gone", "a list"],
 )
+@pytest.mark.parametrize("signed", [True, False], ids=["signed", "unsigned"])
 @pytest.mark.django_db
 def test_an_unreadable_session_is_empty_and_gets_a_new_id(
-    server: redis.Redis, caplog: pytest.LogCaptureFixture, payload: bytes
+    server: redis.Redis, caplog: pytest.LogCaptureFixture, payload: bytes, signed: bool
 ) -> None:
     """The page is served, and the log says why the visitor is logged out."""
     visitor = WebClient()
     visitor.get("/visit")
     before = visitor.cookies[COOKIE].value
-    server.set(redis_key(before), payload)
+    place = redis_key(before)
+    server.set(place, sealed(payload, place, purpose="session") if signed else payload)
     assert visitor.get("/visit").content == b"1"
     assert visitor.cookies[COOKIE].value != before
     [warning] = [record for record in caplog.records if record.levelname == "WARNING"]
@@ -388,7 +391,8 @@ def test_an_unreadable_session_raises_in_raise_mode(
 ) -> None:
     """In tests it is an error."""
     configure(any_url, OPTIONS={"CONTEXTCACHE": {"MODE": "raise"}})
-    server.set(redis_key("a" * 32), b"\x80\x05].")
+    place = redis_key("a" * 32)
+    server.set(place, sealed(b"\x80\x05].", place, purpose="session"))
     with pytest.raises(UnreadablePayloadError) as caught:
         SessionStore("a" * 32).load()
     assert str(caught.value) == (

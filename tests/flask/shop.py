@@ -9,6 +9,8 @@ from flask import Blueprint, Flask, Response, current_app, g, jsonify, request, 
 from flask.views import MethodView
 from flask_caching import Cache
 
+from tests.sealing import SECRET
+
 shop = Blueprint("shop", __name__)
 
 
@@ -94,6 +96,7 @@ def make_app(redis_url: str = "fakeredis://", **config: Any) -> Flask:
     app = Flask("tests.flask.shop")
     app.config.update(
         TESTING=True,
+        SECRET_KEY=SECRET,
         CONTEXTCACHE_REDIS_URL=redis_url,
         CACHE_TYPE="contextcache_flask.RedisCache",
         **config,

@@ -22,6 +22,7 @@ from contextcache.testing import capture_findings
 from contextcache_flask import ContextCache, RedisCache
 from tests.flask.shop import Basket, add_cache, make_app
 from tests.redis_server import free_port, running_redis
+from tests.sealing import sealed
 
 
 @pytest.fixture
@@ -322,11 +323,12 @@ def test_a_decorator_returns_what_cannot_be_stored(app, cache):
 
 
 def test_flask_caching_s_own_backend_reads_it_and_the_other_way_round(redis_url, redis_client):
-    """One can be replaced by the other without emptying the cache."""
+    """Without signatures, one can be replaced by the other without emptying the cache."""
     values = {"dict": {"a": 1}, "int": 7, "text": "x"}
     stock_app = Flask("stock")
     stock_app.config.update(CACHE_TYPE="RedisCache", CACHE_REDIS_URL=redis_url)
-    stock, ours = add_cache(stock_app), add_cache(app := make_app(redis_url))
+    stock = add_cache(stock_app)
+    ours = add_cache(app := make_app(redis_url, CONTEXTCACHE_SIGN=False))
     with app.app_context():
         ours.set_many(values)
     with stock_app.app_context():
@@ -336,7 +338,14 @@ def test_flask_caching_s_own_backend_reads_it_and_the_other_way_round(redis_url,
         assert ours.get_dict(*values) == {key: [value] for key, value in values.items()}
 
 
-@pytest.mark.parametrize("payload", [b"!garbage", b"!", b"!\x80\x05]", b"!\x80\x05."])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        *(b"!garbage", b"!", b"!\x80\x05]", b"!\x80\x05.", b"plain", b"\x80\x05K\x07."),
+        *(sealed(body, "flask_cache_k") for body in (b"garbage", b"", b"\x80\x05]")),
+        sealed(b"\x80\x05K\x07.", "flask_cache_n"),
+    ],
+)
 def test_an_unreadable_payload_is_a_miss(redis_url, redis_client, caplog, payload):
     """What cannot be read is reported with its key, is gone, and can be stored anew."""
     app = make_app(redis_url)
@@ -353,8 +362,8 @@ def test_an_unreadable_payload_is_a_miss(redis_url, redis_client, caplog, payloa
 
 
 def test_text_that_another_program_wrote_is_given_as_it_is(redis_url, redis_client):
-    """What has no mark of a pickle is never unpickled."""
-    cache = add_cache(app := make_app(redis_url))
+    """Without signatures, what has no mark of a pickle is never unpickled."""
+    cache = add_cache(app := make_app(redis_url, CONTEXTCACHE_SIGN=False))
     redis_client.set("flask_cache_text", "plain")
     redis_client.set("flask_cache_pickle", b"\x80\x05K\x07.")
     with app.app_context():

@@ -19,6 +19,7 @@ from contextcache import UncacheableValueError, is_stripped
 from contextcache.testing import capture_findings
 from contextcache_flask import ContextCache
 from tests.flask.shop import Basket, add_cache, make_app
+from tests.sealing import sealed
 
 SINKS = {
     "SimpleCache": "cache in memory",
@@ -185,7 +186,7 @@ def test_an_unreadable_payload_is_a_miss_and_gone(make_cache, kind, tmp_path, re
             expires, payload = cache.cache._cache["key"]
             cache.cache._cache["key"] = expires, payload[:5]
         elif kind == "RedisCache":
-            redis_client.set("flask_cache_key", b"!\x80\x05]")
+            redis_client.set("flask_cache_key", sealed(b"\x80\x05]", "flask_cache_key"))
         else:
             path = cache.cache._get_filename("key")
             with open(path, "r+b") as file:

@@ -30,6 +30,7 @@ from contextcache_flask import ContextCache, RedisSessionInterface
 from contextcache_flask.sessions import KEY_PREFIX, RedisSession
 from tests.flask.shop import Basket, add_cache, make_app
 from tests.redis_server import free_port, running_redis
+from tests.sealing import sealed
 
 DAY = 24 * 3600
 
@@ -694,7 +695,8 @@ def test_what_is_not_a_session_is_not_one(real_app, redis_client):
     """A value that another program wrote under the key is not shown as a session."""
     client = real_app.test_client()
     client.put("/write/ann")
-    redis_client.set(key_of(sid_of(client)), pickle.dumps([1, 2]))
+    place = key_of(sid_of(client))
+    redis_client.set(place, sealed(pickle.dumps([1, 2]), place, purpose="session"))
     assert client.get("/all").json == {}
 
 
