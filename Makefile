@@ -18,7 +18,7 @@ help:
 	@echo "make test      run the tests"
 	@echo "make test-faults  run only the tests that do real servers harm"
 	@echo "make test-all  run the tests on each supported Python that is installed"
-	@echo "make bench     measure what the guard costs, into docs/"
+	@echo "make bench     measure everything beside what people use today, into docs/benchmarks.md"
 	@echo "make lint      check style and types"
 	@echo "make build     build the wheel into dist/"
 	@echo "make clean     remove what these commands made"
@@ -74,8 +74,8 @@ lint: $(VENV)/dev.stamp
 	$(VENV)/bin/mypy
 
 .PHONY: bench
-bench: $(VENV)/bench.stamp
-	$(VENV)/bin/python tests/bench/engine.py $(ARGS)
+bench: $(VENV)/bench.stamp redis-server
+	$(VENV)/bin/python -m tests.bench $(ARGS)
 
 .PHONY: build
 build: $(VENV)/pip.stamp

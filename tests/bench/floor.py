@@ -1,0 +1,99 @@
+"""What a set + get cannot be faster than, and what ours is made of."""
+
+from __future__ import annotations
+
+import csv
+import pickle
+import subprocess
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from tests.bench import peers
+from tests.bench.measuring import race
+from tests.bench.peers import set_and_get
+from tests.bench.report import table
+from tests.bench.values import catalogue, profile, rows
+
+if TYPE_CHECKING:
+    from tests.bench.measuring import Effort
+    from tests.bench.report import Plots
+
+
+def redis_benchmark(url: str, size: int, effort: Effort) -> float:
+    """Return the median seconds of one SET and one GET, asked by a program written in C."""
+    port = str(urlsplit(url).port)
+    count = "500" if effort.short else str(max(2_000, 2_000_000_000 // (size + 100_000)))
+    printed = subprocess.run(
+        [
+            *("redis-benchmark", "-p", port, "-t", "set,get", "--csv"),
+            *("-c", "1", "-n", count, "-d", str(size)),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    lines = csv.DictReader(printed.splitlines())
+    return sum(float(line["p50_latency_ms"]) for line in lines) / 1e3
+
+
+def section(url: str, effort: Effort, _plots: Plots) -> str:
+    """Take the time of set + get apart: floor, client, pickle, and what is ours."""
+    cache = peers.django("default")
+    backend = peers.backend("default")
+    client, guard = backend.connection(), backend.guard("benchmark")
+    lines = []
+    for title, value in {
+        "1 KB": profile(),
+        "20 KB": catalogue(),
+        "200 KB of dataclasses": rows(4000),
+    }.items():
+        plain = pickle.dumps(value, 5)
+        sealed = guard.dumps(value)
+
+        def through_the_client(payload: bytes = sealed) -> None:
+            client.set("floor", payload, ex=peers.TTL)
+            client.get("floor")
+
+        times = race(
+            {
+                "all": set_and_get("all", cache, value),
+                "client": through_the_client,
+                "pickle": lambda value=value, plain=plain: (
+                    pickle.dumps(value, 5),
+                    pickle.loads(plain),
+                ),
+                "guard": lambda value=value, sealed=sealed: (
+                    guard.dumps(value),
+                    guard.loads(sealed),
+                ),
+            },
+            effort,
+        )
+        floor = redis_benchmark(url, len(sealed), effort)
+        whole, through, pickled, guarded = (
+            times[part].median for part in ("all", "client", "pickle", "guard")
+        )
+        shares = (
+            floor,
+            through - floor,
+            pickled,
+            guarded - pickled,
+            whole - through - guarded,
+        )
+        lines.append(
+            (
+                title,
+                f"{1e6 * whole:,.0f}",
+                *(f"{1e6 * part:,.0f} ({part / whole:.0%})" for part in shares),
+            )
+        )
+    header = (
+        "set + get",
+        "all µs",
+        "Redis and loopback, as redis-benchmark sees them",
+        "redis-py with hiredis",
+        "pickle",
+        "guard and signature",
+        "backend",
+    )
+    return table(header, lines)
