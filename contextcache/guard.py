@@ -15,7 +15,6 @@ from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from contextcache import origins
 from contextcache.config import Config
 from contextcache.exceptions import (
     ConfigurationError,
@@ -37,7 +36,7 @@ from contextcache.reporting import (
     show_findings,
 )
 from contextcache.rules import RuleBook
-from contextcache.scopes import current_scope
+from contextcache.scopes import current_scope, origin_of
 from contextcache.snapshots import is_environ
 from contextcache.walker import MOST_SECONDS, heaviest, overruns_stack, reach
 
@@ -359,10 +358,10 @@ class Guard:
 
     def _oversized(self, value: object, label: str) -> Finding:
         steps, kind = heaviest(value)
-        scope = current_scope()
+        path = Path(label, steps)
         return Finding(
             code="CC131",
-            path=Path(label, steps),
+            path=path,
             leaf_type=qualified_name(kind),
             owner_type="",
             action=Action.REFUSED,
@@ -370,7 +369,7 @@ class Guard:
             did=NOTHING,
             fix=f"store less of it; the limit is {self.config.max_size} bytes (MAX_SIZE)",
             sink=self.sink,
-            origin=str(scope) if scope is not None else origins.call_site(),
+            origin=origin_of(path),
         )
 
     def _affordable(self, now: float) -> float:

@@ -23,7 +23,7 @@ from contextcache.pickler import (
     failed_trial,
 )
 from contextcache.rules import Rule, Verb
-from contextcache.scopes import current_scope
+from contextcache.scopes import origin_of
 from contextcache.snapshots import environ_snapshot, is_environ
 from contextcache.walker import (
     MOST_NODES,
@@ -270,7 +270,6 @@ class Inspection:
         elif action is Action.REFUSED:
             did = NOTHING
         fix = hit.rule.fix or "store the data it was made from"
-        scope = current_scope()
         return Finding(
             code=hit.rule.code,
             path=path,
@@ -282,7 +281,7 @@ class Inspection:
             fix=fix.replace("the class that holds it", owner.rpartition(".")[2] or "its holder"),
             cut=cut,
             sink=self._sink,
-            origin=str(scope) if scope is not None else origins.call_site(),
+            origin=origin_of(path),
             field=self._field(place, path.root),
             located=place is not None,
         )
@@ -365,18 +364,33 @@ def top_places(value: object) -> list[Place]:
     return [top, *(Place.under(key, index, held, top) for index, (key, held) in items)]
 
 
+def place_to_act_on(place: Place) -> Place | None:
+    """Return the innermost place on the way to `place` that is a field of the user's own code.
+
+    Where there is none, it is the outermost field of a library's; None if there is no field.
+    """
+    fields = [
+        at
+        for at in reversed(place.chain())
+        if at.step is not None and at.step.kind is StepKind.ATTRIBUTE and at.parent is not None
+    ]
+    own = (at for at in fields if at.parent is not None and origins.is_own(type(at.parent.obj)))
+    return next(own, fields[-1] if fields else None)
+
+
 def field_to_act_on(place: Place, root: str) -> str:
-    """Say where the innermost field in the user's own code on the way to `place` is set."""
-    fallback = ""
-    for at in reversed(place.chain()):
-        if at.step is None or at.step.kind is not StepKind.ATTRIBUTE or at.parent is None:
-            continue
-        cls = type(at.parent.obj)
-        told = origins.field_origin(cls, str(at.step.name))
-        if origins.is_own(cls):
-            return told if at is place else f"{at.path(root)}: {told}"
-        fallback = fallback or told
-    return fallback
+    """Say where the field to act on is set: in the user's own code, or else in which package."""
+    from contextcache.sources import field_origin, package_of  # noqa: PLC0415  # for developers
+
+    at = place_to_act_on(place)
+    if at is None or at.parent is None or at.step is None:
+        return ""
+    told = field_origin(type(at.parent.obj), str(at.step.name))
+    if at is place:
+        return told
+    held = package_of(type(at.obj)) if origins.is_own(type(at.parent.obj)) else ""
+    package = f" ({held})" if held and not held.startswith("Python ") else ""
+    return f"{at.path(root)}: {told}{package}"
 
 
 def _candidates(dump: Dump, search: Search) -> Iterator[object]:

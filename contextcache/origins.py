@@ -1,24 +1,18 @@
-"""Where things come from: the line that sets a field, the line that stored a value.
+"""Where a value is being stored: the line of the user's own code, and the view it runs for.
 
-Looked up only when a finding is reported to a developer; never on the way of a write.
+Looked up only when there is something to report; never on the way of a clean write.
 """
 
 from __future__ import annotations
 
-import ast
 import functools
 import inspect
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from contextcache.paths import class_mro, qualified_name
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import FrameType
-
-    Assignment = ast.Assign | ast.AnnAssign
 
 _OWN = os.path.dirname(os.path.abspath(__file__))
 _OWN_PACKAGES = tuple(_OWN + suffix + os.sep for suffix in ("", "_django", "_flask"))
@@ -34,9 +28,8 @@ def relative(path: str) -> str:
 
 def is_library(path: str) -> bool:
     """Tell whether the file at `path` belongs to Python, an installed package or contextcache."""
-    return (
-        path.startswith((*_libraries(), *_OWN_PACKAGES, "<"))
-        or f"{os.sep}site-packages{os.sep}" in path
+    return path.startswith((*_libraries(), *_OWN_PACKAGES, "<")) or any(
+        f"{os.sep}{name}{os.sep}" in path for name in ("site-packages", "dist-packages")
     )
 
 
@@ -57,14 +50,37 @@ def is_own(cls: type) -> bool:
 
 
 def call_site() -> str:
-    """Return `file:line` of the innermost frame in the user's own code; empty if there is none."""
+    """Return `file:line` of the innermost frame in the user's own code; empty if there is none.
+
+    What a framework stores when a view has answered, a session or a page, is stored by nobody's
+    line: the frames around the framework's own handling of the request are not asked.
+    """
     frame: FrameType | None = sys._getframe(1)  # 40x faster than inspect.stack
     while frame is not None:
         path = frame.f_code.co_filename
-        if not is_library(path):
+        if _is_dispatcher(path):
+            return ""
+        # A template that was compiled has the name of its own file, and lines of another.
+        if not is_library(path) and path.endswith(".py"):
             return f"{relative(path)}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
+
+
+_DISPATCHERS = tuple(
+    os.sep + os.path.join(*parts)
+    for parts in (
+        ("django", "core", "handlers", "exception.py"),
+        ("django", "core", "handlers", "base.py"),
+        ("flask", "app.py"),
+    )
+)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_dispatcher(path: str) -> bool:
+    """Tell whether the file at `path` is where a framework calls views and middleware."""
+    return path.endswith(_DISPATCHERS) and is_library(path)
 
 
 def describe_view(view: Any, method: str = "") -> tuple[str, str]:
@@ -116,84 +132,3 @@ def _spelling(file: str, module: str) -> str:
     parts = file.replace("\\", "/").split("/")
     length = module.count(".") + 1 + (parts[-1] == "__init__.py")
     return "/".join(parts[-length:])
-
-
-def field_origin(cls: type, name: str) -> str:
-    """Say which class sets the attribute `name` of `cls`, and on which line.
-
-    Args:
-        cls: The class of the object that holds the attribute.
-        name: The attribute.
-
-    Returns:
-        `shop.api.Client._lock, set at shop/api.py:18: self._lock = threading.Lock()`, as much of it
-        as the sources tell. Literals on the line are replaced by `…`: they may be secrets.
-    """
-    for base in class_mro(cls)[:-1]:
-        found = _assignment(base, name)
-        if found is not None:
-            path, line, text = found
-            return f"{qualified_name(base)}.{name}, set at {relative(path)}:{line}: {text}"
-    return f"{qualified_name(cls)}.{name}"
-
-
-@functools.lru_cache(maxsize=512)
-def _assignment(cls: type, name: str) -> tuple[str, int, str] | None:
-    try:
-        path = inspect.getsourcefile(cls)
-        lines, first = inspect.getsourcelines(cls)
-        # Below an `if`, a nested class may stay indented as it is, multi-line strings included.
-        above = "if 1:\n" if lines[0][:1].isspace() else "\n"
-        tree = ast.parse(above + "".join(lines))
-    except (OSError, TypeError, SyntaxError, ValueError):
-        return None
-    found = next((node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)), None)
-    if path is None or found is None:
-        return None
-    best: dict[int, Assignment] = {}  # what a method assigns, what the class does, what it declares
-    for node, in_method in _assignments(found):
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        if any(_sets(target, name, in_method) for target in targets):
-            best.setdefault(2 if node.value is None else 1 - in_method, node)
-    if not best:
-        return None
-    node = best[min(best)]
-    return path, first + node.lineno - 2, _without_literals(node)
-
-
-def _assignments(node: ast.AST, in_method: bool = False) -> Iterator[tuple[Assignment, bool]]:
-    """Yield the assignments of a class, not those of the classes in it."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, (ast.Assign, ast.AnnAssign)):
-            yield child, in_method
-        elif not isinstance(child, ast.ClassDef):
-            function = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef))
-            yield from _assignments(child, in_method or function)
-
-
-def _sets(target: ast.expr, name: str, in_method: bool) -> bool:
-    match target:
-        case ast.Attribute(value=ast.Name(id="self"), attr=attr):
-            return in_method and attr == name
-        case ast.Tuple(elts=elements) | ast.List(elts=elements):
-            return any(_sets(element, name, in_method) for element in elements)
-        case ast.Starred(value=inner):
-            return _sets(inner, name, in_method)
-        case ast.Name(id=own):  # in a method it is a local variable
-            return own == name and not in_method
-    return False
-
-
-class _Elided(ast.NodeTransformer):
-    def visit_Constant(self, node: ast.Constant) -> ast.expr:
-        return node if node.value is None or isinstance(node.value, bool) else ast.Name("…")
-
-    def visit_JoinedStr(self, _node: ast.JoinedStr) -> ast.expr:
-        return ast.Name("…")
-
-    visit_TemplateStr = visit_JoinedStr  # noqa: N815  # of Python 3.14
-
-
-def _without_literals(node: ast.stmt) -> str:
-    text = ast.unparse(_Elided().visit(ast.parse(ast.unparse(node)).body[0]))
-    return text if len(text) <= 80 else text[:79] + "…"

@@ -10,6 +10,9 @@ import re
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING
 
+from contextcache.origins import call_site
+from contextcache.paths import Path, item, printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -34,9 +37,12 @@ class RequestScope:
 
     Attributes:
         findings: The findings of this request, if they are collected.
+        assignments: The line that last put something under a key of the session, by its path.
     """
 
-    __slots__ = ("_named", "_request_id", "_view", "collect", "findings", "method", "path")
+    __slots__ = (
+        "_named", "_request_id", "_view", "assignments", "collect", "findings", "method", "path",
+    )  # fmt: skip
 
     HEADER = "X-ContextCache"
     """The response header that names the findings of a request in development."""
@@ -55,6 +61,7 @@ class RequestScope:
         self._request_id = request_id
         self.collect = collect
         self.findings: list[Finding] = []
+        self.assignments: dict[str, str] = {}
         self._view = view
         self._named: tuple[str, str] | None = None
 
@@ -77,6 +84,14 @@ class RequestScope:
                 return "", ""
             self._named = named
         return self._named
+
+    def note_assignment(self, key: object) -> None:
+        """Remember the line that puts something into the session, if a developer reads along.
+
+        The session is stored after the view, when that line is no longer on the stack.
+        """
+        if self.collect and printable(key):
+            self.assignments[str(Path("session", (item(key, 0),)))] = call_site()
 
     @property
     def count(self) -> str:
@@ -117,6 +132,18 @@ def enter_scope(scope: RequestScope) -> Token[RequestScope | None]:
 def exit_scope(token: Token[RequestScope | None]) -> None:
     """Restore the request that was current before `enter_scope` returned `token`."""
     _scope.reset(token)
+
+
+def origin_of(path: Path) -> str:
+    """Say where what is at `path` comes from: the request, the view, the line that stored it."""
+    scope = current_scope()
+    if scope is None:
+        return call_site()
+    key = str(Path(path.root, path.steps[:1]))
+    if key in scope.assignments:
+        return f"{scope} · {key} set at {scope.assignments[key]}"
+    line = call_site()
+    return f"{scope} · stored at {line}" if line else str(scope)
 
 
 def current_scope() -> RequestScope | None:

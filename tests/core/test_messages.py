@@ -77,9 +77,10 @@ def test_the_development_block(caplog: pytest.LogCaptureFixture) -> None:
     guard = Guard(debug=True, sink="session in redis", session=True)
     for _ in range(10):
         guard.dumps({"cart": Cart()}, label="session")
+    line = sys._getframe().f_lineno - 1
     block = textwrap.dedent(f"""\
         contextcache CC102: session['cart'].items[0]._lock (_thread.lock) cannot be stored: a lock belongs to this process
-          at      PUT /cart · shop.views.add_to_cart (shop/views.py:41) · session in redis
+          at      PUT /cart · shop.views.add_to_cart (shop/views.py:41) · stored at {HERE}:{line} · session in redis
           field   {__name__}.Client._lock, set at {HERE}:{line_of(Client, "._lock")}: self._lock = threading.Lock()
           did     stored the rest; on load this field is a new, unlocked lock
           fix     leave it out in __getstate__ of Client; across processes it protects nothing
@@ -120,11 +121,13 @@ def test_a_key_left_out_of_a_session(caplog: pytest.LogCaptureFixture) -> None:
 def test_the_production_line(caplog: pytest.LogCaptureFixture) -> None:
     """One line with the same facts, for a log file."""
     Guard(sink="session in redis", session=True).dumps({"cart": Cart()}, label="session")
+    line = sys._getframe().f_lineno - 1
     assert messages(caplog) == [
         (
             "contextcache CC102: session['cart'].items[0]._lock (_thread.lock) cannot be stored: "
             "a lock belongs to this process"
-            " · at: PUT /cart · shop.views.add_to_cart (shop/views.py:41) · session in redis"
+            " · at: PUT /cart · shop.views.add_to_cart (shop/views.py:41)"
+            f" · stored at {HERE}:{line} · session in redis"
             " · did: stored the rest; on load this field is a new, unlocked lock"
             " · fix: leave it out in __getstate__ of Client; across processes it protects nothing"
             " · seen 1×"
@@ -170,6 +173,7 @@ def test_the_record_carries_the_documented_fields_and_no_others(
     """A JSON formatter finds the finding under prefixed names."""
     with capture_findings() as findings:
         Guard(sink="session in redis").dumps({"cart": Cart()}, label="session")
+    line = sys._getframe().f_lineno - 1
     [record] = caplog.records
     own = {name: value for name, value in vars(record).items() if name.startswith("contextcache")}
     assert own == {
@@ -180,7 +184,9 @@ def test_the_record_carries_the_documented_fields_and_no_others(
         "contextcache_owner_type": f"{__name__}.Client",
         "contextcache_action": "recreated",
         "contextcache_sink": "session in redis",
-        "contextcache_origin": "PUT /cart · shop.views.add_to_cart (shop/views.py:41)",
+        "contextcache_origin": (
+            f"PUT /cart · shop.views.add_to_cart (shop/views.py:41) · stored at {HERE}:{line}"
+        ),
         "contextcache_count": 1,
     }
     assert own == record_fields(findings[0])
