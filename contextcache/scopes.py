@@ -141,7 +141,7 @@ def origin_of(path: Path) -> str:
         return call_site()
     key = str(Path(path.root, path.steps[:1]))
     if key in scope.assignments:
-        return f"{scope} · {key} set at {scope.assignments[key]}"
+        return f"{scope} · set at {scope.assignments[key]}"
     line = call_site()
     return f"{scope} · stored at {line}" if line else str(scope)
 

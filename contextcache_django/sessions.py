@@ -38,7 +38,7 @@ from django.core.cache import caches
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.crypto import get_random_string
 
-from contextcache import UncacheableValueError, UnreadablePayloadError
+from contextcache import UncacheableValueError, UnreadablePayloadError, current_scope
 from contextcache_django.cache import RedisCache
 from contextcache_django.serializers import miss
 
@@ -69,6 +69,17 @@ class SessionStore(SessionBase):
                 "the name of a cache that has it"
             )
         self._cache = cache
+
+    # --- Assigning: in development, a finding tells the line ------------------------------------
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        _note_assignment(key)
+
+    async def aset(self, key: str, value: Any) -> None:
+        """Put `value` under `key`."""
+        await super().aset(key, value)
+        _note_assignment(key)
 
     # --- Reading --------------------------------------------------------------------------------
 
@@ -210,3 +221,9 @@ class SessionStore(SessionBase):
                 "see what else writes to this key of Redis",
             )
         return session
+
+
+def _note_assignment(key: str) -> None:
+    scope = current_scope()
+    if scope is not None:
+        scope.note_assignment(key)

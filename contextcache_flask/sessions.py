@@ -29,7 +29,12 @@ from flask import request
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.exceptions import ServiceUnavailable
 
-from contextcache import ServerError, UncacheableValueError, UnreadablePayloadError
+from contextcache import (
+    ServerError,
+    UncacheableValueError,
+    UnreadablePayloadError,
+    current_scope,
+)
 from contextcache.servers import DEFAULT_URL, connect, server_error
 from contextcache_flask.scopes import within_request
 from contextcache_flask.settings import settings_of
@@ -116,6 +121,9 @@ class RedisSession(SessionMixin):
     def __setitem__(self, key: str, value: Any) -> None:
         self._known[key] = value
         self.modified = True
+        scope = current_scope()
+        if scope is not None:
+            scope.note_assignment(key)  # in development, a finding tells the line
 
     def __delitem__(self, key: str) -> None:
         del self._known[key]

@@ -81,9 +81,12 @@ def test_a_finding_names_method_path_and_view() -> None:
     """Its origin is one line without the query string."""
     with capture_findings() as findings:
         WebClient().put("/class?token=canary")
-    where = f"tests/django/views.py:{line(views.CartView.put)}"
+    at = line(views.CartView.put)
     assert {finding.origin for finding in findings} == {
-        f"PUT /class · tests.django.views.CartView.put ({where})"
+        (
+            f"PUT /class · tests.django.views.CartView.put (tests/django/views.py:{at})"
+            f" · stored at tests/django/views.py:{at + 1}"
+        )
     }
 
 
@@ -107,7 +110,10 @@ def test_concurrent_async_requests_do_not_mix_their_findings() -> None:
             asyncio.run(both())
         finally:
             views.both_arrived = None
-    named = {(str(finding.path).partition("]")[0], finding.origin) for finding in findings}
+    named = {
+        (str(finding.path).partition("]")[0], finding.origin.partition(" · stored at ")[0])
+        for finding in findings
+    }
     assert named == {
         (
             "cache['one'",
