@@ -171,7 +171,7 @@ def test_tasks_do_not_mix_their_requests() -> None:
                 guard.dumps({f"lock_{number}": threading.Lock()}, label="session")
         finally:
             exit_scope(token)
-        return [(one.origin, str(one.path)) for one in scope.findings]
+        return [(one.origin.partition(" · ")[0], str(one.path)) for one in scope.findings]
 
     async def main() -> list[list[tuple[str, str]]]:
         return await asyncio.gather(*map(request, range(20)))
