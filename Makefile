@@ -6,6 +6,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+MINUTES ?= 10
 SUPPORTED = 3.11 3.12 3.13
 
 PIP = $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
@@ -17,6 +18,7 @@ help:
 	@echo "make serve     serve the example shops on this machine, until Ctrl-C"
 	@echo "make test      run the tests"
 	@echo "make test-faults  run only the tests that do real servers harm"
+	@echo "make soak      use everything for ten minutes (MINUTES=10) under constant faults"
 	@echo "make test-all  run the tests on each supported Python that is installed"
 	@echo "make bench     measure everything beside what people use today, into docs/benchmarks.md"
 	@echo "make lint      check style and types"
@@ -38,6 +40,10 @@ test: $(VENV)/dev.stamp servers
 .PHONY: test-faults
 test-faults: $(VENV)/dev.stamp servers
 	$(VENV)/bin/python -m pytest -m faults $(ARGS)
+
+.PHONY: soak
+soak: $(VENV)/dev.stamp servers
+	$(VENV)/bin/python -m tests.faults.soak $(MINUTES)
 
 # The tests run against a real Redis and a real memcached; fakes of them would prove nothing.
 .PHONY: servers

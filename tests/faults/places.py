@@ -17,6 +17,7 @@ from django.http import HttpResponse
 from django.test import Client, override_settings
 from django.urls import path
 from flask import Flask
+from flask import request as flask_request
 from flask import session as flask_session
 from flask_caching import Cache
 
@@ -26,6 +27,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.django.settings")
 django.setup()
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from django.http import HttpRequest
 
 VALUE = {"tea": 1}
@@ -52,6 +55,8 @@ class Place:
     def __init__(self, url: str, **options: Any) -> None:
         self.url = url
         self.options = options
+        self.written: object = None
+        self.found: object = None
 
     def __enter__(self) -> Self:
         return self
@@ -66,18 +71,40 @@ class Place:
         except Exception as error:
             return f"raises {type(error).__name__}"
 
-    def write(self) -> str:
-        """Write the value and say what came of it."""
+    def write(self, tea: int | None = None) -> str:
+        """Write `VALUE`, or one with another number in it, and say what came of it."""
+        self.written = VALUE if tea is None else {"tea": tea}
         try:
             return self._write()
         except Exception as error:
             return f"raises {type(error).__name__}"
+
+    def elsewhere(self) -> None:
+        """Turn to another value: another key, another visitor."""
+        raise NotImplementedError
 
     def _read(self) -> str:
         raise NotImplementedError
 
     def _write(self) -> str:
         raise NotImplementedError
+
+
+class Entry(Place):
+    """A value in a cache, under a key."""
+
+    reads = {NONE: "value", OUTAGE: "miss", UNREADABLE: "miss"}
+    key = "key"
+
+    def _read(self) -> str:
+        self.found = self._get()
+        return "miss" if self.found is None else _compared(self.found, self.written)
+
+    def _get(self) -> object:
+        raise NotImplementedError
+
+    def elsewhere(self) -> None:
+        self.key = secrets.token_hex(8)
 
 
 class Django(Place):
@@ -101,21 +128,19 @@ class Django(Place):
         self._settings.disable()
 
 
-class DjangoCache(Django):
+class DjangoCache(Entry, Django):
     name = "Django cache"
-    reads = {NONE: "value", OUTAGE: "miss", UNREADABLE: "miss"}
     writes = {NONE: "returns None", OUTAGE: "returns None"}
 
-    def _read(self) -> str:
-        return _seen(caches["default"].get("key"))
+    def _get(self) -> object:
+        return caches["default"].get(self.key)
 
     def _write(self) -> str:
-        return f"returns {caches['default'].set('key', VALUE)}"
+        return f"returns {caches['default'].set(self.key, self.written)}"
 
 
-class FlaskCache(Place):
+class FlaskCache(Entry):
     name = "Flask-Caching"
-    reads = {NONE: "value", OUTAGE: "miss", UNREADABLE: "miss"}
     writes = {NONE: "returns True", OUTAGE: "returns False"}
 
     def __enter__(self) -> Self:
@@ -123,13 +148,13 @@ class FlaskCache(Place):
         self.cache = Cache(self.app, config={"CACHE_TYPE": "contextcache_flask.RedisCache"})
         return self
 
-    def _read(self) -> str:
+    def _get(self) -> object:
         with self.app.app_context():
-            return _seen(self.cache.get("key"))
+            return self.cache.get(self.key)
 
     def _write(self) -> str:
         with self.app.app_context():
-            return f"returns {self.cache.set('key', VALUE)}"
+            return f"returns {self.cache.set(self.key, self.written)}"
 
 
 class Visited(Place):
@@ -140,6 +165,9 @@ class Visited(Place):
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
+        self.elsewhere()
+
+    def elsewhere(self) -> None:
         self.cookie = secrets.token_urlsafe(32)
 
     def visit(self, page: str, cookie: str) -> tuple[int, str, str]:
@@ -147,13 +175,16 @@ class Visited(Place):
         raise NotImplementedError
 
     def _read(self) -> str:
-        status, text, kept = self._visit("/read")
-        if status == 200:
-            return "200, value" if text == str(VALUE) else "200, empty session"
-        return f"{status}, {kept}"
+        status, self.found, kept = self._visit("/read")
+        if status != 200:
+            return f"{status}, {kept}"
+        if self.found == "None":
+            return "200, empty session"
+        return f"200, {_compared(self.found, str(self.written))}"
 
     def _write(self) -> str:
-        status, _, kept = self._visit("/write")
+        plain = self.written is VALUE
+        status, _, kept = self._visit("/write" if plain else f"/write?tea={self.written['tea']}")
         return f"{status}, {kept}"
 
     def _visit(self, page: str) -> tuple[int, str, str]:
@@ -192,11 +223,16 @@ class FlaskSession(Visited):
 PLACES: list[type[Place]] = [DjangoCache, FlaskCache, DjangoSession, FlaskSession]
 
 
-def _seen(value: object) -> str:
-    return "miss" if value is None else "value" if value == VALUE else "ANOTHER VALUE"
+def _compared(found: object, written: object) -> str:
+    return "value" if found == written else "ANOTHER VALUE"
 
 
 # --- The pages ------------------------------------------------------------------------------------
+
+
+def asked_for(query: Mapping[str, str]) -> object:
+    """Return the value that a page is to write."""
+    return {"tea": int(query["tea"])} if "tea" in query else VALUE
 
 
 def django_read(request: HttpRequest) -> HttpResponse:
@@ -204,7 +240,7 @@ def django_read(request: HttpRequest) -> HttpResponse:
 
 
 def django_write(request: HttpRequest) -> HttpResponse:
-    request.session["value"] = VALUE
+    request.session["value"] = asked_for(request.GET)
     return HttpResponse("written")
 
 
@@ -239,7 +275,7 @@ def flask_app(url: str, **options: Any) -> Flask:
 
     @app.get("/write")
     def write() -> str:
-        flask_session["value"] = VALUE
+        flask_session["value"] = asked_for(flask_request.args)
         return "written"
 
     @app.get("/login")

@@ -8,21 +8,18 @@ from __future__ import annotations
 import dataclasses
 import os
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import redis
 
 from tests.faults import proxy
+from tests.faults.clusters import CLUSTER, SLOTS, meet, move_slot, settled, until
 from tests.faults.places import NONE, OUTAGE, Effect
 from tests.faults.proxy import Proxy
 from tests.redis_server import RedisServer, free_port, running_server
 
 KEPT = ("--appendonly", "yes", "--appendfsync", "no")  # written to the kernel before each reply
-# A master that gives its last slot away would become a replica of the one it gave it to.
-CLUSTER = ("--cluster-enabled", "yes", "--cluster-allow-replica-migration", "no")
-SLOTS = 16384
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +49,12 @@ class Fault:
     write: Effect = OUTAGE
     through_proxy: bool = False
     first: bool = False
-    arguments: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = KEPT
 
     @contextmanager
     def rig(self) -> Iterator[Rig]:
         """Start what it happens to."""
-        with running_server(*KEPT, *self.arguments) as server, Proxy(server.port) as between:
+        with running_server(*self.arguments) as server, Proxy(server.port) as between:
             if self.arguments == CLUSTER:
                 with server.client() as admin:
                     admin.execute_command("CLUSTER ADDSLOTSRANGE", 0, SLOTS - 1)
@@ -67,14 +64,6 @@ class Fault:
     def url(self, rig: Rig) -> str:
         """Return the URL by which a site that is to meet it knows Redis."""
         return (rig.proxy if self.through_proxy else rig.server).url
-
-
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
-    """Wait until `condition` holds, and fail if it does not within `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.02)
 
 
 # --- What happens to the server -------------------------------------------------------------------
@@ -172,18 +161,20 @@ def without_disk(rig: Rig) -> Iterator[None]:
 
 @contextmanager
 def slots_moved(rig: Rig) -> Iterator[None]:
-    """Give every slot to another node, as a client that knows no cluster sees it."""
+    """Move what is stored to another node, as a client that knows no cluster sees it."""
     with (
         running_server(*CLUSTER) as other,
         other.client() as there,
         rig.server.client() as here,
     ):
-        mine, its = here.execute_command("CLUSTER MYID"), there.execute_command("CLUSTER MYID")
-        here.execute_command("CLUSTER MEET", "127.0.0.1", other.port)
-        until(lambda: its in here.execute_command("CLUSTER NODES"))
-        _give_slots(here, its)
+        meet(here, other)
+        until(lambda: settled(here, 2) and settled(there, 2))
+        slots = {here.cluster("KEYSLOT", key) for key in here.keys("*")}
+        for slot in slots:
+            move_slot(slot, here, there, other.port)
         yield
-        _give_slots(here, mine)
+        for slot in slots:
+            move_slot(slot, there, here, rig.server.port)
 
 
 @contextmanager
@@ -192,13 +183,6 @@ def slots_lost(rig: Rig) -> Iterator[None]:
         admin.execute_command("CLUSTER DELSLOTSRANGE", 0, SLOTS - 1)
         yield
         admin.execute_command("CLUSTER ADDSLOTSRANGE", 0, SLOTS - 1)
-
-
-def _give_slots(node: redis.Redis, to: bytes) -> None:
-    with node.pipeline(transaction=False) as pipeline:
-        for slot in range(SLOTS):
-            pipeline.execute_command("CLUSTER SETSLOT", slot, "NODE", to)
-        pipeline.execute()
 
 
 def _refuses(client: redis.Redis, word: str) -> bool:

@@ -79,7 +79,6 @@ PREFORK = """
 QUIET = ("-W", "ignore::DeprecationWarning")
 
 
-@pytest.mark.xfail(strict=False, reason="a backend of cachelib keeps the client it was given")
 def test_500_forks_of_a_busy_process_leave_no_hung_child(redis_url: str) -> None:
     """Peers hang one child in 40 to 500, for good: redis-py resets its pool under a lock."""
     assert run(SITE.format(url=redis_url) + PREFORK, *QUIET, timeout=300) == "{0: 500}\n"

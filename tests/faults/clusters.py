@@ -1,0 +1,74 @@
+"""A Redis Cluster of real servers on loopback, whose slots can move."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from tests.redis_server import running_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import redis
+
+    from tests.redis_server import RedisServer
+
+SLOTS = 16384
+
+# A cluster that lost a node goes on with the slots it has, and a master without a slot stays one.
+CLUSTER = (
+    *("--cluster-enabled", "yes", "--cluster-node-timeout", "1000"),
+    *("--cluster-require-full-coverage", "no", "--cluster-allow-replica-migration", "no"),
+)
+
+
+def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    """Wait until `condition` holds, and fail if it does not within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to be"
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def running_cluster(nodes: int) -> Iterator[list[RedisServer]]:
+    """Run a cluster of masters that share the slots evenly."""
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(running_server(*CLUSTER)) for _ in range(nodes)]
+        admins = [stack.enter_context(server.client()) for server in servers]
+        for number, admin in enumerate(admins):
+            first, last = SLOTS * number // nodes, SLOTS * (number + 1) // nodes - 1
+            admin.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
+            admin.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
+            meet(admins[0], servers[number])
+        until(lambda: all(settled(admin, nodes) for admin in admins))
+        yield servers
+
+
+def meet(admin: redis.Redis, server: RedisServer) -> None:
+    """Let one node know another."""
+    admin.execute_command("CLUSTER MEET", "127.0.0.1", server.port)
+
+
+def node_id(admin: redis.Redis) -> str:
+    """Return the name of a node in its cluster."""
+    return str(admin.execute_command("CLUSTER MYID"), "ascii")
+
+
+def move_slot(slot: int, here: redis.Redis, there: redis.Redis, port: int) -> None:
+    """Give a slot and its keys from one node to another, as `redis-cli --cluster reshard` does."""
+    source, target = node_id(here), node_id(there)
+    there.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source)
+    here.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", target)
+    if keys := here.execute_command("CLUSTER GETKEYSINSLOT", slot, 1000):
+        here.migrate("127.0.0.1", port, keys, 0, 5000)
+    for admin in (there, here):
+        admin.execute_command("CLUSTER SETSLOT", slot, "NODE", target)
+
+
+def settled(admin: redis.Redis, nodes: int) -> bool:
+    """Tell whether a node knows all `nodes` of its cluster and serves its part."""
+    info = admin.cluster("INFO")
+    return info["cluster_state"] == "ok" and info["cluster_known_nodes"] == str(nodes)
