@@ -21,6 +21,7 @@ from contextcache.loading import is_sealed as is_sealed
 from contextcache.origins import describe_view as describe_view
 from contextcache.paths import Path as Path
 from contextcache.reporting import show_findings as show_findings
+from contextcache.reporting import summary as summary
 from contextcache.rules import Rule as Rule
 from contextcache.rules import Rules as Rules
 from contextcache.scopes import RequestScope as RequestScope

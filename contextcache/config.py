@@ -34,6 +34,7 @@ class Config:
         rules: The application's own rules; they come before the built-in ones.
         on_finding: Called with each finding that is reported.
         max_size: The most bytes a payload may have; the default is the most Redis takes.
+        redact_keys: Whether no key of a cache, session or mapping is shown anywhere.
         on_error: What a cache does while Redis cannot be reached: `miss` answers as if it were
             empty and warns once a minute, `raise` lets the `ServerError` out.
         timeout: Seconds that Redis is given for one operation.
@@ -51,6 +52,7 @@ class Config:
     rules: tuple[Rule, ...] = ()
     on_finding: tuple[Subscriber, ...] = ()
     max_size: int = 512 * 1024 * 1024
+    redact_keys: bool = False
     on_error: OnError = "miss"
     timeout: float = TIMEOUT
     debug: bool = False
@@ -62,7 +64,7 @@ class Config:
     loadable: tuple[str, ...] | None = None
 
     KEYS: ClassVar[tuple[str, ...]] = (
-        "MODE", "IGNORE", "RULES", "ON_FINDING", "MAX_SIZE", "ON_ERROR", "TIMEOUT",
+        "MODE", "IGNORE", "RULES", "ON_FINDING", "MAX_SIZE", "REDACT_KEYS", "ON_ERROR", "TIMEOUT",
         "SIGN", "SECRET_KEYS", "ACCEPT_UNSIGNED", "COMPRESS", "LOADABLE",
     )  # fmt: skip
 
@@ -126,6 +128,10 @@ class Config:
                     changes["on_finding"] = (*base.on_finding, *own)
                 case "MAX_SIZE":
                     changes["max_size"] = value
+                case "REDACT_KEYS":
+                    if type(value) is not bool:
+                        raise ConfigurationError(f"{where}: REDACT_KEYS is True or False")
+                    changes["redact_keys"] = value
                 case "ON_ERROR":
                     if value not in ON_ERRORS:
                         raise ConfigurationError(

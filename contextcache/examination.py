@@ -10,7 +10,7 @@ from contextcache import anatomy
 from contextcache.config import Config
 from contextcache.findings import Action
 from contextcache.inspection import Inspection
-from contextcache.paths import Path, qualified_name
+from contextcache.paths import qualified_name
 from contextcache.pickler import Table
 from contextcache.rules import RuleBook
 from contextcache.walker import contents
@@ -65,11 +65,10 @@ def examine(
         progress: Called with the share of the reading that is done.
     """
     config = config or Config()
-    book = RuleBook(config.rules)
-    look = _looked(value, label, book)
+    look = _looked(value, label, config)
     findings = look.findings
     if look.payload is None:
-        root = _apart(value, look, book, MOST_LEVELS)
+        root = _apart(value, look, config, MOST_LEVELS)
         names: tuple[str, ...] = ()
     else:
         least = len(look.payload) // SHARE if smallest is None else smallest
@@ -106,27 +105,33 @@ def examine_payload(
     return Examination(label, read.root, tuple(findings), names=read.names, loaded=False)
 
 
-def _looked(value: object, label: str, book: RuleBook) -> Inspection:
-    look = Inspection(Table(book), label, debug=True, seconds=60.0, nodes=100_000_000)
+def _looked(value: object, label: str, config: Config) -> Inspection:
+    look = Inspection(
+        Table(RuleBook(config.rules)),
+        label,
+        debug=True,
+        seconds=60.0,
+        nodes=100_000_000,
+        hidden=config.redact_keys,
+    )
     return look.run(value)
 
 
-def _apart(value: object, look: Inspection, book: RuleBook, levels: int) -> Part:
+def _apart(value: object, look: Inspection, config: Config, levels: int) -> Part:
     """Measure the parts of a value that is not stored; add what is found in them to `look`."""
     root = anatomy.Part(qualified_name(type(value)))
     if look.table.strips(value) is not None:
         return root  # what is in an offender is not for storing
     for step, child in islice(contents(value), MOST_PARTS if levels else 0):
-        below = _looked(child, look.label, book)
+        below = _looked(child, look.label, config)
         if below.payload is None:
-            part = _apart(child, below, book, levels - 1)
+            part = _apart(child, below, config, levels - 1)
         else:
             part = anatomy.read(below.payload, smallest=len(below.payload) // SHARE).root
         root.hold((step,), part)
         refused = {one.code for one in look.findings if one.action is Action.REFUSED}
-        look.findings += (
-            dataclasses.replace(one, path=Path(look.label, (step, *one.path.steps)))
-            for one in below.findings
-            if one.action is not Action.REFUSED or one.code not in refused
-        )
+        for one in below.findings:
+            if one.action is not Action.REFUSED or one.code not in refused:
+                path = dataclasses.replace(one.path, steps=(step, *one.path.steps))
+                look.findings.append(dataclasses.replace(one, path=path))
     return root

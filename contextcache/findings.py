@@ -97,5 +97,23 @@ class Finding:
     located: bool = True
     count: int = dataclasses.field(default=1, compare=False)
 
+    def as_dict(self) -> dict[str, str | int]:
+        """Return the finding as plain data for JSON, by names that stay."""
+        return {
+            "code": self.code,
+            "path": str(self.path),
+            "pattern": self.path.pattern,
+            "leaf_type": self.leaf_type,
+            "owner_type": self.owner_type,
+            "action": str(self.action),
+            "reason": self.reason,
+            "did": self.did,
+            "fix": self.fix,
+            "field": self.field,
+            "sink": self.sink,
+            "origin": self.origin,
+            "count": self.count,
+        }
+
     def __str__(self) -> str:
         return f"{self.code}: {self.path} ({self.leaf_type}) {self.reason}"

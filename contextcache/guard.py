@@ -76,7 +76,7 @@ class Site:
         site.dropped = self.dropped | look.dropped
         site.kinds = self.kinds | look.kinds
         places = {
-            path.steps: (str(Path("", path.steps)), key_of(finding))
+            path.steps: (str(dataclasses.replace(path, root="")), key_of(finding))
             for finding in look.findings
             for path in (finding.path, finding.cut)
             if path is not None
@@ -185,7 +185,8 @@ class Guard:
             UntrustedPayloadError: If it was not signed here, or names what is not `loadable`.
             UnreadablePayloadError: If it cannot be read, for whatever reason.
         """
-        return load(self._opened(payload, label, key), self._names, label)
+        shown = self._shown(label)
+        return load(self._opened(payload, shown, key), self._names, shown)
 
     def explain(self, value: object, *, label: str = "value") -> list[Finding]:
         """Find everything in `value` that cannot or should not be stored.
@@ -197,9 +198,19 @@ class Guard:
             label: The root of the paths in it.
         """
         look = Inspection(
-            self._table, label, sink=self.sink, debug=True, seconds=60.0, nodes=100_000_000
+            self._table,
+            label,
+            sink=self.sink,
+            debug=True,
+            seconds=60.0,
+            nodes=100_000_000,
+            hidden=self.config.redact_keys,
         )
         return look.run(value).findings
+
+    def summary(self) -> list[Finding]:
+        """Return what was reported so far, each pattern once, with its count."""
+        return self._reporter.summary()
 
     def report_unreadable(self, error: UnreadablePayloadError) -> None:
         """Warn that a payload counts as a miss; each reason at its 1st, 10th, 100th... time."""
@@ -228,6 +239,10 @@ class Guard:
             )
         return payload
 
+    def _shown(self, label: str) -> str:
+        """Return `label` as it may be shown: without the key, where keys are redacted."""
+        return str(Path(label, hidden=True)) if self.config.redact_keys else label
+
     def _payload(self, value: object, label: str) -> bytes:
         """Take the fast pass, and a close look only at what is new."""
         # The site first: what it calls known, the table read after it knows how to cut.
@@ -235,11 +250,11 @@ class Guard:
         table = self._table
         if copyreg.dispatch_table != table.registered:  # somebody registered a reducer since
             table = self._table = Table(table.book, suspect=table.suspect, unset=table.unset)
-        dump = Dump(table, label)
+        dump = Dump(table, self._shown(label))
         known: dict[int, tuple[str, Key]] = {}
         kept = value
         if site is not None:
-            known = site.known(value, label)
+            known = site.known(value, self._shown(label))
             dump.where = {leaf: path for leaf, (path, _) in known.items()}
             kept = without_keys(value, site.dropped, dump)
         clean = without_environs(kept)
@@ -333,6 +348,7 @@ class Guard:
             session=self._session,
             debug=self.config.debug,
             seconds=self._affordable(began),
+            hidden=self.config.redact_keys,
         ).run(value)
         self._publish(look.table)
         self._remember(label, look, careful=careful)
@@ -358,7 +374,7 @@ class Guard:
 
     def _oversized(self, value: object, label: str) -> Finding:
         steps, kind = heaviest(value)
-        path = Path(label, steps)
+        path = Path(label, steps, self.config.redact_keys)
         return Finding(
             code="CC131",
             path=path,
@@ -447,5 +463,5 @@ def uncacheable(findings: Sequence[Finding]) -> UncacheableValueError:
     lines = [
         f"{one.code} {one.path} ({one.leaf_type}): {one.reason}; {one.fix}" for one in findings
     ]
-    root = findings[0].path.root if findings else "the value"
+    root = dataclasses.replace(findings[0].path, steps=()) if findings else "the value"
     return UncacheableValueError("\n  ".join([f"{root} was not stored:", *lines]), findings)

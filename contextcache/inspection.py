@@ -7,6 +7,7 @@ which the fast pass does the same from then on.
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from contextcache import origins
@@ -81,6 +82,7 @@ class Inspection:
         debug: Whether to look up the lines that set the fields.
         seconds: How long locating may take, each time.
         nodes: How many objects locating may look at, each time.
+        hidden: Whether no key is shown, as `Config.redact_keys` says.
 
     Attributes:
         payload: What is stored; None if nothing can be.
@@ -100,6 +102,7 @@ class Inspection:
         debug: bool = False,
         seconds: float = MOST_SECONDS,
         nodes: int = MOST_NODES,
+        hidden: bool = False,
     ) -> None:
         self.table = table
         self.label = label
@@ -112,12 +115,13 @@ class Inspection:
         self._debug = debug
         self._seconds = seconds
         self._nodes = nodes
+        self._hidden = hidden
 
     def run(self, value: object) -> Inspection:
         """Dump `value` until what is stored also loads, and word what was found."""
         markers: dict[int, str] = {}
         for _ in range(MOST_ROUNDS):
-            dump = Dump(self.table, self.label, where=markers, capture=True)
+            dump = Dump(self.table, str(self._path()), where=markers, capture=True)
             try:
                 payload = self._dumped(value, dump)
             except _Refusal as refusal:
@@ -198,7 +202,7 @@ class Inspection:
     def _named(self, dump: Dump, search: Search) -> dict[int, str]:
         """Return the path of everything a marker stands for, by its id."""
         return {
-            id(hit.leaf): str(search.found[id(hit.leaf)].path(self.label))
+            id(hit.leaf): str(self._path(search.found[id(hit.leaf)]))
             for hit in dump.hits
             if hit.action is Action.STRIPPED and id(hit.leaf) in search.found
         }
@@ -240,10 +244,10 @@ class Inspection:
                 continue  # the proxy is the field to act on; what it points at is cleaned silently
             leaf_type = qualified_name(type(hit.leaf))
             self.kinds.add((hit.rule.code, leaf_type))
-            path = place.path(self.label) if place is not None else Path(self.label)
+            path = self._path(place)
             inner = list(self._inside(hit, path)) if place is not None else []
             self.findings.extend(
-                inner or [self._finding(hit, Path(path.root, path.steps + steps), place)]
+                inner or [self._finding(hit, replace(path, steps=path.steps + steps), place)]
             )
 
     def _inside(self, hit: Hit, path: Path) -> Iterator[Finding]:
@@ -257,7 +261,12 @@ class Inspection:
                 continue
             inner.action, inner.did = Action.STRIPPED, f"stored the rest without {path}"
             below = place.path(self.label)
-            yield self._finding(inner, Path(path.root, path.steps + below.steps), place, cut=path)
+            whole = replace(path, steps=path.steps + below.steps)
+            yield self._finding(inner, whole, place, cut=path)
+
+    def _path(self, place: Place | None = None) -> Path:
+        path = place.path(self.label) if place is not None else Path(self.label)
+        return replace(path, hidden=self._hidden)
 
     def _finding(
         self, hit: Hit, path: Path, place: Place | None, *, cut: Path | None = None
@@ -282,14 +291,14 @@ class Inspection:
             cut=cut,
             sink=self._sink,
             origin=origin_of(path),
-            field=self._field(place, path.root),
+            field=self._field(place, path),
             located=place is not None,
         )
 
-    def _field(self, place: Place | None, root: str) -> str:
+    def _field(self, place: Place | None, path: Path) -> str:
         if place is None:
             return "not located within the time for it; contextcache.explain(value) has no limit"
-        return field_to_act_on(place, root) if self._debug else ""
+        return field_to_act_on(place, path) if self._debug else ""
 
 
 class _Refusal(Exception):  # noqa: N818  # a signal inside this module
@@ -373,13 +382,19 @@ def place_to_act_on(place: Place) -> Place | None:
         at
         for at in reversed(place.chain())
         if at.step is not None and at.step.kind is StepKind.ATTRIBUTE and at.parent is not None
+        if str(at.step.name).isidentifier()  # else no line of source sets it, and it may be a key
     ]
     own = (at for at in fields if at.parent is not None and origins.is_own(type(at.parent.obj)))
     return next(own, fields[-1] if fields else None)
 
 
-def field_to_act_on(place: Place, root: str) -> str:
-    """Say where the field to act on is set: in the user's own code, or else in which package."""
+def field_to_act_on(place: Place, path: Path) -> str:
+    """Say where the field to act on is set: in the user's own code, or else in which package.
+
+    Args:
+        place: Where the offender is.
+        path: Its path.
+    """
     from contextcache.sources import field_origin, package_of  # noqa: PLC0415  # for developers
 
     at = place_to_act_on(place)
@@ -390,7 +405,8 @@ def field_to_act_on(place: Place, root: str) -> str:
         return told
     held = package_of(type(at.obj)) if origins.is_own(type(at.parent.obj)) else ""
     package = f" ({held})" if held and not held.startswith("Python ") else ""
-    return f"{at.path(root)}: {told}{package}"
+    above = replace(path, steps=at.path("").steps)
+    return f"{above}: {told}{package}"
 
 
 def _candidates(dump: Dump, search: Search) -> Iterator[object]:

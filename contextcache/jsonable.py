@@ -130,12 +130,13 @@ class JSONGuard(Generic[T]):
         sizes = {key: self._size(key, held) for key, held in session.items()}
         steps = {key: item(key, at) for at, key in enumerate(session)}
         heaviest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:LISTED]
-        listed = ", ".join(f"session{steps[key]} {sizes[key]}" for key in heaviest)
-        look = Look(session, Path("session"), self._types, self._holds, self.sink)
+        root = self._path("session")
+        listed = ", ".join(f"{root / steps[key]} {sizes[key]}" for key in heaviest)
+        look = Look(session, root, self._types, self._holds, self.sink)
         lost = "; browsers drop it" if size > limit else ""
         look.note(
             "CC142",
-            Path("session") / steps[heaviest[0]],
+            root / steps[heaviest[0]],
             session[heaviest[0]],
             Action.OBSERVED,
             did=f"sent a cookie of {size} bytes, of at most {limit}{lost}",
@@ -151,8 +152,11 @@ class JSONGuard(Generic[T]):
         except Exception:  # noqa: BLE001  # what cannot be encoded has no size
             return 0
 
+    def _path(self, label: str) -> Path:
+        return Path(label, hidden=self.config.redact_keys)
+
     def _looked(self, value: Any, label: str) -> Look:
-        look = Look(value, Path(label), self._types, self._holds, self.sink)
+        look = Look(value, self._path(label), self._types, self._holds, self.sink)
         try:
             if not comes_back(value, self._types):
                 look.run()
@@ -522,7 +526,7 @@ class Look:
     def _path(self) -> Path:
         """Return the path of what is being looked at."""
         below = [frame.step() for frame in self._stack[1:] if frame.at >= 0]
-        return Path(self.root.root, tuple(below))
+        return dataclasses.replace(self.root, steps=tuple(below))
 
 
 class _Frame:

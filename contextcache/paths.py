@@ -20,7 +20,7 @@ import ast
 import functools
 import keyword
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from types import GetSetDescriptorType, MemberDescriptorType
@@ -118,32 +118,46 @@ _VARYING = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Path:
     """The way from a sink to one object inside the value stored there.
 
     Args:
         root: The sink as an expression, such as `session` or `cache['user:42']`.
         steps: The steps from the value to the object; none for the value itself.
+        hidden: Whether no key is shown, because it may be somebody's name: `cache[*].items[*]`.
     """
 
     root: str = "value"
     steps: tuple[Step, ...] = ()
+    hidden: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
+        if self.hidden:
+            return _KEYS.sub("[*]", self.root) + "".join(map(_without_key, self.steps))
         return self.root + "".join(map(str, self.steps))
 
+    def __repr__(self) -> str:
+        return f"Path({str(self)!r})"
+
     def __truediv__(self, step: Step) -> Path:
-        return Path(self.root, (*self.steps, step))
+        return replace(self, steps=(*self.steps, step))
 
     @property
     def parent(self) -> Path:
         """The path of the holder; the root is its own parent."""
-        return Path(self.root, self.steps[:-1])
+        return replace(self, steps=self.steps[:-1])
+
+    @property
+    def last(self) -> str:
+        """The last step alone, such as `._lock`; empty for the value itself."""
+        return str(replace(self, root="", steps=self.steps[-1:]))
 
     @property
     def pattern(self) -> str:
         """The path with positions and digits generalised: `cache['user:*'].items[*].client`."""
+        if self.hidden:
+            return str(self)
         return generalised(self.root) + "".join(step.pattern for step in self.steps)
 
     def matches(self, pattern: str) -> bool:
@@ -186,6 +200,14 @@ class Path:
                 raise LookupError(f"{step} leads nowhere") from error
         return value
 
+
+def _without_key(step: Step) -> str:
+    if step.kind is StepKind.ITEM:
+        return "[*]"
+    return _KEYS.sub("[*]", str(step)) if step.kind is StepKind.ATTRIBUTE else str(step)
+
+
+_KEYS = re.compile(r"\[.*\]", re.DOTALL)
 
 _TOKEN = re.compile(
     r"""\s*(?:

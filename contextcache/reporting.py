@@ -1,46 +1,33 @@
-"""Saying it: one log record per pattern of finding, for a person first and for machines too.
+"""Saying it, and not too often: each pattern of finding at its 1st, 10th, 100th... time.
 
-The message is a constant template with its arguments apart, because log aggregators group on
-the template. No value, secret or `repr` ever gets here: a finding holds names only.
+How a report reads stands in `records`, which is loaded with the first of them.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
-import logging
-import sys
+import weakref
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from contextcache.findings import SILENT
 from contextcache.locks import ProcessLock
 from contextcache.paths import Path, generalised
 from contextcache.scopes import current_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from contextcache.config import Config
     from contextcache.exceptions import UnreadablePayloadError
     from contextcache.findings import Finding
 
-logger = logging.getLogger("contextcache")
-
-LINE = "contextcache %s: %s (%s) %s: %s"
-BLOCK = (
-    LINE + "\n  at      %s\n  field   %s\n  did     %s\n  fix     %s\n  silence %s\n  docs    %s"
-)
-TAIL = " · at: %s · did: %s · fix: %s · seen %d×"
 UNREADABLE = "contextcache: %s cannot be read and counts as a miss: %s; %s"
 INTERNAL = (
     "contextcache: %s failed with %s at %s; what would have been stored without it was stored"
 )
-
-RECORDED = (
-    "code", "path", "pattern", "leaf_type", "owner_type", "action", "sink", "origin", "count",
-)  # fmt: skip
-"""What a log record carries in its `extra`, each with the prefix `contextcache_`."""
+SUMMARY = "contextcache: %s of findings in this process, seen %d times: %s"
 
 MOST_PATTERNS = 4096
 MOST_ROOTS = 10  # cache keys under which one field is reported one by one
@@ -49,6 +36,9 @@ Key = tuple[str, ...]
 
 collectors: list[list[Finding]] = []
 """Where `contextcache.testing` collects findings; empty in production."""
+
+counters: list[Callable[[str, str, str], None]] = []
+"""What `contextcache.metrics` counts with: called with code, action and sink each time."""
 
 
 class Reporter:
@@ -63,8 +53,10 @@ class Reporter:
         self._config = config
         self._sink = sink
         self._counts: dict[Key, int] = {}
+        self._told: dict[Key, Finding] = {}
         self._roots: dict[Key, set[str]] = {}
         self._lock = ProcessLock()
+        _reporters.add(self)
 
     def ignores(self, finding: Finding) -> bool:
         """Tell whether the application asked not to hear of this field."""
@@ -98,11 +90,32 @@ class Reporter:
         view = view_name()
         told = reversed(heard) if log else ()
         patterns = {self._bounded(key_of(finding), view): finding for finding in told}
+        milestones = []
         for key, finding in reversed(patterns.items()):
+            with self._lock:
+                self._told.setdefault(key, finding)
             count = counted.get(key) or self._count(key)
             if is_milestone(count):
-                self._say(dataclasses.replace(finding, count=count))
+                milestones.append(dataclasses.replace(finding, count=count))
+        if milestones:
+            self._say(milestones)
         return heard
+
+    def summary(self) -> list[Finding]:
+        """Return what was reported so far, each pattern once, with its count."""
+        with self._lock:
+            told = [(finding, self._counts.get(key, 0)) for key, finding in self._told.items()]
+        found = [dataclasses.replace(finding, count=count) for finding, count in told if count]
+        return sorted(found, key=lambda finding: -finding.count)
+
+    def unreadable(self, error: UnreadablePayloadError) -> None:
+        """Warn of a payload that counts as a miss, each reason at its 1st, 10th, 100th... time."""
+        key = ("unreadable", "missed", Path(error.label).pattern, error.reason)
+        _call(counters, "a counter of metrics", "unreadable", "missed", self._sink)
+        if is_milestone(self._count(key)):
+            label = str(Path(error.label, hidden=self._config.redact_keys))
+            extra = {"contextcache_path": label, "contextcache_sink": self._sink}
+            _log("warning", UNREADABLE, label, error.reason, error.remedy, extra=extra)
 
     def _bounded(self, key: Key, view: str) -> Key:
         """Return `key` in `view`, with one root for all once its field was met under many.
@@ -120,98 +133,93 @@ class Reporter:
                 del self._roots[next(iter(self._roots))]
         return (*field, root, view)
 
-    def unreadable(self, error: UnreadablePayloadError) -> None:
-        """Warn of a payload that counts as a miss, each reason at its 1st, 10th, 100th... time."""
-        key = ("unreadable", Path(error.label).pattern, error.reason)
-        if is_milestone(self._count(key)):
-            extra = {"contextcache_path": error.label, "contextcache_sink": self._sink}
-            _log(logging.WARNING, UNREADABLE, error.label, error.reason, error.remedy, extra=extra)
-
     def _count(self, key: Key) -> int:
         with self._lock:
             count = self._counts.pop(key, 0) + 1
             if len(self._counts) >= MOST_PATTERNS:  # keys may be hostile: forget the oldest
-                del self._counts[next(iter(self._counts))]
+                oldest = next(iter(self._counts))
+                del self._counts[oldest]
+                self._told.pop(oldest, None)
             self._counts[key] = count
-            return count
+            told = key in self._told
+        if told:
+            _call(counters, "a counter of metrics", key[0], key[1], self._sink)
+        return count
 
-    def _say(self, finding: Finding) -> None:
-        for subscriber in self._config.on_finding:
-            try:
-                subscriber(finding)
-            except Exception as error:  # noqa: BLE001  # a broken callback must not break the write
-                report_internal("a callback of on_finding", error)
-        origin = " · ".join(filter(None, (finding.origin, finding.sink))) or "-"
-        head: tuple[object, ...] = (
-            finding.code,
-            str(finding.path),
-            finding.leaf_type,
-            "should not be stored" if finding.code in SILENT else "cannot be stored",
-            finding.reason,
-        )
-        extra = record_fields(finding)
-        if self._config.debug:
-            import json  # noqa: PLC0415  # only the block for a developer quotes a pattern
+    def _say(self, findings: Sequence[Finding]) -> None:
+        """Log the findings of one write that are at a milestone, and call back with each."""
+        from contextcache import records  # noqa: PLC0415  # a clean process needs no words
 
-            pattern = json.dumps(finding.path.pattern, ensure_ascii=False)
-            seen = f" · seen {finding.count}×" if finding.count > 1 else ""
-            _log(
-                logging.WARNING,
-                BLOCK,
-                *head,
-                origin,
-                finding.field or "-",
-                finding.did,
-                finding.fix,
-                f"{self._config.silence} += [{pattern}]",
-                finding.code + seen,
-                extra=extra,
-            )
-        else:
-            told = (origin, finding.did, finding.fix, finding.count)
-            _log(logging.WARNING, LINE + TAIL, *head, *told, extra=extra)
+        _summarise_at_exit()
+        for leaves in records.grouped(findings):
+            for leaf in leaves:
+                _call(self._config.on_finding, "a callback of on_finding", leaf)
+            template, arguments = records.message(leaves, self._config)
+            _log("warning", template, *arguments, extra=records.record_fields(leaves))
 
 
-def _log(level: int, template: str, *args: object, extra: dict[str, Any] | None = None) -> None:
+_reporters: weakref.WeakSet[Reporter] = weakref.WeakSet()
+
+
+def summary() -> list[Finding]:
+    """Return what was found in this process so far, each pattern once, with its count.
+
+    The most frequent comes first. It is data: `str(finding)` is its line.
+    """
+    found = [finding for reporter in list(_reporters) for finding in reporter.summary()]
+    return sorted(found, key=lambda finding: -finding.count)
+
+
+def _say_summary() -> None:
+    """Log at the end of the process what came up again after it was reported.
+
+    At level INFO: a server whose log shows that gets one line; a command or test gets none.
+    """
+    found = summary()
+    if any(not is_milestone(finding.count) for finding in found):
+        from contextcache import records  # noqa: PLC0415
+        from contextcache.terminal import counted  # noqa: PLC0415
+
+        total = sum(finding.count for finding in found)
+        extra = {"contextcache_findings": [finding.as_dict() for finding in found]}
+        patterns = counted(len(found), "pattern")
+        _log("info", SUMMARY, patterns, total, records.most_seen(found), extra=extra)
+
+
+_exit: list[Callable[[], None]] = []
+
+
+def _summarise_at_exit() -> None:
+    if not _exit:
+        _exit.append(atexit.register(_say_summary))
+
+
+def _call(functions: Iterable[Callable[..., object]], what: str, *arguments: object) -> None:
+    for function in functions:
+        try:
+            function(*arguments)
+        except Exception as error:  # noqa: BLE001  # a broken callback must not break the write
+            report_internal(what, error)
+
+
+def _log(level: str, template: str, *args: object, extra: dict[str, Any] | None = None) -> None:
+    import logging  # noqa: PLC0415  # a clean process logs nothing
+
     with contextlib.suppress(Exception):  # a filter of the application's must not break the write
-        logger.log(level, template, *args, extra=extra)
+        number = getattr(logging, level.upper())
+        logging.getLogger("contextcache").log(number, template, *args, extra=extra)
 
 
 def key_of(finding: Finding) -> Key:
     """Return what makes two findings of a view the same to a reader: code, pattern and owner."""
     root, below = generalised(finding.path.root), Path("", finding.path.steps).pattern
-    return finding.code, below, finding.owner_type, root
+    return finding.code, str(finding.action), below, finding.owner_type, root
 
 
 def view_name() -> str:
     """Return the dotted name of the view this code runs for; empty outside of any."""
     scope = current_scope()
     return scope.view[0] if scope is not None else ""
-
-
-def record_fields(finding: Finding) -> dict[str, Any]:
-    """Return the `extra` of a log record: the finding by the documented, prefixed names."""
-    told = finding_fields(finding)
-    return {f"contextcache_{name}": told[name] for name in RECORDED}
-
-
-def finding_fields(finding: Finding) -> dict[str, Any]:
-    """Return a finding as plain data for JSON; the names are stable."""
-    return {
-        "code": finding.code,
-        "path": str(finding.path),
-        "pattern": finding.path.pattern,
-        "leaf_type": finding.leaf_type,
-        "owner_type": finding.owner_type,
-        "action": str(finding.action),
-        "reason": finding.reason,
-        "did": finding.did,
-        "fix": finding.fix,
-        "field": finding.field,
-        "sink": finding.sink,
-        "origin": finding.origin,
-        "count": finding.count,
-    }
 
 
 def is_milestone(count: int) -> bool:
@@ -239,30 +247,7 @@ def report_internal(what: str, error: BaseException) -> None:
     if key in _internal or len(_internal) > 256:
         return
     _internal.add(key)
-    _log(logging.ERROR, INTERNAL, what, type(error).__name__, place)
-
-
-class DevelopmentFormatter(logging.Formatter):
-    """Show findings as they are, coloured where the stream is a terminal."""
-
-    _COLOURS = {"contextcache CC": "\x1b[33;1m", "  fix": "\x1b[32m", "  did": "\x1b[36m"}
-
-    def __init__(self, *, colour: bool | None = None) -> None:
-        super().__init__("%(message)s")
-        self._colour = sys.stderr.isatty() if colour is None else colour
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the message of `record`, coloured line by line where that is wanted."""
-        text = super().format(record)
-        if not self._colour:
-            return text
-        return "\n".join(map(self._coloured, text.split("\n")))
-
-    def _coloured(self, line: str) -> str:
-        for start, colour in self._COLOURS.items():
-            if line.startswith(start):
-                return f"{colour}{line}\x1b[0m"
-        return line
+    _log("error", INTERNAL, what, type(error).__name__, place)
 
 
 def show_findings() -> None:
@@ -271,11 +256,8 @@ def show_findings() -> None:
     For development: without a handler on the way to the root logger, Python would print a
     warning without its formatting.
     """
-    current: logging.Logger | None = logger
-    while current is not None:
-        if any(not isinstance(handler, logging.NullHandler) for handler in current.handlers):
-            return
-        current = current.parent if current.propagate else None
-    handler = logging.StreamHandler()
-    handler.setFormatter(DevelopmentFormatter())
-    logger.addHandler(handler)
+    import logging  # noqa: PLC0415
+
+    from contextcache import records  # noqa: PLC0415
+
+    records.show(logging.getLogger("contextcache"))

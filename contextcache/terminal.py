@@ -33,8 +33,7 @@ class Paper:
 
     def __init__(self, out: TextIO, *, colour: bool | None = None) -> None:
         self._out = out
-        person = is_terminal(out) and not os.environ.get("NO_COLOR")
-        self._colour = person if colour is None else colour
+        self._colour = wants_colour(out) if colour is None else colour
         self._encoding = getattr(out, "encoding", None) or "utf-8"
         knows_lines = self._encoding.lower().startswith("utf")
         self._shapes = _SHAPES["utf" if knows_lines else "ascii"]
@@ -103,6 +102,11 @@ class Progress:
 def is_terminal(stream: TextIO) -> bool:
     """Tell whether a person reads what is written to `stream`."""
     return bool(getattr(stream, "isatty", bool)())
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Tell whether to colour what is written to `stream`."""
+    return is_terminal(stream) and not os.environ.get("NO_COLOR")
 
 
 def in_words(size: int) -> str:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from contextcache import anatomy
 from contextcache.paths import Path
-from contextcache.reporting import finding_fields
 from contextcache.terminal import counted, in_words
 
 if TYPE_CHECKING:
@@ -184,7 +183,7 @@ class Tree:
             "size": seen.root.size,
             "stored": seen.stored,
             "loaded": seen.loaded,
-            "findings": [finding_fields(finding) for finding in seen.findings],
+            "findings": [finding.as_dict() for finding in seen.findings],
             "tree": self._data(seen.root, 0),
             "repeated": list(map(dataclasses.asdict, self._repeated())),
             "shared": list(map(dataclasses.asdict, self._shared())),

@@ -37,6 +37,8 @@ ORDER = [
     "origins",
     "scopes",
     "sources",
+    "terminal",
+    "records",
     "reporting",
     "pickler",
     "walker",
@@ -55,7 +57,6 @@ ORDER = [
     "pages",
     "anatomy",
     "examination",
-    "terminal",
     "tree",
     "explaining",
     "cli",
@@ -68,7 +69,7 @@ PUBLIC = {
     "ReadOnlyServerError", "RequestScope", "RequestSnapshot", "Rule", "Rules", "ServerError",
     "Stripped", "StrippedValueError", "UncacheableValueError", "UnreadablePayloadError",
     "UntrustedPayloadError", "current_scope", "describe_view", "enter_scope", "exit_scope",
-    "explain", "is_sealed", "is_stripped", "show_findings",
+    "explain", "is_sealed", "is_stripped", "show_findings", "summary",
 }  # fmt: skip
 
 REDIS = {"connections", "clients"}  # they build on redis-py, and are imported with it

@@ -41,7 +41,7 @@ from contextcache import (
     is_stripped,
     reporting,
 )
-from contextcache.reporting import record_fields
+from contextcache.records import record_fields
 from contextcache.testing import assert_cacheable, capture_findings
 from tests.child import run
 
@@ -392,7 +392,7 @@ def said(value: object, guard: Guard, caplog: pytest.LogCaptureFixture) -> tuple
         texts += (
             str(finding),
             repr(finding),
-            repr(record_fields(finding)),
+            repr(record_fields([finding])),
             str(finding.path.pattern),
         )
         texts += (repr(pickle.dumps(finding)), finding.field)
@@ -564,6 +564,66 @@ def test_no_credential_of_a_django_request_is_stored_or_said() -> None:
     assert "contextcache CC106: session['it'] (django.core.handlers.asgi.ASGIRequest)" in output
     assert "contextcache CC105" in output
     assert CANARY not in output
+
+
+def with_keys() -> dict[Any, Any]:
+    """Make a value with somebody's name in each kind of key, and an offender under each."""
+    odd = Loud()
+    vars(odd)[f"not an {CANARY}"] = threading.Lock()
+    return {
+        CANARY: {CANARY: Client(), (CANARY, 1): [started()], 73113: threading.Lock()},
+        "odd": odd,
+        "inner": {CANARY: [{"x": cycle()}]},
+        "unloadable": {CANARY: [Wants("a", "b")]},
+        f"{CANARY}-rows": started(),
+    }
+
+
+@pytest.mark.parametrize("session", [False, True], ids=["cache", "session"])
+@pytest.mark.parametrize("debug", [False, True], ids=["production", "development"])
+@pytest.mark.parametrize("mode", ["strip", "warn", "raise"])
+def test_no_key_is_said_where_keys_are_redacted(
+    mode: str, debug: bool, session: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither that of the cache nor those in the value: in no log, error, finding or marker."""
+    guard = Guard(mode=mode, debug=debug, session=session, redact_keys=True)
+    label = f"cache['{CANARY}:1']"
+    texts: list[str] = []
+    scope = RequestScope("GET", "/", collect=True)
+    token = enter_scope(scope)
+    try:
+        for _ in range(2):
+            with capture_findings() as findings:
+                try:
+                    payload = guard.dumps(with_keys(), label=label)
+                except UncacheableValueError as error:
+                    texts += of_error(error, chain=mode != "warn")
+                    payload = b""
+                findings += guard.explain(with_keys(), label=label)
+            for one in (*findings, *guard.summary()):
+                texts += (str(one), repr(one), repr(one.as_dict()))
+            for marker in markers(guard.loads(payload) if payload else None, set()):
+                texts.append(repr(marker))
+    finally:
+        exit_scope(token)
+    with pytest.raises(UnreadablePayloadError) as caught:
+        guard.loads(b"", label=label)
+    guard.report_unreadable(caught.value)
+    with pytest.raises(UncacheableValueError) as large:
+        Guard(max_size=10, redact_keys=True).dumps({CANARY: "x" * 100}, label=label)
+    texts += (*of_error(caught.value, chain=False), *of_error(large.value, chain=False))
+    texts += (scope.header, caplog.text, *(repr(vars(record)) for record in caplog.records))
+    assert "cache[*][*]" in "\n".join(texts)
+    for text in texts:
+        assert CANARY not in text
+        assert "73113" not in text
+
+
+def test_a_redacted_path_is_a_pattern_that_silences() -> None:
+    """The line to paste does what it says, for all keys at once."""
+    [told] = Guard(redact_keys=True).explain({"a": Client()}, label="cache['u:1']")
+    assert str(told.path) == told.path.pattern == "cache[*][*].lock"
+    assert Guard(ignore=(str(told.path),), mode="raise").dumps({"b": Client()}, label="cache['v']")
 
 
 def test_a_source_line_is_shown_without_its_literals(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import os
 import pickle
@@ -27,7 +28,7 @@ from contextcache import (
     exit_scope,
     reporting,
 )
-from contextcache.reporting import BLOCK, LINE, TAIL, DevelopmentFormatter, record_fields
+from contextcache.records import BLOCK, LINE, TAIL, DevelopmentFormatter, record_fields
 from contextcache.testing import capture_findings
 from tests.child import ROOT
 
@@ -188,8 +189,17 @@ def test_the_record_carries_the_documented_fields_and_no_others(
             f"PUT /cart · shop.views.add_to_cart (shop/views.py:41) · stored at {HERE}:{line}"
         ),
         "contextcache_count": 1,
+        "contextcache_leaves": [
+            {
+                "code": "CC102",
+                "path": "session['cart'].items[0]._lock",
+                "pattern": "session['cart'].items[*]._lock",
+                "leaf_type": "_thread.lock",
+                "action": "recreated",
+            }
+        ],
     }
-    assert own == record_fields(findings[0])
+    assert own == record_fields(findings)
     plain = vars(logging.makeLogRecord({})).keys() | {"message", "asctime"}
     assert vars(record).keys() - plain == own.keys()
 
@@ -385,3 +395,86 @@ def test_an_application_that_logs_gets_no_second_handler() -> None:
     )
     assert done.stderr.count("contextcache CC102") == 1
     assert done.stderr.startswith(f"own: {HEAD}")
+
+
+# Several fields of one object
+
+
+class Wire:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._local = threading.local()
+        self._rows = (row for row in ())
+
+
+@pytest.mark.usefixtures("in_request")
+def test_several_fields_of_one_object_are_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    """The object is the thing to mend; its fields are listed with their types."""
+    Guard(sink="session in redis").dumps({"wire": Wire()}, label="session")
+    line = sys._getframe().f_lineno - 1
+    assert messages(caplog) == [
+        (
+            f"contextcache CC102 CC101 CC109: session['wire'] ({__name__}.Wire) cannot be stored whole: "
+            "._lock (_thread.lock), ._local (_thread._local), ._rows (generator)"
+            " · at: PUT /cart · shop.views.add_to_cart (shop/views.py:41)"
+            f" · stored at {HERE}:{line} · session in redis"
+            " · did: ._lock: stored the rest; on load this field is a new, unlocked lock; "
+            "._local: stored the rest; on load this field is a new, empty thread-local; "
+            "._rows: stored the rest; on load a marker stands here that says so when it is used"
+            " · fix: leave it out in __getstate__ of Wire; across processes it protects nothing; "
+            "leave it out in __getstate__ of Wire, or store the value you need from it; "
+            "store its items: list(...), or the awaited result"
+            " · seen 1×"
+        )
+    ]
+    record: Any = caplog.records[0]
+    assert record.contextcache_code == "CC102"
+    assert record.contextcache_path == "session['wire']"
+    assert [leaf["path"] for leaf in record.contextcache_leaves] == [
+        "session['wire']._lock",
+        "session['wire']._local",
+        "session['wire']._rows",
+    ]
+    assert [leaf["code"] for leaf in record.contextcache_leaves] == ["CC102", "CC101", "CC109"]
+
+
+@pytest.mark.usefixtures("in_request")
+def test_the_block_of_several_fields(caplog: pytest.LogCaptureFixture) -> None:
+    """What differs from field to field stands on a line of its own, the rest once."""
+    Guard(debug=True, sink="session in redis").dumps({"wire": Wire()}, label="session")
+    line = sys._getframe().f_lineno - 1
+    block = textwrap.dedent(f"""\
+        contextcache CC102 CC101 CC109: session['wire'] ({__name__}.Wire) cannot be stored whole: ._lock (_thread.lock), ._local (_thread._local), ._rows (generator)
+          at      PUT /cart · shop.views.add_to_cart (shop/views.py:41) · stored at {HERE}:{line} · session in redis
+          field   {__name__}.Wire._lock, set at {HERE}:{line_of(Wire, "._lock")}: self._lock = threading.Lock()
+                  {__name__}.Wire._local, set at {HERE}:{line_of(Wire, "._local")}: self._local = threading.local()
+                  {__name__}.Wire._rows, set at {HERE}:{line_of(Wire, "._rows")}: self._rows = (row for row in ())
+          did     ._lock: stored the rest; on load this field is a new, unlocked lock
+                  ._local: stored the rest; on load this field is a new, empty thread-local
+                  ._rows: stored the rest; on load a marker stands here that says so when it is used
+          fix     leave it out in __getstate__ of Wire; across processes it protects nothing
+                  leave it out in __getstate__ of Wire, or store the value you need from it
+                  store its items: list(...), or the awaited result
+          silence CONTEXTCACHE["IGNORE"] += ["session['wire']._lock", "session['wire']._local", "session['wire']._rows"]
+          docs    CC102 CC101 CC109""")
+    assert messages(caplog) == [block]
+
+
+def test_many_fields_of_one_object_stay_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    """The line names the first few, the record has them all."""
+    many = Wire()
+    for number in range(20):
+        setattr(many, f"lock_{chr(97 + number)}", threading.Lock())
+    Guard().dumps({"wire": many})
+    [record] = caplog.records
+    assert " ._rows (generator), .lock_a (_thread.lock)" in record.getMessage()
+    assert ".lock_e (_thread.lock) and 15 more · at" in record.getMessage()
+    assert len(record.contextcache_leaves) == 23  # type: ignore[attr-defined]
+
+
+def test_a_record_fits_a_json_formatter(caplog: pytest.LogCaptureFixture) -> None:
+    """Everything in `extra` is plain data."""
+    Guard().dumps({"wire": Wire(), "cart": Cart()})
+    for record in caplog.records:
+        own = {name: held for name, held in vars(record).items() if "contextcache_" in name}
+        assert json.loads(json.dumps(own)) == own

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import pickle
+import textwrap
 import threading
 from typing import Any
 
@@ -21,6 +22,7 @@ from contextcache import (
     enter_scope,
     exit_scope,
     reporting,
+    summary,
 )
 from contextcache.guard import MOST_SITES
 from contextcache.paths import Path, attribute, item
@@ -32,6 +34,7 @@ from contextcache.reporting import (
     report_internal,
 )
 from contextcache.testing import capture_findings
+from tests.child import run
 
 
 class Client:
@@ -188,7 +191,7 @@ def test_collectors_and_scopes_get_every_occurrence(caplog: pytest.LogCaptureFix
     try:
         with capture_findings() as captured:
             for _ in range(5):
-                reporter.report([finding(), finding(code="CC101")])
+                reporter.report([finding(), finding(Path("cache"))])
     finally:
         exit_scope(token)
     assert len(captured) == len(scope.findings) == 10
@@ -392,3 +395,89 @@ def test_a_finding_is_the_same_whoever_counts_it() -> None:
     """The count takes no part in equality, so a set of findings is one of fields."""
     assert finding() == dataclasses.replace(finding(), count=100)
     assert len({finding(), dataclasses.replace(finding(), count=100)}) == 1
+
+
+def test_callbacks_and_collectors_get_each_field_of_an_object() -> None:
+    """One line for a person, one finding each for whoever counts."""
+
+    heard: list[Finding] = []
+    with capture_findings() as findings:
+        Guard(on_finding=(heard.append,)).dumps([Client()])
+        Guard(on_finding=(heard.append,)).dumps(Both())
+    assert [one.code for one in heard] == [one.code for one in findings]
+    assert [one.code for one in heard] == ["CC102", "CC102", "CC101"]
+
+
+class Both:
+    def __init__(self) -> None:
+        self.lock, self.local = threading.Lock(), threading.local()
+
+
+def test_a_summary_is_data(caplog: pytest.LogCaptureFixture) -> None:
+    """Each pattern once with its exact count, the most frequent first; nothing is logged."""
+    guard = Guard()
+    for number in range(25):
+        guard.dumps({"cart": Client()}, label=f"cache['user:{number}']")
+    guard.dumps({"rows": (row for row in ())})
+    caplog.clear()
+    told = [(one.code, one.path.pattern, one.count) for one in guard.summary()]
+    assert told == [("CC102", "cache['user:*']['cart'].lock", 25), ("CC109", "value['rows']", 1)]
+    assert [one for one in summary() if one in guard.summary()] == guard.summary()
+    assert caplog.records == []
+
+
+def test_a_summary_is_of_what_is_heard() -> None:
+    """What the application ignores is counted nowhere."""
+    guard = Guard(ignore=("value['cart']",))
+    for _ in range(12):
+        guard.dumps({"cart": Client()})
+    assert guard.summary() == []
+
+
+EXIT = """
+    import logging, threading
+    logging.basicConfig(level=logging.{level}, format="%(levelname)s %(message)s")
+    from contextcache import Guard
+    class Cart:
+        def __init__(self):
+            self.lock = threading.Lock()
+    guard = Guard()
+    for number in range({times}):
+        guard.dumps({{"cart": Cart()}})
+"""
+
+
+def at_exit(level: str, times: int) -> list[str]:
+    code = textwrap.dedent(EXIT.format(level=level, times=times))
+    return run("import sys; sys.stderr = sys.stdout\n" + code).splitlines()
+
+
+def test_the_end_of_a_process_says_what_came_up_again() -> None:
+    """One line at INFO; nothing where that is not shown, and nothing where all was said."""
+    assert at_exit("INFO", 25)[-1] == (
+        "INFO contextcache: 1 pattern of findings in this process, seen 25 times: "
+        "CC102 value['cart'].lock 25×"
+    )
+    assert len(at_exit("INFO", 10)) == 2
+    assert len(at_exit("WARNING", 25)) == 2
+    assert at_exit("INFO", 0) == []
+
+
+def test_counters_hear_each_occurrence() -> None:
+    """Unlike the log; with names that are bounded, and not of what is ignored."""
+    told: list[tuple[str, str, str]] = []
+
+    def count(code: str, action: str, sink: str) -> None:
+        told.append((code, action, sink))
+
+    reporting.counters.append(count)
+    try:
+        guard = Guard(sink="session in redis", ignore=("value['b']",))
+        for _ in range(25):
+            guard.dumps({"a": Client(), "b": Client()})
+        guard.report_unreadable(UnreadablePayloadError("cache['u']", "gone", "delete it"))
+    finally:
+        reporting.counters.remove(count)
+    assert told.count(("CC102", "recreated", "session in redis")) == 25
+    assert told[-1] == ("unreadable", "missed", "session in redis")
+    assert len(told) == 26
