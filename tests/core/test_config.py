@@ -40,6 +40,7 @@ def test_the_defaults_cut_and_report_everything() -> None:
         "rules": (),
         "on_finding": (),
         "max_size": 512 * 1024 * 1024,
+        "redact_keys": False,
         "on_error": "miss",
         "timeout": 0.5,
         "debug": False,
@@ -61,6 +62,7 @@ def test_every_key_is_read() -> None:
             "RULES": {CLIENT: "strip"},
             "ON_FINDING": remember,
             "MAX_SIZE": 1000,
+            "REDACT_KEYS": True,
             "ON_ERROR": "raise",
             "TIMEOUT": 2,
             "SIGN": True,
@@ -72,6 +74,7 @@ def test_every_key_is_read() -> None:
         debug=True,
     )
     assert (config.mode, config.ignore) == ("warn", ("session['a']", "cache[*]"))
+    assert config.redact_keys
     assert (config.max_size, config.debug, config.on_finding) == (1000, True, (remember,))
     [rule] = config.rules
     assert (rule.type, rule.verb) == (CLIENT, Verb.STRIP)
@@ -155,6 +158,7 @@ def test_every_key_is_read() -> None:
             {"IGNORE": [""]},
             "CONTEXTCACHE: ignore: a path starts with a name, such as session or cache[...]: ''",
         ),
+        ({"REDACT_KEYS": "yes"}, "CONTEXTCACHE: REDACT_KEYS is True or False"),
         ({"MAX_SIZE": "1 MB"}, "CONTEXTCACHE: max_size is a positive number of bytes"),
         ({"MAX_SIZE": 0}, "CONTEXTCACHE: max_size is a positive number of bytes"),
         ({"MAX_SIZE": True}, "CONTEXTCACHE: max_size is a positive number of bytes"),
