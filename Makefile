@@ -21,6 +21,7 @@ help:
 	@echo "make soak      use everything for ten minutes (MINUTES=10) under constant faults"
 	@echo "make test-all  run the tests on each supported Python that is installed"
 	@echo "make bench     measure everything beside what people use today, into docs/benchmarks.md"
+	@echo "make conformance  run the suites of Django and django-redis on our classes"
 	@echo "make lint      check style and types"
 	@echo "make build     build the wheel into dist/"
 	@echo "make clean     remove what these commands made"
@@ -57,6 +58,10 @@ servers:
 	        echo "please install $$server (apt, brew, dnf) and try again" >&2; exit 1; \
 	    }; \
 	done
+
+.PHONY: conformance
+conformance: $(VENV)/dev.stamp servers
+	$(VENV)/bin/python -m tests.conformance.run $(ARGS)
 
 .PHONY: test-all
 test-all:

@@ -188,12 +188,14 @@ class Guarded(BaseCache):
 
 
 class Wrapper(BaseCache):
-    """Passes every operation on to the backend that `OPTIONS["BACKEND"]` names."""
+    """Passes every operation and attribute on to the backend that `OPTIONS["BACKEND"]` names."""
 
-    def __init__(self, location: str | list[str], params: dict[str, Any]) -> None:
-        super().__init__(params)
-        self._location = location
-        self._params = params
+    _location: str | list[str]
+    _params: dict[str, Any]
+
+    def __init__(self, location: str | list[str], params: dict[str, Any], **own: Any) -> None:
+        # Timeouts, prefix and version are the backend's; BaseCache would read them once more.
+        vars(self).update(own, _location=location, _params=params)
 
     @cached_property
     def backend(self) -> BaseCache:
@@ -222,11 +224,23 @@ class Wrapper(BaseCache):
             )
         return made
 
+    @property  # type: ignore[misc]  # nobody may set it
+    def __class__(self) -> type:
+        """The class of the backend, by which `createcachetable` and Django's checks know it."""
+        try:
+            return type(self.backend)
+        except ImproperlyConfigured:  # for the check that says what is wrong
+            return type(self)
+
     def __getattr__(self, name: str) -> Any:
-        """Find what the backend has beyond Django's API, such as `ttl` of django-redis."""
+        """Find what the backend has, such as `version`, and `ttl` of django-redis."""
         if name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.backend, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Change what the backend has."""
+        setattr(self.backend, name, value)
 
     def make_key(self, key: Any, version: int | None = None) -> str:
         """Return the key as the backend stores it."""
@@ -235,6 +249,10 @@ class Wrapper(BaseCache):
     def validate_key(self, key: Any) -> None:
         """Warn or raise where the backend would."""
         self.backend.validate_key(key)
+
+    def get_backend_timeout(self, timeout: Any = DEFAULT_TIMEOUT) -> Any:
+        """Return a timeout in the form the backend wants."""
+        return self.backend.get_backend_timeout(timeout)
 
     def set(self, *args: Any, **options: Any) -> Any:
         """Store a payload."""
@@ -309,13 +327,16 @@ class GuardedCache(Guarded, Wrapper):
     """
 
     def __init__(self, location: str | list[str], params: dict[str, Any]) -> None:
-        super().__init__(location, params)
         options = params.get("OPTIONS") or {}
         alias = alias_of(location, params)
         place = place_of(options.get("BACKEND"))
-        self._overrides = options.get("CONTEXTCACHE")
-        self._sink = f"cache in {place}" if alias is None else f"cache {alias!r} in {place}"
-        self._where = f"CACHES[{alias or '...'!r}]['OPTIONS']['CONTEXTCACHE']"
+        super().__init__(
+            location,
+            params,
+            _overrides=options.get("CONTEXTCACHE"),
+            _sink=f"cache in {place}" if alias is None else f"cache {alias!r} in {place}",
+            _where=f"CACHES[{alias or '...'!r}]['OPTIONS']['CONTEXTCACHE']",
+        )
 
     def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
         """Add `delta` to the number under `key`."""
