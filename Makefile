@@ -19,6 +19,7 @@ help:
 	@echo "make test      run the tests"
 	@echo "make test-faults  run only the tests that do real servers harm"
 	@echo "make soak      use everything for ten minutes (MINUTES=10) under constant faults"
+	@echo "make conformance-flask  run the suites of Flask-Caching and cachelib on our backends"
 	@echo "make test-all  run the tests on each supported Python that is installed"
 	@echo "make bench     measure everything beside what people use today, into docs/benchmarks.md"
 	@echo "make conformance  run the suites of Django and django-redis on our classes"
@@ -45,6 +46,10 @@ test-faults: $(VENV)/dev.stamp servers
 .PHONY: soak
 soak: $(VENV)/dev.stamp servers
 	$(VENV)/bin/python -m tests.faults.soak $(MINUTES)
+
+.PHONY: conformance-flask
+conformance-flask: $(VENV)/dev.stamp servers
+	$(VENV)/bin/python tests/conformance/flask_suites.py $(ARGS)
 
 # The tests run against a real Redis and a real memcached; fakes of them would prove nothing.
 .PHONY: servers

@@ -10,16 +10,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from contextcache_flask.backends import guarded
     from contextcache_flask.caching import RedisCache
     from contextcache_flask.extension import ContextCache
     from contextcache_flask.sessions import RedisSessionInterface
 
-__all__ = ["ContextCache", "RedisCache", "RedisSessionInterface"]
+__all__ = ["ContextCache", "RedisCache", "RedisSessionInterface", "guarded"]
 
 _HOMES = {
     "ContextCache": "contextcache_flask.extension",
     "RedisCache": "contextcache_flask.caching",
     "RedisSessionInterface": "contextcache_flask.sessions",
+    "guarded": "contextcache_flask.backends",
 }
 
 

@@ -94,7 +94,11 @@ class GuardedBackends(dict[Any, Any]):
 
     def __setitem__(self, cache: Any, backend: Any) -> None:
         if "flask_caching" in sys.modules:  # else it is not Flask-Caching's, whatever it is
-            from contextcache_flask.caching import guard_backend  # noqa: PLC0415
+            from cachelib import BaseCache  # noqa: PLC0415
+            from flask_caching.backends import NullCache  # noqa: PLC0415
 
-            guard_backend(backend, self._app)
+            from contextcache_flask.backends import guarded  # noqa: PLC0415
+
+            if isinstance(backend, BaseCache) and not isinstance(backend, NullCache):
+                guarded(backend, self._app)
         super().__setitem__(cache, backend)

@@ -42,8 +42,16 @@ def guard_session_interface(app: Flask) -> None:
         from flask_session.base import MsgSpecSerializer  # noqa: PLC0415
 
         serializer = getattr(interface, "serializer", None)
+        backend = getattr(interface, "cache", None)
         if type(serializer) is MsgSpecSerializer:
             interface.serializer = MessageSerializer(serializer, app)  # type: ignore[attr-defined]
+        if backend is not None and "cachelib" in sys.modules:  # which pickles, without serializer
+            from cachelib import BaseCache  # noqa: PLC0415
+
+            from contextcache_flask.backends import GuardedBackend, guarded  # noqa: PLC0415
+
+            if isinstance(backend, BaseCache) and not isinstance(backend, GuardedBackend):
+                guarded(backend, app, label="session")
 
 
 # --- The signed cookie ----------------------------------------------------------------------------

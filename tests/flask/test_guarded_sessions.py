@@ -13,11 +13,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from cachelib import FileSystemCache
 from flask import Flask, g, request, session
 from flask.json.tag import JSONTag
 from flask.sessions import SecureCookieSessionInterface, TaggedJSONSerializer
 from flask_session import Session
 from markupsafe import Markup
+from werkzeug.local import LocalProxy
 
 from contextcache import UncacheableValueError, UnreadablePayloadError
 from contextcache.testing import capture_findings
@@ -378,3 +380,21 @@ def test_contextcache_session_wins_in_either_order(make_server_side: Any, redis_
     client.put("/put")
     assert isinstance(app.session_interface, RedisSessionInterface)
     assert client.get("/all").json == {"user": "'ann'"}
+
+
+def test_flask_session_on_cachelib(tmp_path: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Today a 200 and the whole session is gone, login included; the id is never logged."""
+    backend = FileSystemCache(str(tmp_path))
+    values = {"user": "ann", "proxy": LocalProxy(lambda: {"lock": threading.Lock(), "n": 1})}
+    app = make_app(lambda: values, SESSION_TYPE="cachelib", SESSION_CACHELIB=backend)
+    Session(app)
+    ContextCache(app)
+    client = app.test_client()
+    with capture_findings() as findings:
+        assert client.put("/put").status_code == 200
+    assert [str(finding.path) for finding in findings] == ["session['proxy']"]
+    assert findings[0].sink == "session in files"
+    shown = client.get("/all").json
+    assert shown["user"] == "'ann'"
+    assert "'n': 1" in shown["proxy"]
+    assert client.get_cookie("session").value not in caplog.text

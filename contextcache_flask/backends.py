@@ -1,0 +1,231 @@
+"""Any backend of cachelib's behind the guard: Flask-Caching's, and those that are used bare.
+
+`guarded(SimpleCache())` is all there is to it. `ContextCache` does so for Flask-Caching.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from cachelib import BaseCache
+from flask import Response, current_app
+
+from contextcache import Guard, UncacheableValueError
+from contextcache_flask.scopes import within_request
+from contextcache_flask.serializers import (
+    UNKNOWN,
+    AsStored,
+    GuardedRedisSerializer,
+    GuardedSerializer,
+    Ready,
+    as_stored,
+    guarded_serializer,
+    reading,
+)
+from contextcache_flask.settings import settings_of
+
+if TYPE_CHECKING:
+    from cachelib.serializers import BaseSerializer
+    from flask import Flask
+
+    from contextcache import Config
+
+Backend = TypeVar("Backend", bound=BaseCache)
+
+LONGEST_KEY = 100  # characters of a cache key that a label shows
+
+_PLACES = {"RedisCache": "redis", "SimpleCache": "memory", "FileSystemCache": "files"}
+_SCALARS = frozenset({bool, bytes, float, int, str, type(None)})
+_SKIPPED = object()
+
+
+def guarded(
+    backend: Backend, app: Flask | None = None, *, config: Config | None = None, label: str = ""
+) -> Backend:
+    """Guard a backend of cachelib's: what cannot be stored is cut out and named.
+
+    The object stays the same, and so does the name of its class, of which it now has a subclass.
+    What it stored before can still be read.
+
+    Args:
+        backend: Any backend; one that is guarded already gets these settings.
+        app: The application whose settings apply; without one, those of the current one.
+        config: A policy of its own, instead of the application's.
+        label: What paths begin with, instead of `cache[...]` with the key: one that is a secret,
+            such as the id of a session, must not be logged.
+
+    Returns:
+        The same object.
+    """
+    if not isinstance(backend, GuardedBackend):
+        backend.__class__ = _guarded_type(type(backend))  # type: ignore[arg-type, assignment]
+    cast("GuardedBackend", backend).guard_with(app, config, label)
+    return backend
+
+
+@functools.cache
+def _guarded_type(backend_type: type[BaseCache]) -> type[BaseCache]:
+    same = {name: getattr(backend_type, name) for name in ("__module__", "__qualname__", "__doc__")}
+    return type(backend_type.__name__, (GuardedBackend, backend_type), same)
+
+
+class GuardedBackend(BaseCache):
+    """Stores every value without what cannot be stored; comes before the class of a backend.
+
+    It does what a serializer cannot: it names the key, skips a write of which nothing can be
+    stored, and makes a payload that cannot be read a miss.
+
+    A skipped write deletes what the key held before. `set` and `add` return False for it, and
+    `set_many` does not list its key among those that were stored. In mode `warn` and `raise` it
+    raises `UncacheableValueError` instead.
+    """
+
+    _app: Flask | None = None
+    _own_guard: Guard | None = None
+    _own_label = ""
+
+    @property
+    def guard(self) -> Guard:
+        """The guard of this cache, with the settings of its application or of the current one."""
+        if self._own_guard is not None:
+            return self._own_guard
+        app: Any = self._app or current_app  # which is false outside of any application
+        if not app:
+            return _guard_without_app(self._sink)
+        # Only Redis is within reach of others: memory and files are this user's own, and who
+        # pickles by himself has to be given a pickle.
+        signed = isinstance(vars(self).get("serializer"), GuardedRedisSerializer)
+        session = bool(self._own_label)
+        return settings_of(app).guard(self._sink, session=session, signed=signed)
+
+    @property
+    def _sink(self) -> str:
+        kind = type(self).__name__
+        return f"{self._own_label or 'cache'} in {_PLACES.get(kind, kind)}"
+
+    def guard_with(self, app: Flask | None, config: Config | None = None, label: str = "") -> None:
+        """Apply these settings, and guard the serializer the backend has; see `guarded`."""
+        self._app = app
+        self._own_label = label
+        self._own_guard = Guard(config, sink=self._sink, session=bool(label)) if config else None
+        serializer = vars(self).get("serializer") or getattr(super(), "serializer", None)
+        if serializer is not None:
+            self.serializer = serializer
+
+    @property
+    def serializer(self) -> BaseSerializer:
+        """The serializer of the backend, guarded where it is one of cachelib's.
+
+        Any other serializer is left as it is, and given values that pickle as they are to be.
+        """
+        try:
+            serializer: BaseSerializer = vars(self)["serializer"]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__} has no serializer") from None
+        return serializer
+
+    @serializer.setter
+    def serializer(self, serializer: BaseSerializer) -> None:
+        vars(self)["serializer"] = guarded_serializer(serializer, self)
+
+    def get(self, key: str) -> Any:
+        """Return the value under `key`, or None where there is none that can be read."""
+        with reading(self._label(key), self._place(key)) as now:
+            value = super().get(key)
+        if now.unreadable:
+            # Else `has` would still find the key, and `add` could not fill it.
+            self.delete(key)
+        return value
+
+    def get_many(self, *keys: str) -> list[Any]:
+        """Return the values under `keys`, None for each that is missing or cannot be read."""
+        backend: Any = self
+        if not hasattr(backend, "_read_client"):
+            return super().get_many(*keys)  # one by one, by `get`
+        if not keys:
+            return []
+        values = []
+        payloads = backend._read_client.mget([self._place(key) for key in keys])
+        for key, payload in zip(keys, payloads, strict=True):
+            with reading(self._label(key), self._place(key)):
+                values.append(self.serializer.loads(payload))
+        return values
+
+    def set(self, key: str, value: Any, *args: Any, **kwargs: Any) -> bool | None:
+        """Store `value` under `key`, and return whether it was stored."""
+        storable = self._prepare(key, value)
+        if storable is _SKIPPED:
+            self.delete(key)
+            return False
+        return super().set(key, storable, *args, **kwargs)
+
+    def add(self, key: str, value: Any, *args: Any, **kwargs: Any) -> bool:
+        """Store `value` under `key` if that is free, and return whether it was stored."""
+        storable = self._prepare(key, value)
+        return storable is not _SKIPPED and bool(super().add(key, storable, *args, **kwargs))
+
+    def set_many(self, mapping: dict[str, Any], *args: Any, **kwargs: Any) -> list[Any]:
+        """Store every value that can be stored, and return the keys of those that were."""
+        prepared = {key: self._prepare(key, value) for key, value in mapping.items()}
+        storable = {key: value for key, value in prepared.items() if value is not _SKIPPED}
+        for key in prepared.keys() - storable.keys():
+            self.delete(key)
+        return super().set_many(storable, *args, **kwargs) if storable else []
+
+    def _prepare(self, key: str, value: Any) -> Any:
+        """Return what the backend is to store for `value`, or `_SKIPPED`.
+
+        The value becomes bytes here, before a backend has taken a lock, opened a file or begun a
+        pipeline. Its serializer is then asked for what is ready.
+        """
+        if type(value) in {Ready, AsStored}:
+            return value  # a method of the backend that calls another one
+        if issubclass(type(value), Response):  # isinstance would ask a proxy for its target
+            _read_whole_body(value)
+        serializer = vars(self).get("serializer")
+        label = self._label(key)
+        try:
+            with within_request():
+                if isinstance(serializer, GuardedSerializer):
+                    value = Ready(serializer.encode(value, label, self._place(key)))
+                elif type(value) not in _SCALARS:
+                    value = as_stored(value, self.guard.dumps(value, label=label))
+        except UncacheableValueError:
+            if self.guard.config.mode != "strip":
+                raise
+            return _SKIPPED
+        return value
+
+    def _place(self, key: str) -> str:
+        """Return what a signature binds a payload to: the key as the server knows it."""
+        prefix = getattr(super(), "_get_prefix", str)
+        return f"{prefix()}{key}"
+
+    def _label(self, key: Any) -> str:
+        """Return the root of paths: with the key as the user wrote it, where that is fit."""
+        if self._own_label:
+            return self._own_label
+        if not isinstance(key, str):
+            return UNKNOWN
+        shown = key if len(key) <= LONGEST_KEY else key[: LONGEST_KEY - 1] + "…"
+        return f"cache[{shown!r}]"
+
+
+@functools.cache
+def _guard_without_app(sink: str) -> Guard:
+    return Guard(sink=sink)
+
+
+def _read_whole_body(response: Response) -> None:
+    """Read a body that is streamed or sent from a file, for the visitor and for the cache.
+
+    A body that is being read cannot be stored, and a response without its body must not be.
+    """
+    if not response.is_sequence:
+        body = response.response
+        response.direct_passthrough = False
+        response.response = list(response.iter_encoded())
+        close = getattr(body, "close", None)
+        if close is not None:
+            close()
