@@ -233,7 +233,8 @@ def new_client(
     settings["retry"] = Retry(NoBackoff(), 0)
     if NO_MAINTENANCE is not None:
         settings.setdefault("maint_notifications_config", NO_MAINTENANCE)
-    if pool_class is None:
+    if pool_class in (None, ConnectionPool):
+        pool_class = kept(ConnectionPool)
         settings.setdefault("max_connections", _UNBOUNDED)  # another pool has a limit for a reason
     make_pool: Callable[[], ConnectionPool]
     if address.topology == "sentinel":
@@ -241,7 +242,7 @@ def new_client(
     else:
         plain = options.get("connection_class") or settings.get("connection_class", Connection)
         settings["connection_class"] = kept(plain)
-        make_pool = functools.partial(pool_class or kept(ConnectionPool), **settings)
+        make_pool = functools.partial(pool_class, **settings)
     return Client(connection_pool=Server(address.public, seconds, make_pool).pool)
 
 

@@ -195,19 +195,20 @@ def worded(server: str, diagnosis: Diagnosis, error: BaseException) -> ServerErr
     return named
 
 
-def warn(error: ServerError, *, sink: str, instead: str) -> None:
+def warn(error: ServerError, sink: str) -> None:
     """Log an outage that nobody will see otherwise, once a minute for each server and reason.
 
     Args:
         error: The outage.
-        sink: Where the value was to be read from or stored, such as `cache 'default' in redis`.
-        instead: What was done instead of raising `error`, such as `a read is a miss`.
+        sink: What goes on without its Redis, such as `cache 'default' in redis`.
     """
     now, outage = time.monotonic(), (error.server, error.reason)
     with _lock:
         if _told.get(outage, now) > now:
             return
         _told[outage] = now + REPEAT
+    read_only = isinstance(error, ReadOnlyServerError)
+    instead = "nothing is stored" if read_only else "it is as if it were empty"
     logger.warning(
         "%s: %s (%s; told once a minute)",
         *(sink, error, instead),

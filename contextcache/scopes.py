@@ -16,6 +16,7 @@ from contextcache.paths import Path, item, printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from contextcache.exceptions import ServerError
     from contextcache.findings import Finding
 
 
@@ -38,10 +39,12 @@ class RequestScope:
     Attributes:
         findings: The findings of this request, if they are collected.
         assignments: The line that last put something under a key of the session, by its path.
+        outage: Why the session of this request could not be read or stored, if it could not.
     """
 
     __slots__ = (
-        "_named", "_request_id", "_view", "assignments", "collect", "findings", "method", "path",
+        "_named", "_request_id", "_view", "assignments", "collect", "findings", "method", "outage",
+        "path",
     )  # fmt: skip
 
     HEADER = "X-ContextCache"
@@ -62,6 +65,7 @@ class RequestScope:
         self.collect = collect
         self.findings: list[Finding] = []
         self.assignments: dict[str, str] = {}
+        self.outage: ServerError | None = None
         self._view = view
         self._named: tuple[str, str] | None = None
 

@@ -14,10 +14,15 @@ from asgiref.sync import sync_to_async
 from django.core.cache.backends import redis as backend
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.core.exceptions import ImproperlyConfigured
-from django.utils.module_loading import import_string
 
-from contextcache import ConfigurationError, UncacheableValueError, UnreadablePayloadError
-from contextcache.servers import DEFAULT_URL, connect
+from contextcache import (
+    ReadOnlyServerError,
+    ServerError,
+    UncacheableValueError,
+    UnreadablePayloadError,
+)
+from contextcache.servers import DEFAULT_URL
+from contextcache_django.clients import KeptClient
 from contextcache_django.conf import alias_of as _alias_of
 from contextcache_django.conf import guard_for
 from contextcache_django.guarded import GuardedCache
@@ -48,16 +53,20 @@ class RedisCache(backend.RedisCache):
 
     Raises:
         ImproperlyConfigured: A URL, an option or a setting contains a mistake.
-        ServerError: Redis cannot be reached; the message names the URL that was tried.
+        ServerError: Redis cannot be reached, and `ON_ERROR` is `raise`; the message names the URL
+            that was tried.
     """
 
     # Django's own attributes, which its stubs do not declare.
     _servers: list[str]
-    _class: type[backend.RedisCacheClient]
+    _class: type[KeptClient]
     _options: dict[str, Any]
 
     def __init__(self, server: str | list[str], params: dict[str, Any]) -> None:
+        if isinstance(server, str) and "+" in server.partition("://")[0]:
+            server = [server]  # its commas are between the nodes of one URL
         super().__init__(server or DEFAULT_URL, params)
+        self._class = KeptClient
         self._options = dict(self._options)
         self._overrides: Mapping[str, Any] | None = self._options.pop("CONTEXTCACHE", None)
         alias = _alias_of(server, params)
@@ -138,7 +147,13 @@ class RedisCache(backend.RedisCache):
         for key in skipped:
             del payloads[key]
         self.delete_many(skipped, version=version)
-        return [*super().set_many(payloads, timeout, version), *skipped]
+        try:
+            return [*super().set_many(payloads, timeout, version), *skipped]
+        except ServerError as error:
+            self._cache.excuse(error)
+            if isinstance(error, ReadOnlyServerError):
+                self.delete_many(payloads, version=version)
+            return [*payloads, *skipped]
 
     async def aset_many(
         self,
@@ -207,10 +222,13 @@ class RedisCache(backend.RedisCache):
                     f"{type(self).__qualname__} is its own serializer: remove "
                     "OPTIONS['serializer'], or use Django's RedisCache with it"
                 )
-            kept = _KeptConnections(self._options.get("pool_class"))
-            options = {**self._options, "pool_class": kept, "serializer": _Passed()}
-            self._client = self._class(self._servers, **options)
-            self._client._client = kept.client
+            self._client = self._class(
+                self._servers,
+                config=lambda: self._guard.config,
+                sink=self._sink,
+                serializer=_Passed(),
+                **self._options,
+            )
             self._client_pid = os.getpid()
         return self._client
 
@@ -245,25 +263,3 @@ class _Passed(CacheSerializer):
 
     def loads(self, payload: bytes) -> Any:
         return payload
-
-
-class _KeptConnections:
-    """Gives Django's client the pools and clients this process keeps.
-
-    Django builds a client for each operation, 92 microseconds each, and a pool for each thread.
-    """
-
-    def __init__(self, pool_class: Any) -> None:
-        self._pool_class = import_string(pool_class) if isinstance(pool_class, str) else pool_class
-        self._clients: dict[redis.ConnectionPool, redis.Redis] = {}
-
-    def from_url(self, url: str, **options: Any) -> redis.ConnectionPool:
-        try:
-            client = connect(url, pool_class=self._pool_class, **options)
-        except ConfigurationError as error:
-            raise ImproperlyConfigured(str(error)) from error
-        self._clients[client.connection_pool] = client
-        return client.connection_pool
-
-    def client(self, connection_pool: redis.ConnectionPool) -> redis.Redis:
-        return self._clients[connection_pool]

@@ -1,5 +1,7 @@
 """The middleware: findings learn which request and which view they belong to.
 
+An error page that is due to a session whose Redis cannot be reached becomes a 503.
+
 It guards nothing by itself. It goes first in `MIDDLEWARE`, because what stands after it is what
 it sees, and sessions are saved by `SessionMiddleware` on the way out.
 """
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
+
+RETRY_AFTER = 5  # seconds, told to the visitor's browser while Redis cannot be reached
 
 _logger = logging.getLogger("contextcache")
 
@@ -53,7 +57,7 @@ class ContextCacheMiddleware:
             response: HttpResponseBase = self.get_response(request)
         finally:
             exit_scope(token)
-        return _with_findings(response, scope)
+        return _finished(response, scope)
 
     async def _answer_async(self, request: HttpRequest) -> HttpResponseBase:
         scope = _scope_of(request)
@@ -62,7 +66,7 @@ class ContextCacheMiddleware:
             response: HttpResponseBase = await self.get_response(request)
         finally:
             exit_scope(token)
-        return _with_findings(response, scope)
+        return _finished(response, scope)
 
 
 def _scope_of(request: HttpRequest) -> RequestScope:
@@ -75,7 +79,11 @@ def _scope_of(request: HttpRequest) -> RequestScope:
     )
 
 
-def _with_findings(response: HttpResponseBase, scope: RequestScope) -> HttpResponseBase:
+def _finished(response: HttpResponseBase, scope: RequestScope) -> HttpResponseBase:
+    if scope.outage is not None and response.status_code == 500:
+        # Nothing is wrong with the view, and the visitor is still logged in a moment later.
+        response.status_code = 503
+        response.headers["Retry-After"] = str(RETRY_AFTER)
     if scope.findings:
         response.headers[RequestScope.HEADER] = scope.header
         _logger.info("contextcache: %s in %s", scope.count, scope)

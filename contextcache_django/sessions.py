@@ -6,8 +6,11 @@ just logged in. An untouched session costs no command, a read one, a write two.
 
 What differs from Django's cached sessions, and why:
 
-* A Redis that cannot be reached raises `ServerError`. Taken for "no session", as Django does, it
-  answers 200, deletes the cookie, and the visitor stays logged out after Redis is back.
+* A Redis that cannot be reached raises `ServerError`, which `ContextCacheMiddleware` makes a 503
+  page. Taken for "no session", as Django does, it answers 200, deletes the cookie, and the
+  visitor stays logged out after Redis is back.
+* A Redis that takes no writes still has the session: the page is served without saving it, which
+  is logged as an error. A login and a logout raise, because they would not have taken place.
 * An existing session is written with `SET ... XX` and a new one with `NX`, so one that was logged
   out elsewhere is not resurrected, in one trip instead of two.
 * The key in Redis is a hash of the session id. Who can list the keys cannot take over a session.
@@ -23,7 +26,9 @@ in a session that a rule asks to `snapshot` reads as unset there, unless the vie
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -38,12 +43,24 @@ from django.core.cache import caches
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.crypto import get_random_string
 
-from contextcache import UncacheableValueError, UnreadablePayloadError, current_scope
+from contextcache import (
+    ReadOnlyServerError,
+    ServerError,
+    UncacheableValueError,
+    UnreadablePayloadError,
+    current_scope,
+)
 from contextcache_django.cache import RedisCache
 from contextcache_django.serializers import miss
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from redis import Redis
+
     from contextcache import Guard
+
+_logger = logging.getLogger("contextcache")
 
 KEY_PREFIX = "contextcache.session."
 LABEL = "session"
@@ -87,7 +104,8 @@ class SessionStore(SessionBase):
         """Return the stored session, or an empty one, without its id, where there is none."""
         if self.session_key is not None:
             key = self._redis_key(self.session_key)
-            payload: Any = self._cache.connection().get(key)
+            with self._asking() as redis:
+                payload: Any = redis.get(key)
             if payload is not None:
                 try:
                     return self._decode(payload, key)
@@ -98,9 +116,10 @@ class SessionStore(SessionBase):
 
     def exists(self, session_key: str) -> bool:
         """Return whether there is a session with this id."""
-        return bool(session_key) and bool(
-            self._cache.connection().exists(self._redis_key(session_key))
-        )
+        if not session_key:
+            return False
+        with self._asking() as redis:
+            return bool(redis.exists(self._redis_key(session_key)))
 
     # --- Writing: the guard runs in the caller's thread and context -----------------------------
 
@@ -113,7 +132,10 @@ class SessionStore(SessionBase):
             UncacheableValueError: It cannot be stored, and the mode is `warn` or `raise`.
         """
         if self.session_key is None:
-            self.create()
+            try:
+                self.create()
+            except ReadOnlyServerError as error:
+                _not_saved(error)
             return
         session = self._get_session(no_load=must_create)  # type: ignore[attr-defined]
         key = self._redis_key(self.session_key)
@@ -122,7 +144,10 @@ class SessionStore(SessionBase):
     async def asave(self, must_create: bool = False) -> None:
         """Store the session; see `save`."""
         if self.session_key is None:
-            await self.acreate()
+            try:
+                await self.acreate()
+            except ReadOnlyServerError as error:
+                _not_saved(error)
             return
         session = await self._aget_session(no_load=must_create)  # type: ignore[attr-defined]
         key = self._redis_key(self.session_key)
@@ -158,7 +183,8 @@ class SessionStore(SessionBase):
         """Delete the session with this id, or this one."""
         session_key = self.session_key if session_key is None else session_key
         if session_key is not None:
-            self._cache.connection().delete(self._redis_key(session_key))
+            with self._asking() as redis:
+                redis.delete(self._redis_key(session_key))
 
     @classmethod
     def clear_expired(cls) -> None:
@@ -170,6 +196,17 @@ class SessionStore(SessionBase):
 
     # --- The parts ------------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[Redis]:
+        """Yield the client, and tell the middleware of an outage."""
+        try:
+            yield self._cache.connection()
+        except ServerError as error:
+            scope = current_scope()
+            if scope is not None:
+                scope.outage = error
+            raise
+
     @property
     def _guard(self) -> Guard:
         return self._cache.guard("session in redis", session=True)
@@ -180,13 +217,20 @@ class SessionStore(SessionBase):
         return key
 
     def _store(self, key: str, payload: bytes, age: float, must_create: bool) -> None:
-        redis = self._cache.connection()
-        if age > 0:
-            done = bool(redis.set(key, payload, ex=int(age), nx=must_create, xx=not must_create))
-        else:  # it expired already, which Redis has no `ex` for
-            done = bool(redis.delete(key)) or must_create
-        if not done:
-            raise CreateError if must_create else UpdateError
+        try:
+            with self._asking() as redis:
+                if age > 0:
+                    new = must_create
+                    done = bool(redis.set(key, payload, ex=int(age), nx=new, xx=not new))
+                else:  # it expired already, which Redis has no `ex` for
+                    done = bool(redis.delete(key)) or must_create
+        except ReadOnlyServerError as error:
+            if must_create:
+                raise
+            _not_saved(error)
+        else:
+            if not done:
+                raise CreateError if must_create else UpdateError
 
     def _encode(self, session: dict[str, Any], key: str) -> bytes:
         try:
@@ -227,3 +271,10 @@ def _note_assignment(key: str) -> None:
     scope = current_scope()
     if scope is not None:
         scope.note_assignment(key)
+
+
+def _not_saved(error: ReadOnlyServerError) -> None:
+    scope = current_scope()
+    if scope is not None:
+        scope.outage = None
+    _logger.error("session not saved: %s", error)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from flask_caching.backends import rediscache
 
-from contextcache import ConfigurationError
-from contextcache.servers import connect
+from contextcache import ConfigurationError, ReadOnlyServerError, ServerError
+from contextcache.servers import connect, warn
 from contextcache_flask.backends import GuardedBackend
+from contextcache_flask.clients import outage_of
 from contextcache_flask.settings import settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from flask import Flask
 
@@ -25,9 +27,13 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):  # type: ignore[misc]  
     `CONTEXTCACHE_REDIS_URL`, else the embedded one; `CACHE_OPTIONS` go to redis-py. What it
     stores can be read by Flask-Caching's own backend, and the other way round.
 
+    While Redis cannot be reached the cache is as if it were empty, and `inc` and `dec` return
+    None; with `CONTEXTCACHE_ON_ERROR = "raise"` the error gets out.
+
     Raises:
         ConfigurationError: A setting or the URL cannot be understood.
-        ServerError: Redis cannot be reached; the message names the URL that was tried.
+        ServerError: Redis cannot be reached, and `CONTEXTCACHE_ON_ERROR` is `raise`; the message
+            names the URL that was tried.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -49,12 +55,61 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):  # type: ignore[misc]  
         host = config.get("CACHE_REDIS_HOST")
         if config.get("CACHE_REDIS_URL") or host is None or isinstance(host, str):
             url = _url(config, host) or settings.redis_url
-            client: Any = connect(url, **kwargs)
+            client: Any = connect(url, **{"timeout": settings.config.timeout, **kwargs})
         else:
             client = host  # a client that the application made
         backend = cls(client, **own)
         backend.guard_with(app)
         return backend
+
+    def excuse(self, error: Exception) -> ServerError:
+        """Warn of an outage that goes unnoticed otherwise, or raise it if that is the policy."""
+        outage = outage_of(self._write_client, error)
+        if outage is None:
+            raise error
+        guard = self.guard
+        if guard.config.on_error == "raise":
+            raise outage from error
+        warn(outage, guard.sink)
+        return outage
+
+
+def _excused(name: str, instead: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the method `name`, which in an outage returns what `instead` returns."""
+    method = getattr(RedisCache, name)
+
+    @functools.wraps(method)
+    def excused(self: RedisCache, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001  # a client of the application's raises others
+            return instead(self, self.excuse(error), *args)
+
+    return excused
+
+
+def _not_set(cache: RedisCache, outage: ServerError, key: str, *_: Any) -> bool:
+    if isinstance(outage, ReadOnlyServerError):
+        cache.delete(key)  # else what it held before would be taken for what was to be stored
+    return False
+
+
+_AS_IF_EMPTY: dict[str, Callable[..., Any]] = {
+    "get": lambda *_: None,
+    "get_many": lambda cache, outage, *keys: [None for _ in keys],  # noqa: ARG005
+    "has": lambda *_: False,
+    "set": _not_set,
+    "add": lambda *_: False,
+    "set_many": lambda *_: [],
+    "inc": lambda *_: None,
+    "dec": lambda *_: None,
+    "delete": lambda *_: False,
+    "delete_many": lambda *_: [],
+    "unlink": lambda *_: 0,
+    "clear": lambda *_: False,
+}
+for _name, _instead in _AS_IF_EMPTY.items():
+    setattr(RedisCache, _name, _excused(_name, _instead))
 
 
 _OWN_OPTIONS = ("default_timeout", "ignore_delete_many_errors", "key_prefix")

@@ -9,6 +9,8 @@ that writes it one more. How they are sent is what keeps the session safe:
   when its visitor logs out elsewhere does not bring the session back.
 * A Redis that does not answer is an outage and not an empty session: the visitor gets a 503 page
   and keeps the cookie.
+* A Redis that takes no writes still has the session: the page is served without saving it, which
+  is logged as an error. It is a 503 page where something was to be forgotten, as at a logout.
 
 Redis keeps a session for `PERMANENT_SESSION_LIFETIME` after it was last written or, with
 `SESSION_REFRESH_EACH_REQUEST`, last read; a request that does not touch the session refreshes
@@ -30,12 +32,14 @@ from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.exceptions import ServiceUnavailable
 
 from contextcache import (
+    ReadOnlyServerError,
     ServerError,
     UncacheableValueError,
     UnreadablePayloadError,
     current_scope,
 )
-from contextcache.servers import DEFAULT_URL, connect, server_error
+from contextcache.servers import DEFAULT_URL, connect
+from contextcache_flask.clients import address_of, outage_of
 from contextcache_flask.scopes import within_request
 from contextcache_flask.settings import settings_of
 
@@ -202,7 +206,8 @@ class RedisSessionInterface(SessionInterface):
         key_prefix: str = KEY_PREFIX,
     ) -> None:
         self._server = client_or_url
-        self._client()  # a mistake in the URL is to be seen now
+        if isinstance(client_or_url, str):
+            connect(client_or_url)  # a mistake in the URL is to be seen now
         self._guard = guard
         self._key_prefix = key_prefix
 
@@ -231,6 +236,12 @@ class RedisSessionInterface(SessionInterface):
                 return
         except SessionUnavailableError as error:
             _become(response, error)
+        except ReadOnlyServerError as error:
+            session.failed = True
+            if session.cleared:  # what was to be forgotten is still there
+                _become(response, _unavailable(app, str(error)))
+            else:
+                app.logger.error("session not saved: %s (%s)", error, _the_request())
         except UncacheableValueError:
             session.failed = True  # Flask saves it once more, with the error page
             if self._guard_of(app).config.mode != "strip":
@@ -245,18 +256,16 @@ class RedisSessionInterface(SessionInterface):
 
     # --- Redis ----------------------------------------------------------------------------------
 
-    def _client(self) -> Redis:
-        # `connect` keeps the clients, and makes a new one after a fork.
-        return connect(self._server) if isinstance(self._server, str) else self._server
+    def _client(self, app: Flask) -> Redis:
+        if not isinstance(self._server, str):
+            return self._server
+        return connect(self._server, timeout=settings_of(app).config.timeout)
 
     def _load(self, app: Flask, sid: str) -> dict[str, Any] | None:
         guard = self._guard_of(app)
         key = self._key(sid)
         with self._asking(app) as redis:
-            if app.config["SESSION_REFRESH_EACH_REQUEST"]:
-                payload = redis.getex(key, ex=_lifetime(app))
-            else:
-                payload = redis.get(key)
+            payload = _read(redis, key, app)
         if payload is None:
             return None
         try:
@@ -300,25 +309,32 @@ class RedisSessionInterface(SessionInterface):
 
     def _delete(self, app: Flask, session: RedisSession) -> None:
         if session.sid is not None:
-            with self._asking(app) as redis:
-                redis.delete(self._key(session.sid))
+            try:
+                with self._asking(app) as redis:
+                    redis.delete(self._key(session.sid))
+            except ReadOnlyServerError as error:
+                raise _unavailable(app, str(error)) from error  # it would still be logged in
 
     @contextlib.contextmanager
     def _asking(self, app: Flask) -> Iterator[Any]:
-        """Yield the client, and make an outage of every error it raises."""
-        from redis import ConnectionError, RedisError, TimeoutError  # noqa: A004, PLC0415
+        """Yield the client, and make an outage of every error it raises.
 
-        client = self._client()
+        Raises:
+            ReadOnlyServerError: Redis takes no writes.
+            SessionUnavailableError: Anything else.
+        """
+        from redis import RedisError  # noqa: PLC0415
+
+        client = self._client(app)
         try:
             yield client
-        except ServerError as error:
-            raise _unavailable(app, str(error)) from error
-        except (ConnectionError, TimeoutError) as error:
-            raise _unavailable(app, str(server_error(_url_of(client), error))) from error
-        except RedisError as error:
-            # Its text can repeat parts of the command.
-            text = f"Redis at {_url_of(client)} refused a command: {type(error).__name__}"
-            raise _unavailable(app, text) from error
+        except (ServerError, RedisError) as error:
+            outage = outage_of(client, error)
+            if isinstance(outage, ReadOnlyServerError):
+                raise outage from error
+            # The text of redis-py can repeat parts of the command.
+            refused = f"Redis at {address_of(client)} refused a command: {type(error).__name__}"
+            raise _unavailable(app, str(outage or refused)) from error
 
     def _key(self, sid: str) -> str:
         return self._key_prefix + hashlib.sha256(sid.encode()).hexdigest()
@@ -356,18 +372,24 @@ def _lifetime(app: Flask) -> int:
     return max(1, int(app.permanent_session_lifetime.total_seconds()))
 
 
-def _url_of(client: Redis) -> str:
-    """Return the address of a client, without its password."""
-    options = client.connection_pool.connection_kwargs
-    if "path" in options:
-        return f"unix://{options['path']}"
-    host, port = options.get("host", "localhost"), options.get("port", 6379)
-    return f"redis://{host}:{port}/{options.get('db', 0)}"
+def _read(redis: Redis, key: str, app: Flask) -> Any:
+    """Return what `key` holds, and keep it longer where the settings and Redis let us."""
+    if app.config["SESSION_REFRESH_EACH_REQUEST"]:
+        try:
+            return redis.getex(key, ex=_lifetime(app))
+        except Exception as error:
+            if not isinstance(outage_of(redis, error), ReadOnlyServerError):
+                raise
+    return redis.get(key)
+
+
+def _the_request() -> str:
+    return f"{request.method} {request.path!r}"
 
 
 def _unavailable(app: Flask, message: str) -> SessionUnavailableError:
     # Flask answers an HTTP exception without logging it.
-    app.logger.error("%s (%s %r is answered with 503)", message, request.method, request.path)
+    app.logger.error("%s (%s is answered with 503)", message, _the_request())
     return SessionUnavailableError(message)
 
 

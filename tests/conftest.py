@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.memcached_server import memcached
 from tests.redis_server import any_url, redis_client, redis_url
 
 __all__ = ["any_url", "memcached", "redis_client", "redis_url"]
+
+
+@pytest.fixture(autouse=True)
+def _tell_of_every_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test keep quiet what another one has been told within this minute."""
+    monkeypatch.setattr("contextcache.outages._told", {})

@@ -14,7 +14,7 @@ from asgiref.sync import async_to_sync
 from django.core.cache import caches
 from django.core.exceptions import ImproperlyConfigured
 
-from contextcache import UncacheableValueError, UnreadablePayloadError, is_stripped
+from contextcache import ServerError, UncacheableValueError, UnreadablePayloadError, is_stripped
 from contextcache.servers import connect
 from contextcache.testing import capture_findings
 from contextcache.urls import SCHEMES as _SCHEMES
@@ -506,26 +506,113 @@ def test_replicas_are_read_and_the_first_is_written(
         assert cache.get("key") is None
 
 
-def test_an_outage_names_the_url(configure: Callable[..., RedisCache]) -> None:
-    """No user, no password, and the error is there at once."""
+@pytest.mark.parametrize("use_async", [False, True])
+def test_an_outage_can_be_an_error(configure: Callable[..., RedisCache], use_async: bool) -> None:
+    """With `raise` each method raises what names the URL, without user and password."""
     port = free_port()
-    cache = configure(f"redis://user:canary@127.0.0.1:{port}/0")
+    cache = configure(
+        f"redis://user:canary@127.0.0.1:{port}/0", OPTIONS={"CONTEXTCACHE": {"ON_ERROR": "raise"}}
+    )
     expected = (
         f"Redis at redis://127.0.0.1:{port}/0 cannot be reached: connection refused; "
         "start the server or correct the URL"
     )
     alone = expected.replace("cannot be reached", "is left alone for 1 s at most")
-    either = Either(cache, use_async=False), Either(cache, use_async=True)
-    for way in either:
-        for call in (
-            lambda way=way: way.get("key"),
-            lambda way=way: way.set("key", "x"),
-            lambda way=way: way.set_many({"key": "x"}),
-            lambda way=way: way.get_many(["key"]),
-        ):
-            with pytest.raises(ConnectionError) as caught:
-                call()
-            assert str(caught.value) in (expected, alone)
+    way = Either(cache, use_async=use_async)
+    for call in CALLS:
+        with pytest.raises(ServerError) as caught:
+            call(way)
+        assert str(caught.value) in (expected, alone)
+
+
+CALLS: list[Callable[[Any], Any]] = [
+    lambda way: way.get("key"),
+    lambda way: way.get_many(["key"]),
+    lambda way: way.set("key", "x"),
+    lambda way: way.set_many({"key": "x"}),
+    lambda way: way.add("key", "x"),
+    lambda way: way.touch("key"),
+    lambda way: way.delete("key"),
+    lambda way: way.delete_many(["key"]),
+    lambda way: way.has_key("key"),
+    lambda way: way.incr("key"),
+    lambda way: way.clear(),
+]
+
+
+@pytest.mark.parametrize("use_async", [False, True])
+def test_in_an_outage_the_cache_is_as_if_it_were_empty(
+    configure: Callable[..., RedisCache], caplog: pytest.LogCaptureFixture, use_async: bool
+) -> None:
+    """Pages go on, and one line says where, why, and what to do."""
+    port = free_port()
+    way = Either(configure(f"redis://user:canary@127.0.0.1:{port}/0"), use_async=use_async)
+    assert way.get("key", "default") == "default"
+    assert way.get_many(["key"]) == {}
+    assert way.set("key", "x") is None
+    assert way.set_many({"key": "x"}) == ["key"]
+    assert way.add("key", "x") is False
+    assert way.touch("key") is False
+    assert way.delete("key") is False
+    assert way.delete_many(["key"]) is None
+    assert way.has_key("key") is False
+    assert way.clear() is False
+    assert way.get_or_set("key", lambda: "computed") == "computed"
+    with pytest.raises(ValueError, match="Key ':1:key' not found"):
+        way.incr("key")
+    refused = "connection refused; start the server or correct the URL"
+    assert caplog.messages == [
+        (
+            f"cache 'default' in redis: Redis at redis://127.0.0.1:{port}/0 cannot be reached: "
+            f"{refused} (it is as if it were empty; told once a minute)"
+        ),
+        (
+            f"Redis at redis://127.0.0.1:{port}/0 is left alone after 3 failures in a row "
+            f"and tried every 1 s: {refused}"
+        ),
+    ]
+
+
+def test_a_redis_that_is_full_gives_what_it_has_and_nothing_stale(
+    configure: Callable[..., RedisCache],
+    redis_url: str,
+    redis_client: redis.Redis,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Reads go on; what could not be replaced is gone, and not taken for the new value."""
+    cache = configure(redis_url)
+    cache.set_many({"kept": 1, "replaced": 1, "one": 1, "another": 1})
+    redis_client.config_set("maxmemory", 1)
+    try:
+        assert cache.get("kept") == 1
+        cache.set("replaced", 2)
+        assert cache.get("replaced") is None
+        assert sorted(cache.set_many({"one": 2, "another": 2})) == ["another", "one"]
+        assert cache.get_many(["kept", "one", "another"]) == {"kept": 1}
+        assert cache.add("new", 1) is False
+    finally:
+        redis_client.config_set("maxmemory", 0)
+    assert caplog.messages == [
+        (
+            f"cache 'default' in redis: Redis at {redis_url} takes no writes: its memory is full "
+            "(OOM); raise maxmemory, or set maxmemory-policy to one that evicts "
+            "(nothing is stored; told once a minute)"
+        )
+    ]
+
+
+def test_the_timeout_of_an_alias_is_that_of_its_operations(
+    configure: Callable[..., RedisCache], redis_url: str, redis_client: redis.Redis
+) -> None:
+    """`TIMEOUT` stands among the settings of the alias, beside Django's own of another meaning."""
+    cache = configure(redis_url, OPTIONS={"CONTEXTCACHE": {"TIMEOUT": 0.1, "ON_ERROR": "raise"}})
+    cache.set("key", "value")
+    redis_client.execute_command("CLIENT", "PAUSE", "300", "ALL")
+    started = time.monotonic()
+    with pytest.raises(ServerError):
+        cache.get("key")
+    assert time.monotonic() - started < 0.25
+    redis_client.ping()
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

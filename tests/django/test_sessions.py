@@ -17,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import AsyncClient
 from django.test import Client as WebClient
 
-from contextcache import UncacheableValueError, UnreadablePayloadError
+from contextcache import ReadOnlyServerError, UncacheableValueError, UnreadablePayloadError
 from contextcache.testing import capture_findings
 from contextcache_django.sessions import SessionStore
 from tests.django.shop import Client, PerThread, dirty_cart, generator
@@ -417,7 +417,7 @@ def test_an_outage_never_looks_like_no_session(
     configure(f"redis://127.0.0.1:{port}/0")
     for page in ("/session", "/visit"):
         response = visitor.get(page)
-        assert response.status_code == 500
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
         assert COOKIE not in response.cookies
     assert visitor.get("/plain").status_code == 200
     assert f"Redis at redis://127.0.0.1:{port}/0 cannot be reached" in caplog.text
@@ -425,6 +425,59 @@ def test_an_outage_never_looks_like_no_session(
     configure(any_url)
     assert visitor.get("/visit").content == b"2"
     assert visitor.cookies[COOKIE].value == before
+
+
+@pytest.mark.django_db
+def test_a_redis_that_takes_no_writes_still_has_the_session(
+    configure: Callable[..., RedisCache],
+    redis_url: str,
+    redis_client: redis.Redis,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The page is served, the visitor keeps session and cookie, and an error is logged."""
+    configure(redis_url)
+    visitor, stranger = WebClient(), WebClient()
+    assert visitor.get("/visit").content == b"1"
+    before = visitor.cookies[COOKIE].value
+    redis_client.config_set("maxmemory", 1)
+    try:
+        assert visitor.get("/visit").content == b"2"  # which is not stored
+        assert visitor.get("/visit").content == b"2"
+        assert stranger.get("/visit").content == b"1"
+    finally:
+        redis_client.config_set("maxmemory", 0)
+    assert (
+        caplog.messages
+        == [
+            (
+                f"session not saved: Redis at {redis_url} takes no writes: its memory is full "
+                "(OOM); raise maxmemory, or set maxmemory-policy to one that evicts"
+            )
+        ]
+        * 3
+    )
+    assert visitor.get("/visit").content == b"2"
+    assert visitor.cookies[COOKIE].value == before
+    assert stranger.get("/visit").content == b"1"
+
+
+@pytest.mark.django_db
+def test_a_login_that_cannot_be_stored_loses_nothing(
+    configure: Callable[..., RedisCache], redis_url: str, redis_client: redis.Redis
+) -> None:
+    """A new id that Redis does not take leaves the old session where it is."""
+    configure(redis_url)
+    session = SessionStore()
+    session["name"] = "ann"
+    session.save()
+    key = session.session_key
+    redis_client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(ReadOnlyServerError):
+            session.cycle_key()
+    finally:
+        redis_client.config_set("maxmemory", 0)
+    assert SessionStore(key)["name"] == "ann"
 
 
 # --- Mistakes -----------------------------------------------------------------------------------

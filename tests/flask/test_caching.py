@@ -10,6 +10,8 @@ import pytest
 import redis
 from cachelib.serializers import JSONSerializer
 from flask import Flask, Response, send_file, stream_with_context
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from contextcache import (
     ConfigurationError,
@@ -464,16 +466,111 @@ def test_positional_arguments_are_refused():
     assert str(raised.value) == "CACHE_ARGS: name the server with CACHE_REDIS_URL instead"
 
 
-def test_a_missing_redis_names_the_url_that_was_tried_and_no_password():
-    """An outage says where, why and what to do."""
+CALLS = {
+    "get": (lambda cache: cache.get("k"), None),
+    "get_many": (lambda cache: cache.get_many("k", "l"), [None, None]),
+    "get_dict": (lambda cache: cache.get_dict("k"), {"k": None}),
+    "has": (lambda cache: cache.has("k"), False),
+    "set": (lambda cache: cache.set("k", 1), False),
+    "add": (lambda cache: cache.add("k", 1), False),
+    "set_many": (lambda cache: cache.set_many({"k": 1}), []),
+    "inc": (lambda cache: cache.cache.inc("k"), None),
+    "dec": (lambda cache: cache.cache.dec("k"), None),
+    "delete": (lambda cache: cache.delete("k"), False),
+    "delete_many": (lambda cache: cache.delete_many("k", "l"), []),
+    "unlink": (lambda cache: cache.unlink("k"), 0),
+    "clear": (lambda cache: cache.clear(), False),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("own_client", [False, True])
+def test_in_an_outage_the_cache_is_as_if_it_were_empty(name, own_client, caplog):
+    """Pages go on, and one line says where, why, and what to do."""
     port = free_port()
-    cache, app = client_of(CACHE_REDIS_URL=f"redis://:canary@127.0.0.1:{port}/0")
+    host = redis.Redis(port=port, retry=Retry(NoBackoff(), 0)) if own_client else "127.0.0.1"
+    cache, app = client_of(
+        CACHE_REDIS_HOST=host, CACHE_REDIS_PORT=port, CACHE_REDIS_PASSWORD="canary"
+    )
+    call, empty = CALLS[name]
+    with app.app_context():
+        for _ in range(2):
+            assert call(cache) == empty
+    where = f"localhost:{port}/0" if own_client else f"127.0.0.1:{port}"
+    assert caplog.messages == [
+        (
+            f"cache in redis: Redis at redis://{where} cannot be reached: connection refused; "
+            "start the server or correct the URL (it is as if it were empty; told once a minute)"
+        )
+    ]
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("own_client", [False, True])
+def test_an_outage_can_be_an_error(name, own_client):
+    """With `raise` it names the URL that was tried, and no password."""
+    port = free_port()
+    host = redis.Redis(port=port, retry=Retry(NoBackoff(), 0)) if own_client else "127.0.0.1"
+    cache, app = client_of(
+        CACHE_REDIS_HOST=host,
+        CACHE_REDIS_PORT=port,
+        CACHE_REDIS_PASSWORD="canary",
+        CONTEXTCACHE_ON_ERROR="raise",
+    )
     with app.app_context(), pytest.raises(ServerError) as raised:
-        cache.get("k")
+        CALLS[name][0](cache)
+    where = f"localhost:{port}/0" if own_client else f"127.0.0.1:{port}"
     assert str(raised.value) == (
-        f"Redis at redis://127.0.0.1:{port}/0 cannot be reached: connection refused; "
+        f"Redis at redis://{where} cannot be reached: connection refused; "
         "start the server or correct the URL"
     )
+
+
+def test_what_is_wrong_with_a_command_is_no_outage(redis_url, redis_client):
+    """Adding one to a text is a mistake of the application's, and said so."""
+    cache, app = client_of(CACHE_REDIS_URL=redis_url)
+    with app.app_context():
+        cache.set("k", "text")
+        with pytest.raises(redis.ResponseError, match="not an integer"):
+            cache.cache.inc("k")
+
+
+def test_a_redis_that_is_full_gives_what_it_has_and_nothing_stale(redis_url, redis_client, caplog):
+    """Reads go on; what could not be replaced is gone, and not taken for the new value."""
+    cache, app = client_of(CACHE_REDIS_URL=redis_url)
+    with app.app_context():
+        cache.set("kept", 1)
+        cache.set("replaced", 1)
+        redis_client.config_set("maxmemory", 1)
+        try:
+            assert cache.get("kept") == 1
+            assert cache.set("replaced", 2) is False
+            assert cache.get("replaced") is None
+        finally:
+            redis_client.config_set("maxmemory", 0)
+    assert caplog.messages == [
+        (
+            f"cache in redis: Redis at {redis_url} takes no writes: its memory is full (OOM); "
+            "raise maxmemory, or set maxmemory-policy to one that evicts "
+            "(nothing is stored; told once a minute)"
+        )
+    ]
+
+
+def test_a_memoized_function_goes_on_without_its_cache():
+    """It computes what it would have looked up."""
+    cache, app = client_of(CACHE_REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
+    calls = []
+
+    @cache.memoize()
+    def double(number):
+        calls.append(number)
+        return 2 * number
+
+    with app.app_context():
+        assert [double(2), double(2)] == [4, 4]
+        cache.delete_memoized(double)
+    assert calls == [2, 2]
 
 
 def test_a_missing_redis_does_not_take_a_cached_view_down(caplog):

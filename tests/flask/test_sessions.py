@@ -641,27 +641,68 @@ def test_an_outage_is_waited_for_once_per_request(app, monkeypatch):
 
     client = app.test_client()
     client.put("/write/ann")
-    monkeypatch.setattr(app.session_interface._client(), "getex", silent)
+    monkeypatch.setattr(app.session_interface._client(app), "getex", silent)
     assert client.get("/often").status_code == 418
     assert calls == [1]
 
 
-def test_a_refused_command_is_an_outage(redis_url, redis_client, caplog):
-    """A Redis that is out of memory keeps the visitor's session and cookie, and says so."""
-    app = make(redis_url)
-    client = app.test_client()
+FULL = "its memory is full (OOM); raise maxmemory, or set maxmemory-policy to one that evicts"
+
+
+def test_a_redis_that_takes_no_writes_still_has_the_session(redis_url, redis_client, caplog):
+    """The page is served, the visitor keeps session and cookie, and an error is logged."""
+    client = make(redis_url).test_client()
     client.put("/write/ann")
+    sid = sid_of(client)
     redis_client.config_set("maxmemory", 1)
     try:
         answer = client.put("/write/bob")
+        read = client.get("/read")
     finally:
         redis_client.config_set("maxmemory", 0)
-    assert answer.status_code == 503
-    assert (
-        "takes no writes: its memory is full (OOM); raise maxmemory, or set maxmemory-policy to "
-        "one that evicts (PUT '/write/bob' is answered with 503)" in caplog.text
-    )
+    assert (answer.status_code, read.text, sid_of(client)) == (200, "ann", sid)
+    assert "Set-Cookie" not in answer.headers
+    assert caplog.messages == [
+        f"session not saved: Redis at {redis_url} takes no writes: {FULL} (PUT '/write/bob')"
+    ]
+    assert client.put("/write/bob").status_code == 200
+    assert client.get("/read").text == "bob"
+
+
+def test_a_replica_gives_a_session_and_loses_none(redis_url, redis_client, caplog):
+    """A GETEX is a write, which a replica refuses; and a logout there did not take place."""
+    app = make(redis_url)
+    client = app.test_client()
+    client.put("/write/ann")
+    sid = sid_of(client)
+    redis_client.replicaof("127.0.0.1", free_port())
+    try:
+        assert client.get("/read").text == "ann"
+        assert client.put("/write/bob").status_code == 200
+        logout = client.post("/logout")
+    finally:
+        redis_client.replicaof("NO", "ONE")
+    assert (logout.status_code, sid_of(client)) == (503, sid)
     assert client.get("/read").text == "ann"
+    assert [message.rpartition("(")[2] for message in caplog.messages] == [
+        "PUT '/write/bob')",
+        "POST '/logout' is answered with 503)",
+    ]
+
+
+def test_a_refused_command_is_an_outage(redis_url, redis_client, caplog):
+    """Any other error of Redis is 503 as well, and nothing of its text is logged."""
+    app = make(redis_url)
+    client = app.test_client()
+    client.put("/write/ann")
+    [key] = redis_client.keys("contextcache:session:*")
+    redis_client.delete(key)
+    redis_client.lpush(key, "hush")
+    answer = client.get("/read")
+    assert (answer.status_code, "Set-Cookie" in answer.headers) == (503, False)
+    assert caplog.messages == [
+        f"Redis at {redis_url} refused a command: ResponseError (GET '/read' is answered with 503)"
+    ]
 
 
 def test_an_error_handler_of_the_application_makes_the_page(real_app, monkeypatch):

@@ -1,0 +1,122 @@
+"""Django's Redis client over the clients this process keeps, and what it does in an outage.
+
+With `ON_ERROR = "miss"` a cache whose Redis cannot be reached answers as an empty one does, and
+one whose Redis takes no writes drops them: pages get slower and go on. `incr` then raises the
+`ValueError` it raises for a key that is not there. With `raise`, the `ServerError` gets out.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from django.core.cache.backends.redis import RedisCacheClient
+from django.core.exceptions import ImproperlyConfigured
+
+from contextcache import ConfigurationError, ReadOnlyServerError, ServerError
+from contextcache.servers import connect, warn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import redis
+
+    from contextcache import Config
+
+
+class KeptClient(RedisCacheClient):
+    """What Django's `RedisCache` asks; Django's own builds a redis-py client for each operation.
+
+    Args:
+        servers: URLs; the first one is written.
+        config: Returns the settings of the cache.
+        sink: The cache, in the words of a log.
+        options: Options of Django's client, and of redis-py.
+
+    Raises:
+        ImproperlyConfigured: A URL or option contains a mistake.
+    """
+
+    # Django's own attributes, which its stubs do not declare.
+    _servers: list[str]
+    _serializer: Any
+    _pools: dict[int, redis.Redis]
+    _pool_class: Any
+    _pool_options: dict[str, Any]
+    _get_connection_pool_index: Callable[[bool], int]
+
+    def __init__(
+        self, servers: list[str], *, config: Callable[[], Config], sink: str, **options: Any
+    ) -> None:
+        super().__init__(servers, **options)
+        self._config = config
+        self._sink = sink
+
+    def get_client(self, key: Any = None, *, write: bool = False) -> redis.Redis:  # noqa: ARG002
+        """Return the client of the server to write to, or of one to read from."""
+        index = self._get_connection_pool_index(write)
+        client = self._pools.get(index)
+        if client is None:
+            options = {"timeout": self._config().timeout, **self._pool_options}
+            try:
+                client = connect(self._servers[index], pool_class=self._pool_class, **options)
+            except ConfigurationError as error:
+                raise ImproperlyConfigured(str(error)) from error
+            self._pools[index] = client
+        return client
+
+    def set_many(self, data: Mapping[Any, Any], timeout: Any) -> None:
+        """Store every value in one trip; Django's MSET has no expiry, and no cluster takes it."""
+        pipeline = self.get_client(write=True).pipeline(transaction=False)
+        for key, value in data.items():
+            if timeout == 0:
+                pipeline.delete(key)
+            else:
+                pipeline.set(key, self._serializer.dumps(value), ex=timeout)
+        pipeline.execute()
+
+    def excuse(self, error: ServerError) -> None:
+        """Warn of an outage that goes unnoticed otherwise, or raise it if that is the policy."""
+        if self._config().on_error == "raise":
+            raise error
+        warn(error, self._sink)
+
+
+def _excused(name: str, instead: Callable[..., Any]) -> Callable[..., Any]:
+    """Return Django's method `name`, which in an outage returns what `instead` returns."""
+    method = getattr(RedisCacheClient, name)
+
+    @functools.wraps(method)
+    def excused(self: KeptClient, *args: Any) -> Any:
+        try:
+            return method(self, *args)
+        except ServerError as error:
+            self.excuse(error)
+            return instead(self, error, *args)
+
+    return excused
+
+
+def _not_set(client: KeptClient, error: ServerError, key: str, *_: Any) -> None:
+    if isinstance(error, ReadOnlyServerError):
+        client.delete(key)  # else what it held before would be taken for what was to be stored
+
+
+def _not_found(client: KeptClient, error: ServerError, key: str, *_: Any) -> None:  # noqa: ARG001
+    raise ValueError(f"Key {key!r} not found.") from error
+
+
+_AS_IF_EMPTY: dict[str, Callable[..., Any]] = {
+    "get": lambda client, error, key, default: default,  # noqa: ARG005
+    "get_many": lambda *_: {},
+    "has_key": lambda *_: False,
+    "set": _not_set,
+    "add": lambda *_: False,
+    "touch": lambda *_: False,
+    "incr": _not_found,
+    "delete": lambda *_: False,
+    "delete_many": lambda *_: None,
+    "clear": lambda *_: False,
+}
+for _name, _instead in _AS_IF_EMPTY.items():
+    setattr(KeptClient, _name, _excused(_name, _instead))
