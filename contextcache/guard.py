@@ -38,7 +38,13 @@ from contextcache.reporting import (
 from contextcache.rules import RuleBook
 from contextcache.scopes import current_scope, origin_of
 from contextcache.snapshots import is_environ
-from contextcache.walker import MOST_SECONDS, heaviest, overruns_stack, reach
+from contextcache.walker import (
+    MOST_SECONDS,
+    heaviest,
+    overruns_stack,
+    reach,
+    stack_is_at_risk,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -250,7 +256,8 @@ class Guard:
         table = self._table
         if copyreg.dispatch_table != table.registered:  # somebody registered a reducer since
             table = self._table = Table(table.book, suspect=table.suspect, unset=table.unset)
-        dump = Dump(table, self._shown(label))
+        at_risk = stack_is_at_risk()
+        dump = Dump(table, self._shown(label), capture=at_risk)  # which notices what never ends
         known: dict[int, tuple[str, Key]] = {}
         kept = value
         if site is not None:
@@ -260,7 +267,7 @@ class Guard:
         clean = without_environs(kept)
         if clean is not kept and (site is None or not self._knows_environs(site)):
             return self._inspected(value, label, careful=False)
-        careful = site is not None and site.careful
+        careful = at_risk or (site is not None and site.careful)
         try:
             if overruns_stack(value):
                 raise RecursionError  # as newer versions of Python do by themselves
@@ -367,6 +374,8 @@ class Guard:
         """Report `findings` and store exactly what would have been stored without us."""
         seen = [dataclasses.replace(one, action=Action.OBSERVED, did=UNCHANGED) for one in findings]
         self._reporter.report(seen)
+        if stack_is_at_risk() and any(one.code in ENDLESS for one in findings):
+            raise uncacheable(findings)
         try:
             return pickle.dumps(value, PROTOCOL)
         except Exception as error:
@@ -455,6 +464,7 @@ def _is_flat(held: Any) -> bool:
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
 _DATA = _PLAIN | {list, tuple, dict}
 
+ENDLESS = frozenset({"CC130", "CC133"})  # codes of what makes pickle recurse too deep
 UNCHANGED = "stored unchanged (mode warn)"
 
 

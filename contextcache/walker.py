@@ -414,14 +414,17 @@ def too_deep(value: object, most: int) -> tuple[Step, ...] | None:
     return None
 
 
-def overruns_stack(value: object) -> bool:
-    """Tell whether pickling `value` would crash the process instead of raising.
+def stack_is_at_risk() -> bool:
+    """Tell whether pickling may crash the process where it should raise a `RecursionError`.
 
     CPython 3.11 counts the recursion of its C pickler by a limit that applications may raise.
     """
-    if sys.version_info >= (3, 12) or sys.getrecursionlimit() <= DEEPEST:
-        return False
-    return too_deep(value, DEEPEST) is not None
+    return sys.version_info < (3, 12) and sys.getrecursionlimit() > DEEPEST
+
+
+def overruns_stack(value: object) -> bool:
+    """Tell whether pickling `value` would crash the process instead of raising."""
+    return stack_is_at_risk() and too_deep(value, DEEPEST) is not None
 
 
 def heaviest(value: object, *, seconds: float = 1.0) -> tuple[tuple[Step, ...], type]:

@@ -394,31 +394,69 @@ def _dismantle(value: Any) -> None:
             stack.append(vars(top).pop("next", None))
 
 
+def test_a_sound_value_is_stored_the_same_under_a_raised_limit() -> None:
+    """Byte for byte, with shared objects and cycles."""
+    thing = shapes.Thing(a=[1], b=collections.OrderedDict(x=1))
+    vars(thing)["self"] = thing
+    value = {"one": thing, "two": thing, "list": [thing, vars(thing)["a"]]}
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(10**6)
+    try:
+        assert Guard().dumps(value) == pickle.dumps(value, 5)
+    finally:
+        sys.setrecursionlimit(before)
+
+
+class Linked:
+    """Cannot be rebuilt, because each needs the other first."""
+
+    def __init__(self, other: object) -> None:
+        self.other = other
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Linked, (self.other,)
+
+
+def ring() -> Linked:
+    first = Linked(None)
+    first.other = Linked(first)
+    return first
+
+
 def test_what_pickle_still_manages_is_not_refused() -> None:
     """The limit is pickle's own."""
     value = nested(300)
     assert Guard().dumps(value) == pickle.dumps(value, 5)
 
 
+@pytest.mark.parametrize("mode", ["strip", "warn", "raise"])
 @pytest.mark.parametrize(
-    "build", ["nested(100_000)", "chain(100_000)", "nested(100_000, collections.deque)"]
+    ("build", "expected"),
+    [
+        ("nested(100_000)", "CC130"),
+        ("chain(100_000)", "CC130"),
+        ("nested(100_000, collections.deque)", "CC130"),
+        ("ring()", "CC133"),
+    ],
 )
-def test_a_raised_recursion_limit_does_not_crash_the_process(build: str) -> None:
+def test_a_raised_recursion_limit_does_not_crash_the_process(
+    build: str, expected: str, mode: str
+) -> None:
     """Where an app raised the limit, 3.11's C pickler overruns the stack (SIGSEGV); not ours."""
     code = (
         "import collections, sys, os\n"
         "from contextcache import Guard, UncacheableValueError\n"
-        "from tests.core.test_traps import nested, chain\n"
+        "from tests.core.test_traps import nested, chain, ring\n"
         "sys.setrecursionlimit(10**6)\n"
         f"value = {{'deep': {build}}}\n"
-        "try: Guard().dumps(value)\n"
+        f"try: Guard(mode={mode!r}).dumps(value)\n"
         "except UncacheableValueError as error: print(error.findings[0].code)\n"
         "sys.stdout.flush(); os._exit(0)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT
     )
-    assert (done.returncode, done.stdout.strip()) == (0, "CC130")
+    assert (done.returncode, done.stdout.strip()) == (0, expected)
     assert "Traceback" not in done.stderr
 
 
