@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from contextcache.exceptions import ReadOnlyServerError, ServerError
 from contextcache.locks import ProcessLock
+from contextcache.reporting import tally
 from contextcache.urls import public_url
 
 if TYPE_CHECKING:
@@ -202,6 +203,7 @@ def warn(error: ServerError, sink: str) -> None:
         error: The outage.
         sink: What goes on without its Redis, such as `cache 'default' in redis`.
     """
+    tally("outage", "missed", sink)
     now, outage = time.monotonic(), (error.server, error.reason)
     with _lock:
         if _told.get(outage, now) > now:

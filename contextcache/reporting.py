@@ -111,7 +111,7 @@ class Reporter:
     def unreadable(self, error: UnreadablePayloadError) -> None:
         """Warn of a payload that counts as a miss, each reason at its 1st, 10th, 100th... time."""
         key = ("unreadable", "missed", Path(error.label).pattern, error.reason)
-        _call(counters, "a counter of metrics", "unreadable", "missed", self._sink)
+        tally("unreadable", "missed", self._sink)
         if is_milestone(self._count(key)):
             label = str(Path(error.label, hidden=self._config.redact_keys))
             extra = {"contextcache_path": label, "contextcache_sink": self._sink}
@@ -143,7 +143,7 @@ class Reporter:
             self._counts[key] = count
             told = key in self._told
         if told:
-            _call(counters, "a counter of metrics", key[0], key[1], self._sink)
+            tally(key[0], key[1], self._sink)
         return count
 
     def _say(self, findings: Sequence[Finding]) -> None:
@@ -192,6 +192,17 @@ _exit: list[Callable[[], None]] = []
 def _summarise_at_exit() -> None:
     if not _exit:
         _exit.append(atexit.register(_say_summary))
+
+
+def tally(code: str, action: str, sink: str) -> None:
+    """Tell the counters of metrics that something happened.
+
+    Args:
+        code: A code of `CODES`, `unreadable` or `outage`.
+        action: What was done.
+        sink: The words for where.
+    """
+    _call(counters, "a counter of metrics", code, action, sink)
 
 
 def _call(functions: Iterable[Callable[..., object]], what: str, *arguments: object) -> None:

@@ -60,6 +60,7 @@ ORDER = [
     "tree",
     "explaining",
     "cli",
+    "metrics",
     "__init__",
 ]
 
@@ -79,6 +80,7 @@ KNOWN_TO = {
     "clients": {"redis"},
     "connections": {"redis"},
     "envelope": {"backports", "compression"},
+    "metrics": {"prometheus_client", "opentelemetry"},
     "servers": {"redis", "fakeredis"},
 }
 
