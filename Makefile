@@ -51,14 +51,15 @@ soak: $(VENV)/dev.stamp servers
 conformance-flask: $(VENV)/dev.stamp servers
 	$(VENV)/bin/python tests/conformance/flask_suites.py $(ARGS)
 
-# The tests run against a real Redis and a real memcached; fakes of them would prove nothing.
+# The tests run against a real Redis, memcached and Chromium; fakes of them would prove nothing.
 .PHONY: servers
 servers:
-	@for server in redis-server memcached; do \
+	@for server in redis-server memcached chromedriver; do \
 	    command -v $$server >/dev/null && continue; \
 	    echo "installing $$server, which the tests start on a free port"; \
 	    if [ "$$(id -u)" = 0 ]; then sudo=; else sudo="sudo -n"; fi; \
-	    { $$sudo apt-get update -qq && $$sudo apt-get install -y -qq $$server; } >/dev/null 2>&1; \
+	    package=$$(echo $$server | sed 's/chromedriver/chromium-driver/'); \
+	    { $$sudo apt-get update -qq && $$sudo apt-get install -y -qq $$package; } >/dev/null 2>&1; \
 	    command -v $$server >/dev/null || { \
 	        echo "please install $$server (apt, brew, dnf) and try again" >&2; exit 1; \
 	    }; \

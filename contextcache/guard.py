@@ -161,6 +161,15 @@ class Guard:
             UncacheableValueError: If nothing of it can be stored, if a field must not be cut, and
                 in mode `raise` if anything in it offends.
         """
+        scope = current_scope() if self.config.debug else None
+        if scope is None or not scope.collect:
+            return self._dumps(value, label, key)
+        with scope.writing(label, self.sink) as write:
+            payload = self._dumps(value, label, key)
+            write.size = len(payload)
+            return payload
+
+    def _dumps(self, value: object, label: str, key: str | bytes) -> bytes:
         if type(value) is dict and len(value) <= FLAT and _is_small_data(value):
             body = pickle.dumps(value, PROTOCOL)
         else:

@@ -93,6 +93,15 @@ class JSONGuard(Generic[T]):
             UncacheableValueError: If nothing of it can be stored, in mode `raise` if anything in
                 it offends, and in mode `warn` if the encoder refuses it.
         """
+        scope = current_scope() if self.config.debug else None
+        if scope is None or not scope.collect:
+            return self._dumps(value, label)
+        with scope.writing(label, self.sink) as write:
+            payload = self._dumps(value, label)
+            write.size = len(payload) if isinstance(payload, (bytes, str)) else None
+            return payload
+
+    def _dumps(self, value: Any, label: str) -> T:
         look = self._looked(value, label)
         if self.config.mode == "warn":
             return self._unchanged(value, look)

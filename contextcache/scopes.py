@@ -5,8 +5,11 @@ The Django middleware and the Flask hooks open a scope; everything else only rea
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import re
+import time
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING
 
@@ -14,7 +17,7 @@ from contextcache.origins import call_site
 from contextcache.paths import Path, item, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from contextcache.exceptions import ServerError
     from contextcache.findings import Finding
@@ -23,6 +26,29 @@ if TYPE_CHECKING:
 LONGEST_HEADER = 512  # characters; servers and proxies refuse long headers
 
 _FIT_TO_LOG = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclasses.dataclass(slots=True)
+class Write:
+    """One value that was written during a request; kept in development only.
+
+    Attributes:
+        label: What was written, such as `cache['user:42']`.
+        sink: The words for where, such as `cache in redis`.
+        size: Bytes of the payload; None where there is none.
+        seconds: How long it took to make the payload.
+        findings: How many fields were found in the value.
+        stored: Whether there was a payload to store, and nothing is known to have prevented that.
+        outcome: What became of the value, in words.
+    """
+
+    label: str
+    sink: str
+    size: int | None = None
+    seconds: float = 0.0
+    findings: int = 0
+    stored: bool = True
+    outcome: str = "stored"
 
 
 class RequestScope:
@@ -38,13 +64,14 @@ class RequestScope:
 
     Attributes:
         findings: The findings of this request, if they are collected.
+        writes: What was written during this request, if that is collected.
         assignments: The line that last put something under a key of the session, by its path.
         outage: Why the session of this request could not be read or stored, if it could not.
     """
 
     __slots__ = (
         "_named", "_request_id", "_view", "assignments", "collect", "findings", "method", "outage",
-        "path",
+        "path", "writes",
     )  # fmt: skip
 
     HEADER = "X-ContextCache"
@@ -66,6 +93,7 @@ class RequestScope:
         self.findings: list[Finding] = []
         self.assignments: dict[str, str] = {}
         self.outage: ServerError | None = None
+        self.writes: list[Write] = []
         self._view = view
         self._named: tuple[str, str] | None = None
 
@@ -96,6 +124,46 @@ class RequestScope:
         """
         if self.collect and printable(key):
             self.assignments[str(Path("session", (item(key, 0),)))] = call_site()
+
+    @contextlib.contextmanager
+    def writing(self, label: str, sink: str) -> Iterator[Write]:
+        """Note what becomes of a value while its payload is made.
+
+        Args:
+            label: What is written.
+            sink: The words for where.
+
+        Yields:
+            The note, for the size of the payload.
+        """
+        write, began, before = Write(label, sink), time.perf_counter(), len(self.findings)
+        try:
+            yield write
+        except Exception as error:
+            codes = sorted({finding.code for finding in getattr(error, "findings", ())})
+            self._fail(write, ", ".join(codes) or type(error).__name__)
+            raise
+        finally:
+            write.seconds = time.perf_counter() - began
+            found = self.findings[before:]  # by other threads of this request, too
+            write.findings = sum(finding.path.root == label for finding in found)
+            self.writes.append(write)
+
+    def lost(self, label: str, reason: str) -> None:
+        """Note that what was last written under `label` did not get to where it is stored.
+
+        Args:
+            label: As it was given to `Guard.dumps`.
+            reason: Why, in a few words.
+        """
+        for write in reversed(self.writes):
+            if write.label == label:
+                self._fail(write, reason)
+                return
+
+    @staticmethod
+    def _fail(write: Write, reason: str) -> None:
+        write.stored, write.outcome = False, f"not stored: {reason}"
 
     @property
     def count(self) -> str:

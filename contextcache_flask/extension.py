@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from flask import Flask
 
 
+PAGE_URL = "/__contextcache__/"
+PAGE_ENDPOINT = "contextcache.page"
+
+
 class ContextCache:
     """Guards what a Flask application caches, and keeps its session in Redis if it asks for that.
 
@@ -49,6 +53,8 @@ class ContextCache:
         """
         settings = app.extensions[EXTENSION] = Settings(app.config)
         open_scopes(app)
+        if PAGE_ENDPOINT not in app.view_functions:
+            app.add_url_rule(PAGE_URL, PAGE_ENDPOINT, _show_page)
         backends = app.extensions.get("cache", {})
         if isinstance(backends, dict) and not isinstance(backends, GuardedBackends):
             app.extensions["cache"] = GuardedBackends(app, backends)
@@ -73,6 +79,12 @@ def _settle_session(app: Flask, **_: object) -> None:
         guard_session_interface(app)
     if app._got_first_request:  # from then on Flask allows no extension to be initialised
         appcontext_pushed.disconnect(_settle_session, app)
+
+
+def _show_page() -> Any:
+    from contextcache_flask.pages import show  # noqa: PLC0415  # for development only
+
+    return show()
 
 
 class GuardedBackends(dict[Any, Any]):

@@ -82,14 +82,17 @@ def _open(app: Flask, **_: object) -> None:
         request_finished.connect(_name_findings, app)
 
 
-def _close(_app: Flask, **_: object) -> None:
+def _close(app: Flask, **_: object) -> None:
     environ = _real(request).environ
+    scope: RequestScope | None = environ.get(_SCOPE)
     # A copied context is torn down as well, where nothing was opened or in another thread.
-    if current_scope() is environ.get(_SCOPE):
+    if current_scope() is scope:
         token = environ.pop(_TOKEN, None)
         if token is not None:
             with contextlib.suppress(ValueError):
                 exit_scope(token)
+            if scope is not None and scope.collect:
+                settings_of(app).notebook.note(scope)
 
 
 def _name_findings(_app: Flask, *, response: Response, **_: object) -> None:

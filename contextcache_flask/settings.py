@@ -15,12 +15,15 @@
 `CONTEXTCACHE_LOADABLE`        the only names a payload may use, besides harmless ones
 `CONTEXTCACHE_REDIS_URL`       where Redis is: the default of the cache and of the session
 `CONTEXTCACHE_SESSION`         whether the session is kept in Redis instead of in the cookie
+`CONTEXTCACHE_PAGE`            networks that may see `/__contextcache__/`, which is there in debug
+                               mode only; by default this machine, and nobody for an empty list
 =============================  ================================================================
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -33,11 +36,15 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
+    from contextcache_flask.notebook import Notebook
+
 PREFIX = "CONTEXTCACHE_"
 REDIS_URL = "CONTEXTCACHE_REDIS_URL"
 SESSION = "CONTEXTCACHE_SESSION"
-KEYS = (*(PREFIX + key for key in Config.KEYS), REDIS_URL, SESSION)
+PAGE = "CONTEXTCACHE_PAGE"
+KEYS = (*(PREFIX + key for key in Config.KEYS), REDIS_URL, SESSION, PAGE)
 EXTENSION = "contextcache"
+LOOPBACK = ("127.0.0.0/8", "::1/128")
 UNSIGNED = (
     "contextcache: what is stored is not signed, so whoever can write to Redis can run code in "
     "this application; set SECRET_KEY, or CONTEXTCACHE_SIGN to False"
@@ -61,6 +68,7 @@ class Settings:
         own = {key: value for key, value in app_config.items() if key.startswith(PREFIX)}
         self.redis_url = _url(own.pop(REDIS_URL, None))
         self.session = _switch(own.pop(SESSION, False))
+        self.page_networks = _networks(own.pop(PAGE, LOOPBACK))
         for key in own.keys() - KEYS:
             raise ConfigurationError(_unknown(key))
         self.config = Config.from_mapping(
@@ -74,6 +82,13 @@ class Settings:
     def debug(self) -> bool:
         """Whether a developer reads along."""
         return bool(self._app_config.get("DEBUG"))
+
+    @functools.cached_property
+    def notebook(self) -> Notebook:
+        """What was found and written in this process; used only while a developer reads along."""
+        from contextcache_flask.notebook import Notebook  # noqa: PLC0415  # for development only
+
+        return Notebook()
 
     def guard(self, sink: str, *, session: bool = False, signed: bool = True) -> Guard:
         """Return the guard of one place where values are stored, always the same one.
@@ -115,7 +130,10 @@ class Settings:
     @property
     def config_now(self) -> Config:
         """The policy, with what `DEBUG` is by now."""
-        return dataclasses.replace(self.config, debug=self.debug)
+        if not self.debug:
+            return self.config
+        told = (*self.config.on_finding, self.notebook.note_finding)
+        return dataclasses.replace(self.config, debug=True, on_finding=told)
 
 
 def settings_of(app: Flask) -> Settings:
@@ -139,6 +157,19 @@ def _switch(value: object) -> bool:
     if value not in (True, False):
         raise ConfigurationError(f"{SESSION} is True or False")
     return bool(value)
+
+
+def _networks(value: object) -> tuple[str, ...]:
+    if value == LOOPBACK:
+        return LOOPBACK
+    from ipaddress import ip_network  # noqa: PLC0415  # for those who change the setting
+
+    if isinstance(value, (list, tuple)):
+        try:
+            return tuple(str(ip_network(network)) for network in value)
+        except ValueError:
+            pass
+    raise ConfigurationError(f"{PAGE} is a list of networks, such as ['127.0.0.0/8']")
 
 
 def _unknown(key: str) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.browser import _chromium, browser
 from tests.memcached_server import memcached
 from tests.redis_server import any_url, redis_client, redis_url
 
-__all__ = ["any_url", "memcached", "redis_client", "redis_url"]
+__all__ = ["_chromium", "any_url", "browser", "memcached", "redis_client", "redis_url"]
 
 
 @pytest.fixture(autouse=True)

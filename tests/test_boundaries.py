@@ -36,6 +36,8 @@ ORDER = [
     "config",
     "origins",
     "scopes",
+    "lookup",
+    "markup",
     "sources",
     "terminal",
     "records",
@@ -91,6 +93,7 @@ PUBLIC_MODULES = (
     "contextcache.dialects",
     "contextcache.explaining",
     "contextcache.jsonable",
+    "contextcache.markup",
     "contextcache.servers",
     "contextcache.testing",
 )

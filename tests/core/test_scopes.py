@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from contextvars import copy_context
 
 import pytest
 
-from contextcache import Guard, RequestScope, current_scope, enter_scope, exit_scope
+from contextcache import (
+    Config,
+    Guard,
+    RequestScope,
+    UncacheableValueError,
+    current_scope,
+    enter_scope,
+    exit_scope,
+)
+from contextcache.jsonable import JSONGuard
 
 
 class Cart:
@@ -122,3 +132,81 @@ def test_a_scope_that_does_not_collect_stays_empty() -> None:
     Guard().dumps({"cart": Cart()})
     exit_scope(token)
     assert scope.findings == []
+
+
+# --- Writes ---------------------------------------------------------------------------------------
+
+
+class Unlucky:
+    def __reduce__(self):
+        raise RuntimeError("canary")
+
+
+@pytest.fixture
+def collecting():
+    scope = RequestScope("PUT", "/cart", collect=True)
+    token = enter_scope(scope)
+    yield scope
+    exit_scope(token)
+
+
+def test_writes_are_kept_in_development(collecting):
+    """Each with what it was, where to, how large, and what became of it."""
+    guard = Guard(debug=True, sink="cache in redis")
+    payload = guard.dumps({"lock": threading.Lock(), "name": "canary"}, label="cache['a']")
+    with pytest.raises(UncacheableValueError):
+        guard.dumps((number for number in ()), label="cache['b']")
+    guard.dumps({"name": 1}, label="session")
+    told = [
+        (write.label, write.sink, write.size, write.findings, write.stored, write.outcome)
+        for write in collecting.writes
+    ]
+    assert told[:2] == [
+        ("cache['a']", "cache in redis", len(payload), 1, True, "stored"),
+        ("cache['b']", "cache in redis", None, 1, False, "not stored: CC109"),
+    ]
+    assert told[2][0] == "session"
+    assert all(write.seconds > 0 for write in collecting.writes)
+    assert "canary" not in repr(collecting.writes)
+
+
+def test_a_write_whose_value_fails_is_kept(collecting):
+    """Debugging it is what the list is for; the text of the error is nobody's business."""
+    guard = Guard(debug=True, mode="raise")
+    with pytest.raises(UncacheableValueError):
+        guard.dumps(Unlucky(), label="cache['a']")
+    [write] = collecting.writes
+    assert (write.stored, write.size) == (False, None)
+    assert write.outcome.startswith("not stored: CC")
+
+
+def test_a_write_can_be_lost_on_its_way(collecting):
+    """The latest of that name, and only that one."""
+    guard = Guard(debug=True)
+    for label in ("cache['a']", "cache['b']", "cache['a']"):
+        guard.dumps({}, label=label)
+    collecting.lost("cache['a']", "Redis did not answer")
+    collecting.lost("cache['c']", "Redis did not answer")
+    assert [write.outcome for write in collecting.writes] == [
+        "stored", "stored", "not stored: Redis did not answer",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("debug", "collect"), [(False, True), (True, False), (False, False)])
+def test_no_write_is_kept_in_production(debug, collect):
+    """It would cost time, and memory for as long as a request lasts."""
+    scope = RequestScope("PUT", "/cart", collect=collect)
+    token = enter_scope(scope)
+    try:
+        Guard(debug=debug).dumps({}, label="session")
+    finally:
+        exit_scope(token)
+    assert scope.writes == []
+
+
+def test_writes_of_json_are_kept_too(collecting):
+    """As those of a session in a cookie."""
+    guard = JSONGuard(json.dumps, Config(debug=True), sink="session in the cookie")
+    guard.dumps({"name": "x"}, label="session")
+    [write] = collecting.writes
+    assert (write.label, write.sink, write.size) == ("session", "session in the cookie", 13)

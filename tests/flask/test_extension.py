@@ -15,7 +15,8 @@ from contextcache.testing import capture_findings
 from contextcache_flask import ContextCache, RedisCache, RedisSessionInterface
 from tests.flask.shop import Basket, add_cache, make_app
 
-KEYS = ", ".join(f"CONTEXTCACHE_{key}" for key in sorted((*Config.KEYS, "REDIS_URL", "SESSION")))
+OWN = ("PAGE", "REDIS_URL", "SESSION")
+KEYS = ", ".join(f"CONTEXTCACHE_{key}" for key in sorted((*Config.KEYS, *OWN)))
 
 MODES = "raise, strip, warn"
 
