@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 from redis.backoff import NoBackoff
 from redis.client import Pipeline
+from redis.cluster import REDIS_ALLOWED_KEYS, ClusterNode, RedisCluster
 from redis.connection import Connection, ConnectionPool, SSLConnection, parse_url
 from redis.retry import Retry
 from redis.sentinel import (
@@ -27,7 +28,6 @@ from redis.sentinel import (
 from contextcache.breaker import Breaker
 from contextcache.connections import kept
 from contextcache.deadlines import Deadline
-from contextcache.exceptions import ServerError
 from contextcache.outages import Diagnosis, diagnose, worded
 
 try:
@@ -57,30 +57,34 @@ class Server:
         make_pool: Makes its pool of connections.
     """
 
-    def __init__(self, name: str, seconds: float, make_pool: Callable[[], ConnectionPool]) -> None:
+    def __init__(self, name: str, seconds: float, make_pool: Callable[[], Any]) -> None:
         self.name = name
         self.seconds = seconds
         self._make_pool = make_pool
+        self._pool: Any = None
+        self._inherited: list[Any] = []
         self.start_afresh()
 
     def start_afresh(self) -> None:
-        """Forget every connection, as in a forked child, where they are those of the parent.
+        """Leave every connection alone, as in a forked child, where they are those of the parent.
 
         Their locks may be held by a thread that does not exist here, and redis-py 8.1 resets an
-        inherited pool under such a lock: one child in 40 to 500 hung for good.
+        inherited pool under such a lock: one child in 40 to 500 hung for good. It would close an
+        inherited cluster under one, so nothing is even given up.
         """
+        self._inherited.append(self._pool)
+        self._pool = None
         self._lock = threading.RLock()
-        self._pool: ConnectionPool | None = None
         self._breaker = Breaker(self.name, self.seconds)
         self._ailment: Diagnosis | None = None
 
     @property
-    def pool(self) -> ConnectionPool:
-        """The connections of this process."""
+    def pool(self) -> Any:
+        """The connections of this process: a pool of redis-py, or its client of a cluster."""
         if self._pool is None:
+            pool = self._make_pool()  # outside of the lock, because a cluster is asked for its map
             with self._lock:
                 if self._pool is None:
-                    pool = self._make_pool()
                     vars(pool)["server"] = self  # where clients of this pool find it
                     self._pool = pool
         return self._pool
@@ -98,8 +102,6 @@ class Server:
 
     def judge(self, error: Exception) -> None:
         """Take note of what an operation raised, and raise the `ServerError` it stands for."""
-        if isinstance(error, ServerError):
-            return  # of an operation within this one
         diagnosis = diagnose(error)
         if diagnosis is not None and diagnosis.counts:
             self._ailment = diagnosis
@@ -113,6 +115,8 @@ class Server:
 class Operation:
     """A `with` block in which one command, pipeline or transaction is executed.
 
+    An operation within another one, such as asking a sentinel, is a part of that.
+
     Raises:
         ServerError: The server cannot be reached or used, or has not been lately.
     """
@@ -121,11 +125,13 @@ class Operation:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._deadline = Deadline(server.seconds)
+        self._deadline: Deadline | None = None
 
     def __enter__(self) -> None:
-        self._server.admit()
-        self._deadline.__enter__()
+        if not Deadline.is_set():
+            self._server.admit()
+            self._deadline = Deadline(self._server.seconds)
+            self._deadline.__enter__()
 
     def __exit__(
         self,
@@ -133,6 +139,8 @@ class Operation:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._deadline is None:
+            return
         self._deadline.__exit__()
         if error is None:
             self._server.answered()
@@ -151,7 +159,8 @@ class Client(redis.Redis):
     @property
     def connection_pool(self) -> ConnectionPool:  # an attribute in redis-py
         """The connections of this process, other ones after a fork."""
-        return self._server.pool
+        pool: ConnectionPool = self._server.pool
+        return pool
 
     @connection_pool.setter
     def connection_pool(self, pool: ConnectionPool) -> None:
@@ -213,6 +222,50 @@ class ClientPipeline(Pipeline):
         self.raise_first_error(commands, answers)
 
 
+class ClusterClient:
+    """A client of a Redis Cluster, with the methods of redis-py's.
+
+    Of those it changes `mget` and `mset`, which take keys of any slot. A node is asked for the
+    map of the cluster when the client is first used.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def start_afresh(self) -> None:
+        """Forget every connection, as in a forked child."""
+        self._server.start_afresh()
+
+    def __getattr__(self, name: str) -> Any:
+        if not callable(getattr(RedisCluster, name, None)):
+            raise AttributeError(name)
+        return functools.partial(self._call, name)
+
+    def mget(self, *keys: Any) -> Any:
+        """Return the values under `keys`."""
+        return self._call("mget_nonatomic", *keys)
+
+    def mset(self, mapping: Mapping[Any, Any]) -> Any:
+        """Store every value of `mapping` under its key."""
+        return self._call("mset_nonatomic", mapping)
+
+    def pipeline(self, transaction: bool = False, shard_hint: Any = None) -> Any:
+        """Return a pipeline, whose execution is one operation; of a transaction, in one slot."""
+        pipeline = self._call("pipeline", transaction or None, shard_hint)
+        execute = pipeline.execute
+
+        def executed(raise_on_error: bool = True) -> Any:
+            with Operation(self._server):
+                return execute(raise_on_error)
+
+        pipeline.execute = executed
+        return pipeline
+
+    def _call(self, name: str, *args: Any, **options: Any) -> Any:
+        with Operation(self._server):
+            return getattr(self._server.pool, name)(*args, **options)
+
+
 # --- From an address to a client ----------------------------------------------------------------
 
 
@@ -221,7 +274,7 @@ def new_client(
     seconds: float,
     pool_class: type[ConnectionPool] | None,
     options: Mapping[str, Any],
-) -> Client:
+) -> Client | ClusterClient:
     """Return a client that connects when it is first used.
 
     Raises:
@@ -236,7 +289,10 @@ def new_client(
     if pool_class in (None, ConnectionPool):
         pool_class = kept(ConnectionPool)
         settings.setdefault("max_connections", _UNBOUNDED)  # another pool has a limit for a reason
-    make_pool: Callable[[], ConnectionPool]
+    make_pool: Callable[[], Any]
+    if address.topology == "cluster":
+        make_pool = functools.partial(_cluster, address, seconds, settings)
+        return ClusterClient(Server(address.public, seconds, make_pool))
     if address.topology == "sentinel":
         make_pool = functools.partial(_sentinel_pool, address, seconds, settings)
     else:
@@ -252,7 +308,7 @@ def _sentinel_pool(address: Address, seconds: float, settings: dict[str, Any]) -
     Each sentinel is given a share of the time, so that a silent one does not use it up.
     """
     settings = dict(settings)
-    plain, managed = _SENTINEL_CONNECTIONS[address.transport]
+    plain, managed = _CONNECTIONS[address.transport]
     for name in ("host", "port", "connection_class"):
         settings.pop(name, None)
     asking = {name: value for name, value in settings.items() if name.startswith("ssl")}
@@ -274,7 +330,29 @@ def _sentinel_pool(address: Address, seconds: float, settings: dict[str, Any]) -
     return pool
 
 
-_SENTINEL_CONNECTIONS = {
+def _cluster(address: Address, seconds: float, settings: dict[str, Any]) -> RedisCluster:
+    """Return redis-py's client of a cluster, which asks a node for the map of it.
+
+    A node is given half of the time, so that there is some left to ask another one for a new map.
+    """
+    settings = {name: value for name, value in settings.items() if name in _CLUSTER_SETTINGS}
+    host, port = address.hosts[0]
+    settings.update(socket_timeout=seconds / 2, socket_connect_timeout=seconds / 2)
+    return RedisCluster(
+        # With a URL it takes the classes of connections and pools; the rest of it is in `settings`.
+        url=f"redis://[{host}]:{port}" if ":" in host else f"redis://{host}:{port}",
+        startup_nodes=[ClusterNode(*node) for node in address.hosts[1:]],
+        connection_class=kept(_CONNECTIONS[address.transport][0]),
+        connection_pool_class=kept(ConnectionPool),
+        retry=Retry(NoBackoff(), 0),
+        **settings,
+    )
+
+
+_CONNECTIONS = {
     "redis": (Connection, SentinelManagedConnection),
     "rediss": (SSLConnection, SentinelManagedSSLConnection),
+}
+_CLUSTER_SETTINGS = {*REDIS_ALLOWED_KEYS, "maint_notifications_config", "require_full_coverage"} - {
+    *("host", "port", "db", "retry", "connection_class", "connection_pool_class"),
 }

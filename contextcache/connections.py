@@ -145,3 +145,15 @@ class _KeptPool(_Pool):
     def reset(self) -> None:
         super().reset()
         self._available_connections = deque()
+
+    def disconnect(self, inuse_connections: bool = True) -> None:  # noqa: ARG002  in redis-py's
+        self.disconnect_free_connections()
+
+    def disconnect_free_connections(self, *_: Any) -> None:
+        """Close what nobody uses; what is in use is left to those who do."""
+        idle = self._available_connections
+        while idle:
+            try:
+                idle.popleft().disconnect()
+            except IndexError:
+                return

@@ -28,30 +28,25 @@ _current: ContextVar[Deadline | None] = ContextVar("contextcache_deadline", defa
 
 
 class Deadline:
-    """A `with` block that must not take longer than `seconds`, as far as `TimedSocket` can tell.
-
-    In a block within another one, the outer deadline goes on.
-    """
+    """A `with` block that must not take longer than `seconds`, as far as `TimedSocket` can tell."""
 
     __slots__ = ("_expires", "_seconds", "_token")
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._expires = 0.0
-        self._token: Token[Deadline | None] | None = None
+        self._expires = time.monotonic() + seconds
+        self._token: Token[Deadline | None]
 
-    def __enter__(self) -> bool:
-        """Begin, and return whether this is the outermost block."""
-        if _current.get() is not None:
-            return False
-        self._expires = time.monotonic() + self._seconds
+    @staticmethod
+    def is_set() -> bool:
+        """Return whether this code runs in such a block."""
+        return _current.get() is not None
+
+    def __enter__(self) -> None:
         self._token = _current.set(self)
-        return True
 
     def __exit__(self, *_: object) -> None:
-        if self._token is not None:
-            _current.reset(self._token)
-            self._token = None
+        _current.reset(self._token)
 
     def moved(self, count: int) -> None:
         """Take note of bytes that were sent or received."""

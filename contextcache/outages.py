@@ -1,7 +1,8 @@
 """The words for a Redis that cannot be reached, or answers that it cannot help.
 
 What an error means, and whether it counts for the circuit breaker. The rule: silence counts, an
-answer does not. Whoever answers is not made to wait for, and may say something else the next time.
+answer does not. Whoever answers need not be waited for, and may say something else the next time.
+A cluster that is down answers as well, but redis-py waits for a quarter of a second over it.
 
 ==========================  ============================  =======  ==========================
 the server or the error     the `ServerError` says        counts   reads go on
@@ -13,7 +14,8 @@ connection lost, garbage    cannot be reached             yes      no
 `NOPERM`                    cannot be used                no       other commands do
 `LOADING`, `BUSY`           cannot be used                no       no
 `MASTERDOWN`                cannot be used                no       no
-`CLUSTERDOWN`, `MOVED`      cannot be used                no       other keys do
+`MOVED`                     cannot be used                no       other keys do
+`CLUSTERDOWN`               cannot be reached             yes      no
 too many connections        cannot be used                no       no
 `OOM`, `READONLY`           takes no writes               no       yes
 `MISCONF`, `NOREPLICAS`     takes no writes               no       yes
@@ -119,12 +121,17 @@ _DIAGNOSES = {
         "start the master, or set replica-serve-stale-data",
     ),
     "ClusterDownError": Diagnosis(
-        UNUSABLE,
+        UNREACHABLE,
         "the cluster has lost a part of its slots (CLUSTERDOWN)",
         "start the missing nodes",
     ),
+    "ClusterError": Diagnosis(
+        UNUSABLE,
+        "its nodes refer to one another without end",
+        "see whether its slots are being moved",
+    ),
     "SlotNotCoveredError": Diagnosis(
-        UNUSABLE, "no node of the cluster has this slot", "start the missing nodes"
+        UNREACHABLE, "no node of the cluster has this slot", "start the missing nodes"
     ),
     "MovedError": Diagnosis(
         UNUSABLE,
@@ -148,6 +155,7 @@ _DIAGNOSES = {
         READ_ONLY, "too few replicas follow it (NOREPLICAS)", "start them"
     ),
 }  # fmt: skip
+_LOST_BY = {"ConnectionError", "TimeoutError", "InvalidResponse"}
 _LOST = Diagnosis(UNREACHABLE, "the connection was lost", "see whether the server is still running")
 
 
@@ -162,10 +170,12 @@ def diagnose(error: BaseException) -> Diagnosis | None:
         # redis-py has no type for these codes; a pipeline puts the number of the command before.
         code = str(error).rpartition("caused error: ")[2].partition(" ")[0]
         return _first([*names, code])
-    if not {"ConnectionError", "TimeoutError", "InvalidResponse"}.isdisjoint(names):
-        return (
-            _first(base.__name__ for link in _chain(error) for base in type(link).__mro__) or _LOST
-        )
+    if names[0] == "RedisClusterException":
+        return _first(_names_behind(error.__cause__)) or _DIAGNOSES[names[0]]
+    if "RedisClusterException" in names:  # such as a transaction over several slots
+        return _DIAGNOSES.get(names[0])
+    if not _LOST_BY.isdisjoint(names):
+        return _first(_names_behind(error)) or _LOST
     return _first(names)
 
 
@@ -226,9 +236,9 @@ def _first(names: Iterator[str] | list[str]) -> Diagnosis | None:
     return next((_DIAGNOSES[name] for name in names if name in _DIAGNOSES), None)
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def _names_behind(error: BaseException | None) -> Iterator[str]:
     while error is not None:
-        yield error
+        yield from (base.__name__ for base in type(error).__mro__)
         error = error.__cause__ or error.__context__
 
 

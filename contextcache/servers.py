@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 from contextcache.config import TIMEOUT as DEFAULT_TIMEOUT
@@ -122,12 +122,14 @@ def _new_client(
     except ImportError as error:
         raise _missing("redis", address) from error
     try:
-        return new_client(address, timeout, pool_class, options)
+        client: Any = new_client(address, timeout, pool_class, options)
     except ValueError:
         # Not chained: redis-py's text repeats what it could not convert, which may be anything.
         raise ConfigurationError(
             f"{address.public} has a query option redis-py does not understand"
         ) from None
+    # A client of a cluster is none of redis-py's `Redis`, and nearly all that is asked is alike.
+    return cast("redis.Redis", client)
 
 
 def _embedded_client(url: str, address: Address, options: Mapping[str, Any]) -> redis.Redis:

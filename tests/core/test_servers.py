@@ -420,7 +420,7 @@ REPLICA = redis.exceptions.ReadOnlyError("hush")
         (
             redis.exceptions.ClusterDownError("hush"),
             (
-                "cannot be used: the cluster has lost a part of its slots (CLUSTERDOWN); start the "
+                "cannot be reached: the cluster has lost a part of its slots (CLUSTERDOWN); start the "
                 "missing nodes"
             ),
         ),
