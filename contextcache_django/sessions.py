@@ -9,8 +9,8 @@ What differs from Django's cached sessions, and why:
 * A Redis that cannot be reached raises `ServerError`, which `ContextCacheMiddleware` makes a 503
   page. Taken for "no session", as Django does, it answers 200, deletes the cookie, and the
   visitor stays logged out after Redis is back.
-* A Redis that takes no writes still has the session: the page is served without saving it, which
-  is logged as an error. A login and a logout raise, because they would not have taken place.
+* A Redis that takes no writes still has the session, and a page that reads it is served. One that
+  writes it is a 503 page: any other would tell of a login or a cart that is not there.
 * An existing session is written with `SET ... XX` and a new one with `NX`, so one that was logged
   out elsewhere is not resurrected, in one trip instead of two.
 * The key in Redis is a hash of the session id. Who can list the keys cannot take over a session.
@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -44,7 +43,6 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.crypto import get_random_string
 
 from contextcache import (
-    ReadOnlyServerError,
     ServerError,
     UncacheableValueError,
     UnreadablePayloadError,
@@ -59,8 +57,6 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from contextcache import Guard
-
-_logger = logging.getLogger("contextcache")
 
 KEY_PREFIX = "contextcache.session."
 LABEL = "session"
@@ -132,10 +128,7 @@ class SessionStore(SessionBase):
             UncacheableValueError: It cannot be stored, and the mode is `warn` or `raise`.
         """
         if self.session_key is None:
-            try:
-                self.create()
-            except ReadOnlyServerError as error:
-                _not_saved(error)
+            self.create()
             return
         session = self._get_session(no_load=must_create)  # type: ignore[attr-defined]
         key = self._redis_key(self.session_key)
@@ -144,10 +137,7 @@ class SessionStore(SessionBase):
     async def asave(self, must_create: bool = False) -> None:
         """Store the session; see `save`."""
         if self.session_key is None:
-            try:
-                await self.acreate()
-            except ReadOnlyServerError as error:
-                _not_saved(error)
+            await self.acreate()
             return
         session = await self._aget_session(no_load=must_create)  # type: ignore[attr-defined]
         key = self._redis_key(self.session_key)
@@ -217,20 +207,14 @@ class SessionStore(SessionBase):
         return key
 
     def _store(self, key: str, payload: bytes, age: float, must_create: bool) -> None:
-        try:
-            with self._asking() as redis:
-                if age > 0:
-                    new = must_create
-                    done = bool(redis.set(key, payload, ex=int(age), nx=new, xx=not new))
-                else:  # it expired already, which Redis has no `ex` for
-                    done = bool(redis.delete(key)) or must_create
-        except ReadOnlyServerError as error:
-            if must_create:
-                raise
-            _not_saved(error)
-        else:
-            if not done:
-                raise CreateError if must_create else UpdateError
+        new = must_create
+        with self._asking() as redis:
+            if age > 0:
+                done = bool(redis.set(key, payload, ex=int(age), nx=new, xx=not new))
+            else:  # it expired already, which Redis has no `ex` for
+                done = bool(redis.delete(key)) or new
+        if not done:
+            raise CreateError if new else UpdateError
 
     def _encode(self, session: dict[str, Any], key: str) -> bytes:
         try:
@@ -271,10 +255,3 @@ def _note_assignment(key: str) -> None:
     scope = current_scope()
     if scope is not None:
         scope.note_assignment(key)
-
-
-def _not_saved(error: ReadOnlyServerError) -> None:
-    scope = current_scope()
-    if scope is not None:
-        scope.outage = None
-    _logger.error("session not saved: %s", error)

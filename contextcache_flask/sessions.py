@@ -9,8 +9,8 @@ that writes it one more. How they are sent is what keeps the session safe:
   when its visitor logs out elsewhere does not bring the session back.
 * A Redis that does not answer is an outage and not an empty session: the visitor gets a 503 page
   and keeps the cookie.
-* A Redis that takes no writes still has the session: the page is served without saving it, which
-  is logged as an error. It is a 503 page where something was to be forgotten, as at a logout.
+* A Redis that takes no writes still has the session, and a page that reads it is served. One that
+  writes it is a 503 page: any other would tell of a login or a cart that is not there.
 
 Redis keeps a session for `PERMANENT_SESSION_LIFETIME` after it was last written or, with
 `SESSION_REFRESH_EACH_REQUEST`, last read; a request that does not touch the session refreshes
@@ -236,12 +236,6 @@ class RedisSessionInterface(SessionInterface):
                 return
         except SessionUnavailableError as error:
             _become(response, error)
-        except ReadOnlyServerError as error:
-            session.failed = True
-            if session.cleared:  # what was to be forgotten is still there
-                _become(response, _unavailable(app, str(error)))
-            else:
-                app.logger.error("session not saved: %s (%s)", error, _the_request())
         except UncacheableValueError:
             session.failed = True  # Flask saves it once more, with the error page
             if self._guard_of(app).config.mode != "strip":
@@ -290,18 +284,12 @@ class RedisSessionInterface(SessionInterface):
             elif old == sid:
                 stored = redis.set(key, payload, ex=lifetime, xx=True)
             else:
-                # Both or neither, and where somebody has deleted the old one meanwhile, a
-                # rotation finds nothing to rename and XX nothing to overwrite.
-                pipeline = redis.pipeline(transaction=True)
-                if session.cleared:
-                    pipeline.delete(self._key(old))
-                    pipeline.set(key, payload, ex=lifetime, nx=True)
-                else:
-                    pipeline.rename(self._key(old), key)
-                    pipeline.set(key, payload, ex=lifetime, xx=True)
-                stored = pipeline.execute(raise_on_error=False)[-1]
-                if isinstance(stored, Exception):
-                    raise stored
+                # One after the other, because a cluster has no transaction over two slots. Where
+                # somebody has logged out meanwhile, a rotation does not bring the session back.
+                stored = redis.set(key, payload, ex=lifetime, nx=True)
+                if not redis.delete(self._key(old)) and not session.cleared:
+                    redis.delete(key)
+                    stored = False
         if stored:
             # Flask saves once more where it fails afterwards and makes an error page.
             session.sid, session.cleared, session.rotating = sid, False, False
@@ -309,32 +297,21 @@ class RedisSessionInterface(SessionInterface):
 
     def _delete(self, app: Flask, session: RedisSession) -> None:
         if session.sid is not None:
-            try:
-                with self._asking(app) as redis:
-                    redis.delete(self._key(session.sid))
-            except ReadOnlyServerError as error:
-                raise _unavailable(app, str(error)) from error  # it would still be logged in
+            with self._asking(app) as redis:
+                redis.delete(self._key(session.sid))
 
     @contextlib.contextmanager
     def _asking(self, app: Flask) -> Iterator[Any]:
-        """Yield the client, and make an outage of every error it raises.
-
-        Raises:
-            ReadOnlyServerError: Redis takes no writes.
-            SessionUnavailableError: Anything else.
-        """
+        """Yield the client, and make an outage of every error it raises."""
         from redis import RedisError  # noqa: PLC0415
 
         client = self._client(app)
         try:
             yield client
         except (ServerError, RedisError) as error:
-            outage = outage_of(client, error)
-            if isinstance(outage, ReadOnlyServerError):
-                raise outage from error
             # The text of redis-py can repeat parts of the command.
             refused = f"Redis at {address_of(client)} refused a command: {type(error).__name__}"
-            raise _unavailable(app, str(outage or refused)) from error
+            raise _unavailable(app, str(outage_of(client, error) or refused)) from error
 
     def _key(self, sid: str) -> str:
         return self._key_prefix + hashlib.sha256(sid.encode()).hexdigest()
@@ -383,13 +360,9 @@ def _read(redis: Redis, key: str, app: Flask) -> Any:
     return redis.get(key)
 
 
-def _the_request() -> str:
-    return f"{request.method} {request.path!r}"
-
-
 def _unavailable(app: Flask, message: str) -> SessionUnavailableError:
     # Flask answers an HTTP exception without logging it.
-    app.logger.error("%s (%s is answered with 503)", message, _the_request())
+    app.logger.error("%s (%s %r is answered with 503)", message, request.method, request.path)
     return SessionUnavailableError(message)
 
 

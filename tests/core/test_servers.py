@@ -420,8 +420,8 @@ REPLICA = redis.exceptions.ReadOnlyError("hush")
         (
             redis.exceptions.ClusterDownError("hush"),
             (
-                "cannot be reached: the cluster has lost a part of its slots (CLUSTERDOWN); start the "
-                "missing nodes"
+                "cannot be reached: the cluster has lost a part of its slots (CLUSTERDOWN); "
+                "start the missing nodes"
             ),
         ),
         (
