@@ -15,8 +15,11 @@ from django.conf import settings
 from django.core.cache import caches
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
+from django.core.signing import JSONSerializer
 
 from contextcache import Config, ConfigurationError, Guard
+from contextcache.dialects import PLAIN
+from contextcache.jsonable import JSONGuard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,6 +95,16 @@ def guard_for(
 _guards: dict[tuple[str, bool, bool, int | None], tuple[Guard, Mapping[str, Any] | None]] = {}
 
 
+@functools.cache
+def json_guard_for(sink: str) -> JSONGuard[bytes]:
+    """Return the guard of sessions that Django's own `JSONSerializer` writes, always the same one.
+
+    Raises:
+        ImproperlyConfigured: The settings contain a mistake.
+    """
+    return JSONGuard(JSONSerializer().dumps, project_config(), dialect=PLAIN, sink=sink)
+
+
 PLACES = {
     "django.core.cache.backends.redis.RedisCache": "redis",
     "django_redis.cache.RedisCache": "redis",
@@ -135,6 +148,7 @@ def _forget(*, setting: str, **_: object) -> None:
     if setting in {SETTING, "CACHES", "DEBUG", "SECRET_KEY", "SECRET_KEY_FALLBACKS"}:
         project_config.cache_clear()
         _guards.clear()
+        json_guard_for.cache_clear()
 
 
 setting_changed.connect(_forget, dispatch_uid="contextcache_django.conf")

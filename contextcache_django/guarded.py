@@ -62,7 +62,7 @@ class Guarded(BaseCache):
         **options: Any,
     ) -> Any:
         """Store `value` under `key`."""
-        payload = self._encode(key, value)
+        payload = self._encode(key, value, version)
         if payload is SKIPPED:
             self.delete(key, version=version)
             return None
@@ -77,7 +77,7 @@ class Guarded(BaseCache):
         **options: Any,
     ) -> Any:
         """Store `value` under `key`; see `set`."""
-        payload = self._encode(key, value)
+        payload = self._encode(key, value, version)
         return await sync_to_async(self.set)(key, payload, timeout, version, **options)
 
     def add(
@@ -88,7 +88,7 @@ class Guarded(BaseCache):
         version: int | None = None,
     ) -> bool:
         """Store `value` under `key` if that is free, and return whether it was stored."""
-        payload = self._encode(key, value)
+        payload = self._encode(key, value, version)
         return payload is not SKIPPED and super().add(key, payload, timeout, version)
 
     async def aadd(
@@ -99,7 +99,7 @@ class Guarded(BaseCache):
         version: int | None = None,
     ) -> bool:
         """Store `value` under `key` if that is free; see `add`."""
-        return await super().aadd(key, self._encode(key, value), timeout, version)
+        return await super().aadd(key, self._encode(key, value, version), timeout, version)
 
     def set_many(
         self,
@@ -108,7 +108,7 @@ class Guarded(BaseCache):
         version: int | None = None,
     ) -> list[Any]:
         """Store every value that can be, and return the keys of those that cannot."""
-        payloads = {key: self._encode(key, value) for key, value in data.items()}
+        payloads = {key: self._encode(key, value, version) for key, value in data.items()}
         skipped = [key for key, payload in payloads.items() if payload is SKIPPED]
         for key in skipped:
             del payloads[key]
@@ -122,7 +122,7 @@ class Guarded(BaseCache):
         version: int | None = None,
     ) -> list[Any]:
         """Store every value that can be; see `set_many`."""
-        payloads = {key: self._encode(key, value) for key, value in data.items()}
+        payloads = {key: self._encode(key, value, version) for key, value in data.items()}
         return await sync_to_async(self.set_many)(payloads, timeout, version)
 
     # --- Reading --------------------------------------------------------------------------------
@@ -130,12 +130,12 @@ class Guarded(BaseCache):
     def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
         """Return the value under `key`, or `default` where there is none that can be read."""
         payload = super().get(key, _MISSING, version)
-        return default if payload is _MISSING else self._decode(key, payload, default)
+        return default if payload is _MISSING else self._decode(key, payload, version, default)
 
     def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
         """Return the values that are there and can be read."""
         found = {
-            key: self._decode(key, payload, _MISSING)
+            key: self._decode(key, payload, version, _MISSING)
             for key, payload in super().get_many(list(keys), version).items()
         }
         return {key: value for key, value in found.items() if value is not _MISSING}
@@ -164,24 +164,22 @@ class Guarded(BaseCache):
     def _guard(self) -> Guard:
         return self.guard(self._sink)
 
-    def _encode(self, key: Any, value: Any) -> Any:
+    def _encode(self, key: Any, value: Any, version: int | None) -> Any:
         """Return the payload of `value`, or `SKIPPED` where there is nothing to store."""
         if type(value) is Payload or value is SKIPPED:
             return value  # an async method came by here already
         try:
-            encoded = encode(self._guard, value, cache_label(key))
+            encoded = encode(self._guard, value, cache_label(key), self.make_key(key, version))
         except UncacheableValueError:
             if self._guard.config.mode != "strip":
                 raise
             return SKIPPED
         return Payload(encoded) if isinstance(encoded, bytes) else encoded
 
-    def _decode(self, key: Any, payload: Any, default: Any) -> Any:
+    def _decode(self, key: Any, payload: bytes, version: int | None, default: Any) -> Any:
         """Return the value of `payload`, or `default` where it cannot be read."""
-        if not isinstance(payload, bytes):
-            return payload  # a plain int, or what this backend held before it was guarded
         try:
-            return decode(self._guard, payload, cache_label(key))
+            return decode(self._guard, payload, cache_label(key), self.make_key(key, version))
         except UnreadablePayloadError as error:
             miss(self._guard, error)
             return default
@@ -318,9 +316,9 @@ class GuardedCache(Guarded, Wrapper):
     the backend's own, but for `CONTEXTCACHE`: settings of this alias that differ from the
     project's.
 
-    What the backend held before it was wrapped is read according to `ACCEPT_UNSIGNED`. Most
-    backends unpickle what they find by themselves, before a signature can be looked at: who can
-    write to such a server can run code, which only `RedisCache` prevents.
+    The bytes are not signed. These backends unpickle what they find by themselves, before anyone
+    could look at a signature: who can write to such a server can run code here, as without the
+    guard. Only `RedisCache` prevents that. What the backend held before it was wrapped is read.
 
     Raises:
         ImproperlyConfigured: A backend or a setting contains a mistake, at the first use.
@@ -337,6 +335,15 @@ class GuardedCache(Guarded, Wrapper):
             _sink=f"cache in {place}" if alias is None else f"cache {alias!r} in {place}",
             _where=f"CACHES[{alias or '...'!r}]['OPTIONS']['CONTEXTCACHE']",
         )
+
+    def guard(self, sink: str, *, session: bool = False) -> Guard:
+        """Return a guard with the settings of this alias, for another kind of value in it."""
+        return guard_for(sink, self._overrides, where=self._where, session=session, signed=False)
+
+    def _decode(self, key: Any, payload: Any, version: int | None, default: Any) -> Any:
+        if not isinstance(payload, bytes):
+            return payload  # a plain int, or what the backend held before it was guarded
+        return super()._decode(key, payload, version, default)
 
     def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
         """Add `delta` to the number under `key`."""

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
+from django.core.signing import JSONSerializer
+
 from contextcache import UnreadablePayloadError
-from contextcache_django.conf import guard_for
+from contextcache_django.conf import guard_for, json_guard_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -160,4 +163,36 @@ class SessionSerializer:
 
     @property
     def _guard(self) -> Guard:
-        return guard_for("session", session=True, signed=False)
+        return guard_for(_session_sink(), session=True, signed=False)
+
+
+class JSONSessionSerializer(JSONSerializer):
+    """`SESSION_SERIALIZER`, as Django's own `JSONSerializer`, but it names the field.
+
+    A value that JSON cannot hold is left out and reported by its path, where Django's serializer
+    says `Object of type X is not JSON serializable` and the page fails. What JSON changes without
+    a word is stored as it always was, and reported: a tuple comes back as a list, the number 1 as
+    a key as the text "1".
+    """
+
+    def dumps(self, obj: Any) -> bytes:
+        """Return the JSON of a session.
+
+        Raises:
+            UncacheableValueError: The mode is `raise` and something would be left out or changed,
+                or it is `warn` and JSON cannot hold it.
+        """
+        return json_guard_for(_session_sink()).dumps(obj, label="session")
+
+
+_SESSION_PLACES = {
+    "django.contrib.sessions.backends.db": "session in the database",
+    "django.contrib.sessions.backends.cached_db": "session in the database",
+    "django.contrib.sessions.backends.file": "session in files",
+    "django.contrib.sessions.backends.signed_cookies": "session in the cookie",
+    "contextcache_django.cached_db": "session in the database",
+}
+
+
+def _session_sink() -> str:
+    return _SESSION_PLACES.get(settings.SESSION_ENGINE, "session")

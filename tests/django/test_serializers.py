@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.cache import caches
+from django.core.signing import JSONSerializer
 from django.test import Client as WebClient
 from django.utils.module_loading import import_string
 
@@ -14,11 +15,13 @@ from contextcache.testing import capture_findings
 from contextcache_django.serializers import (
     CacheSerializer,
     DjangoRedisSerializer,
+    JSONSessionSerializer,
     SessionSerializer,
 )
 from tests.django.shop import Client, generator
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import redis
@@ -136,8 +139,9 @@ def test_the_engines_of_django_that_have_a_serializer(
     visitor = WebClient()
     with capture_findings() as findings:
         assert visitor.get("/cart").status_code == 200
-    named = {str(finding.path) for finding in findings if finding.sink == "session"}
-    assert named == {
+    places = {"db": "the database", "cached_db": "the database", "file": "files"}
+    sink = f"session in {places.get(engine, 'the cookie')}"
+    assert {str(finding.path) for finding in findings if finding.sink == sink} == {
         "session['cart'].items[1].client._lock",
         "session['cart'].items[1].client._local",
     }
@@ -167,3 +171,73 @@ def test_an_unreadable_session_is_reported_before_django_swallows_it(
     assert settings_store.decode(data) == {}
     [warning] = [record for record in caplog.records if record.name == "contextcache"]
     assert "session cannot be read" in warning.getMessage()
+
+
+# --- Sessions as JSON, which is the default -------------------------------------------------------
+
+ENGINES = ["db", "file", "signed_cookies", "cached_db"]
+
+
+@pytest.fixture(params=ENGINES)
+def json_session(
+    request: pytest.FixtureRequest, settings: SettingsWrapper, tmp_path: Path
+) -> Callable[..., Any]:
+    """Make sessions of one of Django's engines, written by our serializer."""
+    settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{request.param}"
+    settings.SESSION_SERIALIZER = f"{SLOT}.JSONSessionSerializer"
+    settings.SESSION_FILE_PATH = str(tmp_path)
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
+    return import_string(f"{settings.SESSION_ENGINE}.SessionStore")
+
+
+@pytest.mark.django_db
+def test_a_value_json_cannot_hold_is_named_and_left_out(json_session: Callable[..., Any]) -> None:
+    """Where Django says `Object of type Client is not JSON serializable` and answers 500."""
+    session = json_session()
+    session["cart"] = {"items": [{"client": Client()}], "note": "gift"}
+    session["visits"] = 3
+    with capture_findings() as findings:
+        session.save()
+    assert [(one.code, str(one.path)) for one in findings] == [
+        ("CC140", "session['cart']['items'][0]['client']")
+    ]
+    found = json_session(session.session_key)
+    assert found["visits"] == 3
+    assert found["cart"] == {"items": [{}], "note": "gift"}
+
+
+@pytest.mark.django_db
+def test_what_json_changes_is_named_and_stored_as_ever(json_session: Callable[..., Any]) -> None:
+    """The reader meets a list and text keys, today and tomorrow; now somebody says so."""
+    session = json_session()
+    session["size"] = (1, 2)
+    session["counts"] = {7: "seven"}
+    with capture_findings() as findings:
+        session.save()
+    assert {(one.code, str(one.path)) for one in findings} == {
+        ("CC141", "session['size']"),
+        ("CC141", "session['counts']"),
+    }
+    found = json_session(session.session_key)
+    assert (found["size"], found["counts"]) == ([1, 2], {"7": "seven"})
+
+
+@pytest.mark.django_db
+def test_a_clean_session_is_the_json_django_writes(json_session: Callable[..., Any]) -> None:
+    """Byte for byte, so the serializer can be put in and taken out at any time."""
+    value = {"_auth_user_id": "7", "cart": [1, 2.5, None, True, {"a": "ü"}]}
+    with capture_findings() as findings:
+        payload = JSONSessionSerializer().dumps(value)
+    assert payload == JSONSerializer().dumps(value)
+    assert findings == []
+
+
+def test_the_modes_of_json_sessions(settings: SettingsWrapper) -> None:
+    """`warn` fails as Django does, with the path; `raise` refuses a change, too."""
+    settings.CONTEXTCACHE = {"MODE": "warn"}
+    assert JSONSessionSerializer().dumps({"size": (1, 2)}) == b'{"size":[1,2]}'
+    with pytest.raises(UncacheableValueError, match=r"session\['client'\]"):
+        JSONSessionSerializer().dumps({"client": Client()})
+    settings.CONTEXTCACHE = {"MODE": "raise"}
+    with pytest.raises(UncacheableValueError, match=r"session\['size'\]"):
+        JSONSessionSerializer().dumps({"size": (1, 2)})

@@ -15,6 +15,7 @@ urlpatterns = [
     path("cart", views.add_to_cart),
     path("session", views.show_session),
     path("login", views.log_in),
+    path("logout", views.log_out),
     path("visit", views.set_key),
     path("decorated", views.decorated),
     path("partial", functools.partial(views.with_suffix, suffix="!")),

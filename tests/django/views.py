@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from asgiref.sync import sync_to_async
-from django.contrib.auth import alogin, login
+from django.contrib.auth import alogin, login, logout
 from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -55,6 +55,11 @@ def show_session(request: HttpRequest) -> HttpResponse:
 def log_in(request: HttpRequest) -> HttpResponse:
     login(request, User.objects.get())
     return HttpResponse("welcome")
+
+
+def log_out(request: HttpRequest) -> HttpResponse:
+    logout(request)
+    return HttpResponse("bye")
 
 
 def set_key(request: HttpRequest) -> HttpResponse:

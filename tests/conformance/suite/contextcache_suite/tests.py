@@ -9,8 +9,9 @@ from typing import Any
 
 from cache import tests as cache_tests
 from django.test import TestCase, override_settings
-from sessions_tests.tests import SessionTestsMixin
+from sessions_tests.tests import CacheDBSessionTests, SessionTestsMixin
 
+from contextcache_django.cached_db import SessionStore as CachedDBStore
 from contextcache_django.sessions import SessionStore
 
 GUARDED = "contextcache_django.cache.GuardedCache"
@@ -34,6 +35,12 @@ class SessionEngineTests(SessionTestsMixin, TestCase):
     """`SESSION_ENGINE = "contextcache_django.sessions"`."""
 
     backend = SessionStore
+
+
+class CachedDBEngineTests(CacheDBSessionTests):
+    """`SESSION_ENGINE = "contextcache_django.cached_db"`."""
+
+    backend = CachedDBStore
 
 
 GuardedDBCacheTests = guarded(cache_tests.DBCacheTests)
