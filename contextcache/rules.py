@@ -306,9 +306,8 @@ BUILT_IN: Mapping[str, Rule] = {
         fix="store the headers you need, as a dict", force=True,
     ),
     **_rows(
-        "CC106", Verb.OBSERVE, "flask.ctx._AppCtxGlobals",
-        reason="flask.g belongs to one request", did="stored a copy of what it held",
-        fix="store the values you need from g, not g",
+        "CC106", Verb.STRIP, "flask.ctx._AppCtxGlobals",
+        reason="flask.g belongs to one request", fix="store the values you need from g, not g",
     ),
     **_rows(
         "CC106", Verb.STRIP,

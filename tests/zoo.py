@@ -610,9 +610,9 @@ offender(
 )
 offender(
     "flask-g",
-    lambda: {"g": _flask_g(user="ann")},
-    "CC106 observed value['g']",
-    check=lambda v: v["g"].user == "ann",
+    lambda: {"g": _flask_g(user="ann"), "a": 1},
+    "CC106 stripped value['g']",
+    check=lambda v: is_stripped(v["g"]) and v["a"] == 1,
 )
 
 # --- What can only be stripped ------------------------------------------------------------------
