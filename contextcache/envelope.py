@@ -130,7 +130,7 @@ class Envelope:
             expected = _mac(self._keys[place], header, key, body)
             if hmac.compare_digest(expected, payload[_HEADER : self.OVERHEAD]):
                 self.reads[place] += 1
-                return body if header[2] == 0 else self._expanded(header[2:3], body, label)
+                return _body(header[2:3], body, label, self._most)
         if header[3:] not in self._by_id:
             raise UntrustedPayloadError(
                 label,
@@ -143,24 +143,41 @@ class Envelope:
             "find out who else can write to this server; the next write replaces the entry",
         )
 
-    def _expanded(self, flag: bytes, body: bytes, label: str) -> bytes:
-        name = _NAMES.get(flag)
-        if name is None:
-            raise UnreadablePayloadError(label, "its compression is not known here", _DAMAGED)
-        most = min(self._most, len(body) * MOST_RATIO)
-        try:
-            expanded = codec(name).expand(body, most + 1)
-        except ConfigurationError as error:
-            raise UnreadablePayloadError(
-                label, f"it is compressed: {error}", "install it"
-            ) from None
-        except Exception as error:  # each library has its own
-            raise UnreadablePayloadError(label, "its body cannot be expanded", _DAMAGED) from error
-        if len(expanded) > most:
-            raise UnreadablePayloadError(
-                label, "its body expands to more than is allowed", "raise MAX_SIZE, or delete it"
-            )
-        return expanded
+
+def unverified(payload: bytes, *, label: str, most: int) -> bytes:
+    """Return the body of a sealed payload without verifying it: to be read, never to be loaded.
+
+    Args:
+        payload: Bytes that begin with `MAGIC`.
+        label: Where they were found, for the error.
+        most: The most bytes that the body may have once it is expanded.
+
+    Raises:
+        UnreadablePayloadError: It is not whole, or its body cannot be expanded.
+    """
+    if len(payload) < Envelope.OVERHEAD:
+        raise UnreadablePayloadError(label, "it ends before its signature does", _DAMAGED)
+    return _body(payload[2:3], payload[Envelope.OVERHEAD :], label, most)
+
+
+def _body(flag: bytes, body: bytes, label: str, most: int) -> bytes:
+    if flag == b"\0":
+        return body
+    name = _NAMES.get(flag)
+    if name is None:
+        raise UnreadablePayloadError(label, "its compression is not known here", _DAMAGED)
+    most = min(most, len(body) * MOST_RATIO)
+    try:
+        expanded = codec(name).expand(body, most + 1)
+    except ConfigurationError as error:
+        raise UnreadablePayloadError(label, f"it is compressed: {error}", "install it") from None
+    except Exception as error:  # each library has its own
+        raise UnreadablePayloadError(label, "its body cannot be expanded", _DAMAGED) from error
+    if len(expanded) > most:
+        raise UnreadablePayloadError(
+            label, "its body expands to more than is allowed", "raise MAX_SIZE, or delete it"
+        )
+    return expanded
 
 
 def derived(secret: str | bytes, purpose: str) -> bytes:

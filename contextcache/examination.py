@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from contextcache import anatomy
 from contextcache.config import Config
+from contextcache.envelope import unverified
 from contextcache.findings import Action
 from contextcache.inspection import Inspection
+from contextcache.loading import is_sealed
 from contextcache.paths import qualified_name
 from contextcache.pickler import Table
 from contextcache.rules import RuleBook
@@ -90,7 +93,7 @@ def examine_payload(
     """Examine a payload without loading it.
 
     Args:
-        payload: A pickle.
+        payload: A pickle, sealed or not, or a number.
         label: The root of the paths in it.
         smallest: Plain data of fewer bytes counts for its holder; by default a share of the whole.
         progress: Called with the share that is done.
@@ -98,11 +101,30 @@ def examine_payload(
     Raises:
         UnreadablePayloadError: If it is no pickle, or a damaged one.
     """
+    payload = pickle_in(payload, label=label)
+    if _NUMBER.fullmatch(payload):
+        root = anatomy.Part("int")
+        root.size = len(payload)
+        return Examination(label, root, (), loaded=False)
     least = len(payload) // SHARE if smallest is None else smallest
     read = anatomy.read(payload, label=label, smallest=least, progress=progress)
     findings = anatomy.offenders(read.root, label)
     anatomy.place(read.root, findings)
     return Examination(label, read.root, tuple(findings), names=read.names, loaded=False)
+
+
+def pickle_in(payload: bytes, *, label: str = "payload") -> bytes:
+    """Return the pickle in a payload, out of its envelope; nothing is verified or loaded.
+
+    Raises:
+        UnreadablePayloadError: Its envelope is damaged.
+    """
+    if is_sealed(payload):
+        return unverified(payload, label=label, most=Config().max_size)
+    return payload
+
+
+_NUMBER = re.compile(rb"-?\d+")  # stored raw, so that Redis can increment it
 
 
 def _looked(value: object, label: str, config: Config) -> Inspection:

@@ -17,7 +17,7 @@ from contextlib import redirect_stdout
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from contextcache.examination import Examination, examine, examine_payload
+from contextcache.examination import Examination, examine, examine_payload, pickle_in
 from contextcache.exceptions import ContextCacheError, UnreadablePayloadError
 from contextcache.origins import is_library, relative
 from contextcache.pages import page
@@ -152,8 +152,8 @@ def _payload(target: str) -> bytes:
 
 def _loaded(target: str) -> object:
     try:
-        return pickle.loads(_payload(target))
-    except UnusableError:
+        return pickle.loads(pickle_in(_payload(target)))
+    except ContextCacheError:
         raise
     except Exception as error:  # noqa: BLE001  # whatever its classes raise
         raise UnusableError(f"{target} cannot be loaded: {_failure(error)}") from None

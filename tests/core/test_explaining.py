@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from contextcache import Guard
 from contextcache.cli import main
 from contextcache.findings import CODES
 from contextcache.pages import page
@@ -233,6 +234,34 @@ def test_a_pickle_that_is_trusted_is_loaded(
         status, out, _ = explained(capsys, "value.pickle", *options)
         assert status == 0
         assert "['a']  list, 2" in out
+
+
+@pytest.mark.parametrize("compress", ["", "zlib"])
+def test_a_sealed_payload_is_opened(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, compress: str
+) -> None:
+    """What `redis-cli` prints of our own entries can be read without the secret."""
+    guard = Guard(secret_keys=("s",), sign=True, compress=compress)
+    payload = guard.dumps({"rows": ["x" * 10_000], "cb": print}, key="k")
+    assert payload[:1] == b"\xcc"
+    (tmp_path / "sealed").write_bytes(payload)
+    for options in ([], ["--trusted"]):
+        status, out, _ = explained(capsys, "sealed", *options)
+        assert status == 0
+        assert "10,058 100%  " in out
+        assert "['rows']  list, 1" in out
+    (tmp_path / "sealed").write_bytes(payload[:20])
+    status, _, err = explained(capsys, "sealed")
+    assert status == 2
+    assert "it ends before its signature does" in err
+
+
+def test_a_raw_number_is_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Counters are stored as Redis wants them."""
+    (tmp_path / "counter").write_bytes(b"-42")
+    status, out, _ = explained(capsys, "counter")
+    assert status == 0
+    assert out.endswith("\n            3 100%  payload  int\n")
 
 
 def test_standard_input(
