@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -70,6 +71,25 @@ def _guarded_type(backend_type: type[BaseCache]) -> type[BaseCache]:
     return type(backend_type.__name__, (GuardedBackend, backend_type), same)
 
 
+class _SerializerSlot:
+    """The serializer of a backend, guarded as it is set where it is one of cachelib's.
+
+    Any other serializer is left as it is, and given values that pickle as they are to be.
+    """
+
+    def __get__(self, backend: GuardedBackend | None, owner: type[BaseCache]) -> Any:
+        if backend is not None and "serializer" in vars(backend):
+            return vars(backend)["serializer"]
+        for base in owner.__mro__:  # what the class itself has
+            held = vars(base).get("serializer", self)
+            if held is not self:
+                return held
+        raise AttributeError(f"{owner.__name__} has no serializer")
+
+    def __set__(self, backend: GuardedBackend, serializer: BaseSerializer) -> None:
+        vars(backend)["serializer"] = guarded_serializer(serializer, backend)
+
+
 class GuardedBackend(BaseCache):
     """Stores every value without what cannot be stored; comes before the class of a backend.
 
@@ -109,25 +129,10 @@ class GuardedBackend(BaseCache):
         self._app = app
         self._own_label = label
         self._own_guard = Guard(config, sink=self._sink, session=bool(label)) if config else None
-        serializer = vars(self).get("serializer") or getattr(super(), "serializer", None)
-        if serializer is not None:
-            self.serializer = serializer
+        with contextlib.suppress(AttributeError):  # a client of memcached pickles by itself
+            self.serializer = self.serializer
 
-    @property
-    def serializer(self) -> BaseSerializer:
-        """The serializer of the backend, guarded where it is one of cachelib's.
-
-        Any other serializer is left as it is, and given values that pickle as they are to be.
-        """
-        try:
-            serializer: BaseSerializer = vars(self)["serializer"]
-        except KeyError:
-            raise AttributeError(f"{type(self).__name__} has no serializer") from None
-        return serializer
-
-    @serializer.setter
-    def serializer(self, serializer: BaseSerializer) -> None:
-        vars(self)["serializer"] = guarded_serializer(serializer, self)
+    serializer: Any = _SerializerSlot()
 
     def get(self, key: str) -> Any:
         """Return the value under `key`, or None where there is none that can be read."""

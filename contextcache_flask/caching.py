@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from flask import Flask
 
 
-class RedisCache(GuardedBackend, rediscache.RedisCache):  # type: ignore[misc]  # a property
+class RedisCache(GuardedBackend, rediscache.RedisCache):
     """`CACHE_TYPE`: Flask-Caching's Redis backend, storing without what cannot be stored.
 
     The server is `CACHE_REDIS_URL`, else `CACHE_REDIS_HOST` with its companions, else
-    `CONTEXTCACHE_REDIS_URL`, else the embedded one; `CACHE_OPTIONS` go to redis-py. What it
-    stores can be read by Flask-Caching's own backend, and the other way round.
+    `CONTEXTCACHE_REDIS_URL`, else the embedded one; `CACHE_OPTIONS` go to redis-py. A URL can
+    name a Sentinel or a Cluster as well. With `CONTEXTCACHE_SIGN = False`, what it stores can be
+    read by Flask-Caching's own backend, and the other way round.
 
     While Redis cannot be reached the cache is as if it were empty, and `inc` and `dec` return
     None; with `CONTEXTCACHE_ON_ERROR = "raise"` the error gets out.

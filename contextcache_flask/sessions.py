@@ -14,7 +14,7 @@ that writes it one more. How they are sent is what keeps the session safe:
 
 Redis keeps a session for `PERMANENT_SESSION_LIFETIME` after it was last written or, with
 `SESSION_REFRESH_EACH_REQUEST`, last read; a request that does not touch the session refreshes
-nothing. Redis must be 6.2 or newer, for `GETEX`.
+nothing. A Redis before 6.2, which has no `GETEX`, is sent two commands at once instead.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ import functools
 import hashlib
 import re
 import secrets
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from flask import request
+from flask import request, session
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.exceptions import ServiceUnavailable
 
@@ -105,7 +106,7 @@ class RedisSession(SessionMixin):
         """Give the session another id when it is saved, under which alone it is found from then.
 
         Do so when a visitor logs in or gains rights: an id that somebody planted in the browser
-        before is then worth nothing.
+        before is then worth nothing. With flask_login it happens by itself.
         """
         _ = self._known
         self.rotating = self.modified = True
@@ -210,9 +211,12 @@ class RedisSessionInterface(SessionInterface):
             connect(client_or_url)  # a mistake in the URL is to be seen now
         self._guard = guard
         self._key_prefix = key_prefix
+        self._knows_getex = True
 
     def open_session(self, app: Flask, request: Request) -> RedisSession:
         """Return the session of the visitor; it is read when it is needed."""
+        if "flask_login" in sys.modules:
+            _watch_logins()
         sid = request.cookies.get(self.get_cookie_name(app), "")
         load = functools.partial(self._load, app)
         return RedisSession(load, sid if _SID.fullmatch(sid) else None)
@@ -259,7 +263,7 @@ class RedisSessionInterface(SessionInterface):
         guard = self._guard_of(app)
         key = self._key(sid)
         with self._asking(app) as redis:
-            payload = _read(redis, key, app)
+            payload = self._read(redis, key, app)
         if payload is None:
             return None
         try:
@@ -270,6 +274,27 @@ class RedisSessionInterface(SessionInterface):
             guard.report_unreadable(error)
             return None
         return held if type(held) is dict else None
+
+    def _read(self, redis: Redis, key: str, app: Flask) -> Any:
+        """Return what `key` holds, and keep it longer where the settings and Redis let us."""
+        if not app.config["SESSION_REFRESH_EACH_REQUEST"]:
+            return redis.get(key)
+        if self._knows_getex:
+            try:
+                return redis.getex(key, ex=_lifetime(app))
+            except Exception as error:
+                if isinstance(outage_of(redis, error), ReadOnlyServerError):
+                    return redis.get(key)
+                if not str(error).startswith("unknown command"):
+                    raise
+                self._knows_getex = False  # before Redis 6.2
+        both = redis.pipeline(transaction=False)
+        both.get(key)
+        both.expire(key, _lifetime(app))
+        payload = both.execute(raise_on_error=False)[0]  # a Redis that takes no writes still reads
+        if isinstance(payload, Exception):
+            raise payload
+        return payload
 
     def _store(self, app: Flask, session: RedisSession) -> bool:
         """Write the session, and return whether Redis holds it now."""
@@ -345,19 +370,23 @@ class RedisSessionInterface(SessionInterface):
         return options
 
 
+@functools.cache
+def _watch_logins() -> None:
+    """Give the session another id when flask_login logs a visitor in, or asks for the password."""
+    from flask_login import user_logged_in, user_login_confirmed  # noqa: PLC0415
+
+    user_logged_in.connect(_rotate)
+    user_login_confirmed.connect(_rotate)
+
+
+def _rotate(_app: Flask, **_: object) -> None:
+    current: SessionMixin = session._get_current_object()  # type: ignore[attr-defined]
+    if isinstance(current, RedisSession):
+        current.rotate()
+
+
 def _lifetime(app: Flask) -> int:
     return max(1, int(app.permanent_session_lifetime.total_seconds()))
-
-
-def _read(redis: Redis, key: str, app: Flask) -> Any:
-    """Return what `key` holds, and keep it longer where the settings and Redis let us."""
-    if app.config["SESSION_REFRESH_EACH_REQUEST"]:
-        try:
-            return redis.getex(key, ex=_lifetime(app))
-        except Exception as error:
-            if not isinstance(outage_of(redis, error), ReadOnlyServerError):
-                raise
-    return redis.get(key)
 
 
 def _unavailable(app: Flask, message: str) -> SessionUnavailableError:

@@ -857,3 +857,55 @@ def test_g_in_the_session(app):
     assert client.get("/out").json == {"greeting": "hello"}
     [finding] = findings
     assert (finding.code, str(finding.path)) == ("CC104", "session['g']")
+
+
+def with_login(app):
+    """Let visitors log in with flask_login, and confirm their password later."""
+    manager = flask_login.LoginManager(app)
+    manager.user_loader(lambda number: User(int(number)))
+    add(app, "/login", lambda: (flask_login.login_user(User(42), remember=True), "")[1])
+    add(app, "/confirm", lambda: (flask_login.confirm_login(), "")[1])
+    add(app, "/who", lambda: {"id": getattr(flask_login.current_user, "id", None)})
+    return app.test_client()
+
+
+def test_flask_login_rotates_the_id(app):
+    """An id from before the login, which somebody may have planted, is worth nothing after it."""
+    client = with_login(app)
+    client.put("/write/before")
+    planted = sid_of(client)
+    client.get("/login")
+    assert sid_of(client) != planted
+    assert client.get("/all").json["name"] == "before"
+    confirmed = sid_of(client)
+    client.get("/confirm")
+    assert sid_of(client) != confirmed
+    thief = app.test_client()
+    for old in (planted, confirmed):
+        thief.set_cookie("session", old)
+        assert thief.get("/who").json == {"id": None}
+
+
+def test_flask_login_over_flask_s_own_session():
+    """A session of another kind is left alone when somebody logs in."""
+    app = make_app()
+    ContextCache(app)
+    client = with_login(app)
+    assert client.get("/login").status_code == 200
+    assert client.get("/who").json == {"id": 42}
+
+
+def test_a_redis_without_getex():
+    """Redis before 6.2 has no GETEX: two commands at once, in one trip."""
+    with running_redis("--rename-command", "GETEX", "") as url:
+        app = make(url, PERMANENT_SESSION_LIFETIME=timedelta(seconds=100))
+        client = app.test_client()
+        client.put("/write/ann")
+        server = redis.Redis.from_url(url)
+        [key] = server.keys(f"{KEY_PREFIX}*")
+        for _ in range(2):
+            server.expire(key, 10)
+            assert client.get("/read").text == "ann"
+            assert server.ttl(key) > 90
+        assert server.info("commandstats")["cmdstat_get"]["calls"] == 2
+        server.close()
