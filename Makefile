@@ -7,6 +7,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 MINUTES ?= 10
+SECONDS ?= 60
 SUPPORTED = 3.11 3.12 3.13
 
 PIP = $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
@@ -20,6 +21,8 @@ help:
 	@echo "make test-faults  run only the tests that do real servers harm"
 	@echo "make soak      use everything for ten minutes (MINUTES=10) under constant faults"
 	@echo "make conformance-flask  run the suites of Flask-Caching and cachelib on our backends"
+	@echo "make fuzz      give what reads payloads what is none, for a minute (SECONDS=60)"
+	@echo "make fault-matrix  do all of that once more, slowly, into docs/fault-matrix.md"
 	@echo "make test-all  run the tests on each supported Python that is installed"
 	@echo "make bench     measure everything beside what people use today, into docs/benchmarks.md"
 	@echo "make conformance  run the suites of Django and django-redis on our classes"
@@ -50,6 +53,18 @@ soak: $(VENV)/dev.stamp servers
 .PHONY: conformance-flask
 conformance-flask: $(VENV)/dev.stamp servers
 	$(VENV)/bin/python tests/conformance/flask_suites.py $(ARGS)
+
+.PHONY: fault-matrix
+fault-matrix: $(VENV)/dev.stamp servers
+	$(VENV)/bin/python -m tests.faults.matrix
+
+# Where an input is found that breaks a promise, it is left in a file named crash-..., which
+# `python -m tests.fuzz.loads FILE` tries again.
+.PHONY: fuzz
+fuzz: $(VENV)/dev.stamp
+	$(PIP) install --group fuzz
+	$(VENV)/bin/python -m tests.fuzz.loads -max_total_time=$(SECONDS) -timeout=10 -max_len=4096 \
+	    -print_final_stats=1
 
 # The tests run against a real Redis, memcached and Chromium; fakes of them would prove nothing.
 .PHONY: servers

@@ -22,11 +22,16 @@ START_SECONDS = 20
 
 
 def free_port() -> int:
-    """Return a loopback port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a loopback port nobody listens on.
+
+    It is none of those that the system gives to outgoing connections, one of which could take it
+    while a server is being restarted; and 10000 above it, a node of a cluster finds another one.
+    """
+    while True:
+        port = secrets.choice(range(15000, 31000))
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class RedisServer:

@@ -201,7 +201,7 @@ def replies(spoiler: proxy.Spoiler) -> Strike:
 
 
 FAULTS = [
-    Fault("restart, data kept", restarted, read=NONE, write=NONE),
+    Fault("restart between ops", restarted, read=NONE, write=NONE),
     Fault("down at first use", killed, first=True),
     Fault("dies, stays down", killed),
     Fault("process stopped", held),
