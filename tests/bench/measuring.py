@@ -1,14 +1,15 @@
 """Time contestants side by side, because on a shared machine only their ratio means anything.
 
 Noise comes in bursts longer than an operation. So every round calls each contestant once, and a
-burst hits all of them. Whoever goes second finds the data in the cache of the processor, so the
-rounds start with another contestant each.
+burst hits all of them. What ran before is still in the caches of the processor, so each round has
+an order of its own, by lot.
 """
 
 from __future__ import annotations
 
 import gc
 import os
+import random
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,7 @@ def race(
     for _, contestant in entered:
         contestant.run(contestant.prepare())  # connects, imports and learns
         contestant.run(contestant.prepare())
+    lot = random.Random(0)
     gc.collect()
     gc.disable()
     began = time.perf_counter()
@@ -65,8 +67,8 @@ def race(
             late = time.perf_counter() - began > effort.seconds * len(entered)
             if late and turn >= FEWEST_ROUNDS:
                 break
-            start = turn % len(entered)
-            for name, contestant in entered[start:] + entered[:start]:
+            lot.shuffle(entered)
+            for name, contestant in entered:
                 prepared = contestant.prepare()
                 before = time.perf_counter()
                 contestant.run(prepared)
