@@ -25,14 +25,18 @@ class Breaker:
         server: The server as it may be shown in a log.
         patience: The seconds an operation waits for this server. A pause is at least twice as
             long, so that only one at a time tries.
+
+    Attributes:
+        failures: Failures in a row until now. While there are none, there is nothing to ask the
+            breaker and nothing to tell it.
     """
 
-    __slots__ = ("_failures", "_lock", "_opened", "_pause", "_retry_at", "_server")
+    __slots__ = ("_lock", "_opened", "_pause", "_retry_at", "_server", "failures")
 
     def __init__(self, server: str, patience: float) -> None:
         self._server = server
         self._pause = max(PAUSE, 2 * patience)
-        self._failures = 0
+        self.failures = 0
         self._opened = 0.0
         self._retry_at: float | None = None  # None while it is closed
         self._lock = threading.RLock()  # a signal handler may come by here, too
@@ -56,10 +60,10 @@ class Breaker:
 
     def succeeded(self) -> None:
         """Take note that the server has answered, whatever it said."""
-        if not self._failures:
+        if not self.failures:
             return
         with self._lock:
-            was_open, self._retry_at, self._failures = self._retry_at is not None, None, 0
+            was_open, self._retry_at, self.failures = self._retry_at is not None, None, 0
             seconds = time.monotonic() - self._opened
         if was_open:
             logger.warning(
@@ -69,12 +73,12 @@ class Breaker:
     def failed(self, reason: str, remedy: str) -> None:
         """Take note that the server could not be reached, or did not answer in time."""
         with self._lock:
-            self._failures += 1
+            self.failures += 1
             now = time.monotonic()
-            opens = self._failures >= THRESHOLD and self._retry_at is None
+            opens = self.failures >= THRESHOLD and self._retry_at is None
             if opens:
                 self._opened = now
-            if self._failures >= THRESHOLD:
+            if self.failures >= THRESHOLD:
                 self._retry_at = now + self._pause
         if opens:
             logger.warning(

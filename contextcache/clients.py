@@ -75,7 +75,7 @@ class Server:
         self._inherited.append(self._pool)
         self._pool = None
         self._lock = threading.RLock()
-        self._breaker = Breaker(self.name, self.seconds)
+        self.breaker = Breaker(self.name, self.seconds)
         self._ailment: Diagnosis | None = None
 
     @property
@@ -91,23 +91,19 @@ class Server:
 
     def admit(self) -> None:
         """Let an operation pass, or raise the `ServerError` with which it fails at once."""
-        if not self._breaker.admits():
+        if not self.breaker.admits():
             assert self._ailment is not None  # noqa: S101  the breaker opens after failures only
-            alone = f"is left alone for {self._breaker.pause:g} s at most"
+            alone = f"is left alone for {self.breaker.pause:g} s at most"
             raise worded(self.name, self._ailment._replace(state=alone), redis.ConnectionError())
-
-    def answered(self) -> None:
-        """Take note of an answer."""
-        self._breaker.succeeded()
 
     def judge(self, error: Exception) -> None:
         """Take note of what an operation raised, and raise the `ServerError` it stands for."""
         diagnosis = diagnose(error)
         if diagnosis is not None and diagnosis.counts:
             self._ailment = diagnosis
-            self._breaker.failed(diagnosis.reason, diagnosis.remedy)
+            self.breaker.failed(diagnosis.reason, diagnosis.remedy)
         elif isinstance(error, redis.RedisError):
-            self._breaker.succeeded()
+            self.breaker.succeeded()
         if diagnosis is not None:
             raise worded(self.name, diagnosis, error) from error
 
@@ -129,7 +125,8 @@ class Operation:
 
     def __enter__(self) -> None:
         if not Deadline.is_set():
-            self._server.admit()
+            if self._server.breaker.failures:
+                self._server.admit()
             self._deadline = Deadline(self._server.seconds)
             self._deadline.__enter__()
 
@@ -143,7 +140,8 @@ class Operation:
             return
         self._deadline.__exit__()
         if error is None:
-            self._server.answered()
+            if self._server.breaker.failures:
+                self._server.breaker.succeeded()
         elif isinstance(error, Exception):  # an interrupt says nothing about the server
             self._server.judge(error)
 
@@ -172,8 +170,9 @@ class Client(redis.Redis):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command and return the answer."""
-        with Operation(self._server):
-            pool = self._server.pool
+        server = self._server
+        with Operation(server):
+            pool = server.pool
             connection: Any = self.connection or pool.get_connection()
             try:
                 connection.send_command(*args, **options)

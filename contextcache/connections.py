@@ -8,6 +8,7 @@ are a third of the time of a small command, and a child that is forked meanwhile
 from __future__ import annotations
 
 import functools
+import select
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ class _KeptConnection(_Connection):
     """
 
     _owed = 0
+    _poll: Any = None
     _sock: Any
     idle_since = 0.0
 
@@ -48,13 +50,20 @@ class _KeptConnection(_Connection):
         """Be connected, with nothing to read: a connection the server has closed reads as one."""
         if self._sock is not None:
             try:
-                quiet = not (self._owed or self.can_read())
+                quiet = not (self._owed or self._has_unread())
             except (redis.RedisError, OSError):
                 quiet = False
             if quiet:
                 return
             self.disconnect()
         self.connect()
+
+    def _has_unread(self) -> bool:
+        """Ask as `can_read` does, in a third of the time."""
+        reader = getattr(self._parser, "_reader", None)  # of hiredis
+        if self._poll is None or reader is None:
+            return self.can_read()
+        return bool(reader.has_data() or self._poll.poll(0))
 
     def connect(self) -> None:
         if self._owed:
@@ -88,7 +97,11 @@ class _KeptConnection(_Connection):
         return response
 
     def _connect(self) -> TimedSocket:
-        return TimedSocket(super()._connect())  # type: ignore[safe-super]
+        sock = super()._connect()  # type: ignore[safe-super]
+        if hasattr(select, "poll") and not hasattr(sock, "pending"):  # TLS has a buffer of its own
+            self._poll = select.poll()
+            self._poll.register(sock, select.POLLIN)
+        return TimedSocket(sock)
 
     @property
     def socket_timeout(self) -> float | None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 BYTES_PER_SECOND = 16 * 2**20
 CHUNK = 2**18  # bytes that are sent in one wait
+PRECISION = 0.005  # seconds by which a wait may be longer or shorter, to spare a system call
 
 _current: ContextVar[Deadline | None] = ContextVar("contextcache_deadline", default=None)
 
@@ -54,7 +55,8 @@ class Deadline:
 
     def left(self) -> float:
         """Return the seconds the next wait may take; none are left where it is not positive."""
-        return min(self._seconds, self._expires - time.monotonic())
+        left = self._expires - time.monotonic()
+        return left if left < self._seconds else self._seconds
 
 
 def time_left(limit: float | None) -> float | None:
@@ -79,15 +81,15 @@ class TimedSocket:
         sock: The socket; its own timeout limits each single wait.
     """
 
-    __slots__ = ("_limit", "_sock")
+    __slots__ = ("_limit", "_set", "_sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._limit = sock.gettimeout()
+        self._limit = self._set = sock.gettimeout()
 
     def settimeout(self, seconds: float | None) -> None:
         """Limit each single wait."""
-        self._limit = seconds
+        self._limit = self._set = seconds
         self._sock.settimeout(seconds)
 
     def recv(self, *args: Any) -> bytes:
@@ -120,7 +122,9 @@ class TimedSocket:
         seconds = time_left(self._limit)
         if seconds is not None and seconds <= 0 and self._limit != 0:  # 0 asks for no wait at all
             raise TimeoutError("the deadline of the operation has passed")
-        self._sock.settimeout(seconds)
+        if seconds is None or self._set is None or not -PRECISION < seconds - self._set < PRECISION:
+            self._sock.settimeout(seconds)
+            self._set = seconds
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
