@@ -18,6 +18,10 @@ from contextcache.findings import Action as Action
 from contextcache.findings import Finding as Finding
 from contextcache.guard import Guard as Guard
 from contextcache.loading import is_sealed as is_sealed
+from contextcache.markers import Allow as Allow
+from contextcache.markers import LeaveOut as LeaveOut
+from contextcache.markers import Recreate as Recreate
+from contextcache.markers import Snapshot as Snapshot
 from contextcache.origins import describe_view as describe_view
 from contextcache.paths import Path as Path
 from contextcache.reporting import show_findings as show_findings

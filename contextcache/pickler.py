@@ -12,6 +12,7 @@ and where the exact structure is wanted, the careful pass asks about every objec
 
 from __future__ import annotations
 
+import contextlib
 import copyreg
 import io
 import operator
@@ -30,6 +31,7 @@ from types import (
 from typing import TYPE_CHECKING, Any
 
 from contextcache.findings import Action
+from contextcache.markers import Marker, declared
 from contextcache.paths import class_mro, qualified_name
 from contextcache.reporting import report_internal
 from contextcache.rules import Rule, RuleBook, Verb
@@ -74,6 +76,8 @@ UNLOADABLE = Rule(
     fix="give it a __reduce__ that its constructor accepts, or store what it was made from",
 )
 
+
+_NESTED = ("__dict__", "__pydantic_private__")  # where pydantic's state has the attributes
 
 RENEWED = "stored the rest; on load this field is a new one"
 MARKED = "stored the rest; on load a marker stands here that says so when it is used"
@@ -123,6 +127,7 @@ class Dump:
         kept: What was made during the dump, kept so that no id is used twice.
         captured: What each object was reduced to, by its id; None unless asked for.
         verdicts: The trial that showed that a suspect object does not load, by its id.
+        allowed: The ids of what a marker allows to be stored as it is.
     """
 
     def __init__(
@@ -144,6 +149,7 @@ class Dump:
         self.kept: list[object] = []
         self.captured: dict[int, tuple[object, tuple[Any, ...]]] | None = {} if capture else None
         self.verdicts: dict[int, Dump | None] = {}
+        self.allowed: set[int] = set()
         self.repeated = 0
         self._named: dict[int, bool] = {}
 
@@ -253,6 +259,51 @@ class Dump:
                 return None
             case _:
                 return self.strip(obj, rule)
+
+    def as_declared(self, fields: Mapping[str, Marker], state: object) -> object:
+        """Return the state of an object with what its markers say of its fields.
+
+        Args:
+            fields: The markers by the names of the fields.
+            state: What pickle would store; only dicts of attributes, and those of slots, change.
+        """
+        if type(state) is tuple and len(state) == 2:  # attributes, and those in slots
+            state = tuple(self.as_declared(fields, part) for part in state)
+        elif type(state) is dict:
+            kept = {}
+            for name, held in state.items():
+                marker = fields.get(name)
+                if name in _NESTED and type(held) is dict:
+                    kept[name] = self.as_declared(fields, held)
+                elif marker is None or held is None:
+                    kept[name] = held
+                elif marker is not Marker.LEAVE_OUT:
+                    kept[name] = self._marked(marker, held)
+            state = kept
+        self.kept.append(state)
+        return state
+
+    def _marked(self, marker: Marker, held: object) -> object:
+        rule = self.table.book.lookup(type(held))
+        made: object
+        if marker is Marker.ALLOW:
+            self.allowed.add(id(held))
+            return held
+        if marker is Marker.RECREATE:
+            known = rule is not None and rule.verb is Verb.RECREATE
+            made = Fresh(_renewed(rule, held) if rule is not None and known else (type(held), ()))
+        else:
+            known = rule is not None and rule.verb is Verb.SNAPSHOT and rule.make is not None
+            make = rule.make if rule is not None and known and rule.make else current_values
+            try:
+                made = make(held)
+            except Exception as error:  # noqa: BLE001  # it is stored, and reported, as if unmarked
+                report_internal(f"a snapshot of {qualified_name(type(held))}", error)
+                return held
+            if type(made) is ByName:
+                return held
+        self.kept.append(made)
+        return made
 
     def _snapshot(self, rule: Rule, obj: object) -> Reduced:
         made = (rule.make or current_values)(obj)
@@ -377,7 +428,10 @@ class Table(dict[type, "Reducer"]):
     def _classify(self, cls: type) -> Reducer:
         reducer = _tried if cls in self.suspect else self.untried(cls)
         names = self.unset.get(cls)
-        return _leaving_out(names, reducer) if names else reducer
+        if names:
+            reducer = _leaving_out(names, reducer)
+        fields = declared(cls, report_internal)
+        return _as_declared(fields, reducer) if fields else reducer
 
     def untried(self, cls: type) -> Reducer:
         """Return how an object of `cls` is reduced where it is known to load."""
@@ -390,7 +444,8 @@ class Table(dict[type, "Reducer"]):
             return _ruled(rule)
         if cls not in copyreg.dispatch_table and type in class_mro(cls):
             return _by_name
-        return reduce_plainly if cls not in copyreg.dispatch_table and is_plain(cls) else _guarded
+        plain = cls is Fresh or (cls not in copyreg.dispatch_table and is_plain(cls))
+        return reduce_plainly if plain else _guarded
 
     def strips(self, obj: object) -> Rule | None:
         """Return the rule by which `obj` can only be stripped, or None."""
@@ -442,6 +497,9 @@ _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by a class statement
 def _ruled(rule: Rule) -> Reducer:
     def reduce(obj: object) -> Reduced:
         dump = _running.get()
+        if id(obj) in dump.allowed:
+            with contextlib.suppress(Exception):  # what cannot be stored is an offender after all
+                return reduce_as_pickle_does(obj)
         try:
             reduced = dump.apply(rule, obj)
         except NothingThere:
@@ -503,6 +561,37 @@ def _leaving_out(names: frozenset[str], otherwise: Reducer) -> Reducer:
         return (*reduced[:2], state, *reduced[3:])
 
     return reduce
+
+
+def _as_declared(fields: Mapping[str, Marker], otherwise: Reducer) -> Reducer:
+    """Do with marked fields what their class says, and report nothing."""
+
+    def reduce(obj: object) -> Reduced:
+        dump = _running.get()
+        reduced = otherwise(obj)
+        if type(reduced) is not tuple or len(reduced) < 3:
+            return reduced
+        if type(obj) not in dump.table.sound:
+            dump.met.setdefault(type(obj), obj)  # what is made anew must be tried once, too
+        return (*reduced[:2], dump.as_declared(fields, reduced[2]), *reduced[3:])
+
+    return reduce
+
+
+class Fresh:
+    """What is stored for a field that is made anew on load.
+
+    Args:
+        reduced: The callable that makes it, and its arguments.
+    """
+
+    __slots__ = ("_reduced",)
+
+    def __init__(self, reduced: tuple[object, ...]) -> None:
+        self._reduced = reduced
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return self._reduced
 
 
 def _tried(obj: object) -> Reduced:

@@ -29,6 +29,7 @@ ORDER = [
     "loading",
     "envelope",
     "paths",
+    "markers",
     "findings",
     "standins",
     "snapshots",
@@ -69,20 +70,22 @@ ORDER = [
 
 
 PUBLIC = {
-    "Action", "Config", "ConfigurationError", "ContextCacheError", "Finding", "Guard", "Path",
-    "ReadOnlyServerError", "RequestScope", "RequestSnapshot", "Rule", "Rules", "ServerError",
-    "Stripped", "StrippedValueError", "UncacheableValueError", "UnreadablePayloadError",
+    "Action", "Allow", "Config", "ConfigurationError", "ContextCacheError", "Finding", "Guard",
+    "LeaveOut", "Path", "ReadOnlyServerError", "Recreate", "RequestScope", "RequestSnapshot",
+    "Rule", "Rules", "ServerError", "Snapshot", "Stripped", "StrippedValueError",
+    "UncacheableValueError", "UnreadablePayloadError",
     "UntrustedPayloadError", "current_scope", "describe_view", "enter_scope", "exit_scope",
     "explain", "is_sealed", "is_stripped", "show_findings", "summary",
 }  # fmt: skip
 
 REDIS = {"connections", "clients"}  # they build on redis-py, and are imported with it
 
-# What a module of the core may import; `compression` is of Python 3.14.
+# What a module of the core may import; `annotationlib` and `compression` are of Python 3.14.
 KNOWN_TO = {
     "clients": {"redis"},
     "connections": {"redis"},
     "envelope": {"backports", "compression"},
+    "markers": {"annotationlib"},
     "metrics": {"prometheus_client", "opentelemetry"},
     "pytest_plugin": {"pytest"},
     "servers": {"redis", "fakeredis"},
