@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from contextcache import explaining
+from contextcache import audit, explaining
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
             """Do it, and return the exit status."""
 
 
-COMMANDS: Mapping[str, Command] = {"explain": explaining}
+COMMANDS: Mapping[str, Command] = {"audit": audit, "explain": explaining}
 """Each has `add_arguments(parser)` and `run(options, out)`, which returns the exit status."""
 
 

@@ -84,6 +84,11 @@ def run(options: argparse.Namespace, out: TextIO, *, config: Config | None = Non
     except (UnusableError, UnreadablePayloadError) as error:
         sys.stderr.write(f"contextcache: {error}\n")
         return UNUSABLE
+    return show(seen, options, out)
+
+
+def show(seen: Examination, options: argparse.Namespace, out: TextIO) -> int:
+    """Print the tree of an examination and its findings, and return the exit status."""
     smallest = options.min_size
     tree = Tree(
         seen, Bounds(options.depth, seen.root.size // 100 if smallest is None else smallest)

@@ -164,7 +164,7 @@ class Guard:
         scope = current_scope() if self.config.debug else None
         if scope is None or not scope.collect:
             return self._dumps(value, label, key)
-        with scope.writing(label, self.sink) as write:
+        with scope.writing(label, self.sink, hidden=self.config.redact_keys) as write:
             payload = self._dumps(value, label, key)
             write.size = len(payload)
             return payload

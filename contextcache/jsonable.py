@@ -96,7 +96,7 @@ class JSONGuard(Generic[T]):
         scope = current_scope() if self.config.debug else None
         if scope is None or not scope.collect:
             return self._dumps(value, label)
-        with scope.writing(label, self.sink) as write:
+        with scope.writing(label, self.sink, hidden=self.config.redact_keys) as write:
             payload = self._dumps(value, label)
             write.size = len(payload) if isinstance(payload, (bytes, str)) else None
             return payload

@@ -11,6 +11,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from contextcache.findings import SILENT
+from contextcache.paths import Path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -101,7 +102,7 @@ def finding_row(
 def write_row(write: Write) -> Row:
     """Return what a page shows of `write`, as plain data."""
     return {
-        "label": write.label,
+        "label": str(Path(write.label, hidden=write.hidden)),
         "sink": write.sink,
         "size": write.size,
         "seconds": write.seconds,

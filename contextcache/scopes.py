@@ -40,6 +40,7 @@ class Write:
         findings: How many fields were found in the value.
         stored: Whether there was a payload to store, and nothing is known to have prevented that.
         outcome: What became of the value, in words.
+        hidden: Whether no key may be shown, as `Config.redact_keys` says.
     """
 
     label: str
@@ -49,6 +50,7 @@ class Write:
     findings: int = 0
     stored: bool = True
     outcome: str = "stored"
+    hidden: bool = False
 
 
 class RequestScope:
@@ -126,17 +128,19 @@ class RequestScope:
             self.assignments[str(Path("session", (item(key, 0),)))] = call_site()
 
     @contextlib.contextmanager
-    def writing(self, label: str, sink: str) -> Iterator[Write]:
+    def writing(self, label: str, sink: str, *, hidden: bool = False) -> Iterator[Write]:
         """Note what becomes of a value while its payload is made.
 
         Args:
             label: What is written.
             sink: The words for where.
+            hidden: Whether no key may be shown.
 
         Yields:
             The note, for the size of the payload.
         """
-        write, began, before = Write(label, sink), time.perf_counter(), len(self.findings)
+        write, before = Write(label, sink, hidden=hidden), len(self.findings)
+        began = time.perf_counter()
         try:
             yield write
         except Exception as error:

@@ -62,6 +62,8 @@ ORDER = [
     "examination",
     "tree",
     "explaining",
+    "inventory",
+    "audit",
     "cli",
     "metrics",
     "pytest_plugin",
@@ -94,7 +96,9 @@ KNOWN_TO = {
 PUBLIC_MODULES = (
     "contextcache",
     "contextcache.dialects",
+    "contextcache.audit",
     "contextcache.explaining",
+    "contextcache.inventory",
     "contextcache.jsonable",
     "contextcache.markup",
     "contextcache.servers",

@@ -1,0 +1,332 @@
+"""Look through a live Redis: what cannot be read, is not signed or too large, and what is in it.
+
+The command `contextcache audit`, also `manage.py contextcache audit` and
+`flask contextcache audit`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from contextcache.examination import examine_payload
+from contextcache.exceptions import ConfigurationError, ServerError, UnreadablePayloadError
+from contextcache.explaining import CLEAN, FOUND, UNUSABLE, show
+from contextcache.inventory import EXPLAINED, Form, Inventory, Problem, Trust, judged, shown
+from contextcache.loading import is_sealed
+from contextcache.servers import connect, public_url
+from contextcache.terminal import Paper, Progress, counted, in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import TextIO
+
+MOST_READ = 8_000_000  # bytes of one entry; a larger one is measured, not looked into
+BATCH = 100  # keys that are asked for at once
+READ_AT_ONCE = 4_000_000  # bytes of all entries in one answer
+PATIENCE = 10.0  # seconds for one answer
+RATE = 2000  # keys a second
+LARGE = 1_000_000  # bytes
+MOST_TYPES, MOST_LISTED = 20, 10
+SECRET = "CONTEXTCACHE_SECRET_KEY"  # noqa: S105  # the name of a variable
+
+_DETAILS = """Every key is read once, with SCAN, TYPE, STRLEN and GET, and nothing is written. For a
+Redis that evicts what was not used lately, GET counts as a use. A key that is written
+meanwhile may be missed or counted twice, as SCAN has it."""
+
+
+class Place(NamedTuple):
+    """Some keys of a Redis.
+
+    Attributes:
+        client: Its client.
+        name: What to call it, without a password.
+        match: The pattern of its keys, as SCAN understands it.
+    """
+
+    client: Any
+    name: str
+    match: str = "*"
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, with_url: bool = True) -> None:
+    """Add what the command understands to `parser`.
+
+    Args:
+        parser: Any parser.
+        with_url: Whether server, keys and secrets are named here; a framework knows its own.
+    """
+    if with_url:
+        parser.epilog = _DETAILS
+        parser.add_argument("url", help="the server, such as redis://127.0.0.1:6379/0")
+        parser.add_argument("--match", default="*", help="which keys, such as 'shop:*' (all)")
+        parser.add_argument("--key", help="show one entry as a tree instead, with sizes")
+        parser.add_argument(
+            "--secret-from",
+            metavar="VARIABLE",
+            action="append",
+            help=f"environment variable with a secret that payloads are signed with ({SECRET})",
+        )
+        add_tree_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--rate", type=_positive, default=RATE, metavar="N", help="keys a second (%(default)s)"
+    )
+    parser.add_argument(
+        "--large",
+        type=_positive,
+        default=LARGE,
+        metavar="BYTES",
+        help="entries above are called oversized (%(default)s)",
+    )
+
+
+def add_tree_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add how much of an entry is shown."""
+    parser.add_argument("--depth", type=_positive, default=8, help=argparse.SUPPRESS)
+    parser.add_argument("--min-size", type=int, default=None, help=argparse.SUPPRESS)
+
+
+def run(options: argparse.Namespace, out: TextIO) -> int:
+    """Look through `options.url`, or at one of its entries.
+
+    Returns:
+        0 if nothing is wrong, 1 if something is, 2 if the server cannot be looked at.
+    """
+    names = options.secret_from or [SECRET]
+    secrets = [os.environ[name] for name in names if os.environ.get(name)]
+    if options.secret_from and not secrets:
+        sys.stderr.write(f"contextcache: {' and '.join(names)} is not set\n")
+        return UNUSABLE
+    trust = Trust(secrets, signs=bool(secrets), most=options.large)
+    try:
+        client = connect(options.url, timeout=PATIENCE)
+    except ConfigurationError as error:
+        sys.stderr.write(f"contextcache: {error}\n")
+        return UNUSABLE
+    place = Place(client, public_url(options.url), options.match)
+    if options.key is not None:
+        return explain_entry(client, options.key, trust, options, out)
+    return audit([place], trust, options, out)
+
+
+def audit(places: Sequence[Place], trust: Trust, options: argparse.Namespace, out: TextIO) -> int:
+    """Look through `places`, print what was found, and return the exit status."""
+    inventory, began = Inventory(), time.monotonic()
+    name = ", ".join(f"{place.name} {place.match}" for place in places)
+    try:
+        with Progress(f"contextcache: looking through {name}") as progress:
+            for place in places:
+                take_stock(place, trust, inventory, rate=options.rate, progress=progress)
+    except ServerError as error:
+        sys.stderr.write(f"contextcache: {error}\n")
+        return UNUSABLE
+    seconds = time.monotonic() - began
+    if options.json:
+        json.dump(data(inventory, name, seconds), out, indent=2, ensure_ascii=False)
+        out.write("\n")
+    else:
+        _write(inventory, name, seconds, bool(trust.secrets), Paper(out))
+    return FOUND if inventory.problems else CLEAN
+
+
+def take_stock(
+    place: Place,
+    trust: Trust,
+    inventory: Inventory,
+    *,
+    rate: int = RATE,
+    progress: Callable[[float], None] | None = None,
+) -> None:
+    """Add the entries of `place` to `inventory`; nothing is written to it.
+
+    Args:
+        place: Some keys of a Redis.
+        trust: By what entries are trusted.
+        inventory: What has been found so far.
+        rate: The most keys to look at in a second.
+        progress: Called with the share that is done, where that is known.
+
+    Raises:
+        ServerError: Redis cannot be reached.
+    """
+    total = place.client.dbsize() if place.match == "*" else 0
+    keys: Iterator[bytes] = place.client.scan_iter(match=place.match, count=BATCH)
+    done, began = 0, time.monotonic()
+    while batch := list(islice(keys, BATCH)):
+        for key, size, payload in _read(place.client, batch, inventory):
+            inventory.add(judged(key, size, payload, trust))
+        done += len(batch)
+        if progress is not None and total:
+            progress(min(1.0, done / total))
+        time.sleep(max(0.0, done / rate - (time.monotonic() - began)))
+
+
+def explain_entry(
+    client: Any, key: str, trust: Trust, options: argparse.Namespace, out: TextIO
+) -> int:
+    """Show one entry as a tree with sizes, without loading it, and return the exit status."""
+    raw = key.encode()
+    try:
+        payload = client.get(raw) if client.type(raw) == b"string" else None
+        if payload is None:
+            sys.stderr.write(f"contextcache: there is no value under {shown(raw)}\n")
+            return UNUSABLE
+        body = payload.removeprefix(b"!")
+        if is_sealed(payload):
+            if not trust.secrets:
+                sys.stderr.write(f"contextcache: {shown(raw)} is signed; name its secret\n")
+                return UNUSABLE
+            body = trust.opened(payload, raw)
+        seen = examine_payload(body, label=shown(raw), smallest=options.min_size)
+    except ServerError as error:
+        sys.stderr.write(f"contextcache: {error}\n")
+        return UNUSABLE
+    except UnreadablePayloadError as error:
+        sys.stderr.write(f"contextcache: {shown(raw)} cannot be read: {error.reason}\n")
+        return FOUND
+    return show(seen, options, out)
+
+
+def _read(
+    client: Any, keys: Sequence[bytes], inventory: Inventory
+) -> Iterator[tuple[bytes, int, bytes | None]]:
+    """Yield keys that hold plain values, with their sizes and, if not too large, the values."""
+    pipeline = client.pipeline(transaction=False)
+    for key in keys:
+        pipeline.type(key)
+    kinds = pipeline.execute()
+    plain = [key for key, kind in zip(keys, kinds, strict=True) if kind == b"string"]
+    inventory.skipped += sum(kind not in (b"string", b"none") for kind in kinds)
+    pipeline = client.pipeline(transaction=False)
+    for key in plain:
+        pipeline.strlen(key)
+    sizes = dict(zip(plain, pipeline.execute(), strict=True)) if plain else {}
+    for group in _groups(sizes.items()):
+        pipeline = client.pipeline(transaction=False)
+        for key in group:
+            pipeline.get(key)
+        for key, payload in zip(group, pipeline.execute(), strict=True):
+            if payload is not None:  # else it has expired meanwhile
+                yield key, len(payload), payload
+    for key, size in sizes.items():
+        if size > MOST_READ:
+            yield key, size, None
+
+
+def _groups(sizes: Iterable[tuple[bytes, int]]) -> Iterator[list[bytes]]:
+    """Divide keys into groups whose values fit into one answer."""
+    group: list[bytes] = []
+    room = READ_AT_ONCE
+    for key, size in sizes:
+        if size > MOST_READ:
+            continue
+        if group and size > room:
+            yield group
+            group, room = [], READ_AT_ONCE
+        group.append(key)
+        room -= size
+    if group:
+        yield group
+
+
+# --- Telling --------------------------------------------------------------------------------------
+
+
+def data(inventory: Inventory, name: str, seconds: float) -> dict[str, Any]:
+    """Return an inventory as plain data for JSON; the names are stable."""
+    return {
+        "server": name,
+        "seconds": round(seconds, 3),
+        "entries": inventory.entries,
+        "bytes": inventory.bytes,
+        "skipped": inventory.skipped,
+        "forms": {form.name.lower(): inventory.forms[form] for form in Form},
+        "problems": {
+            problem.name.lower(): {
+                "entries": inventory.problems[problem],
+                "examples": [
+                    {"key": entry.key, "bytes": entry.size, "reason": reason}
+                    for entry, reason in inventory.examples.get(problem, ())
+                ],
+            }
+            for problem in Problem
+        },
+        "types": [
+            {
+                "type": kind,
+                "entries": held.entries,
+                "bytes": held.bytes,
+                "largest": {"key": held.example, "bytes": held.largest},
+            }
+            for kind, held in _by_size(inventory)
+        ],
+        "names": {"signed": inventory.loadable, "unsigned": inventory.claimed},
+    }
+
+
+def _write(inventory: Inventory, name: str, seconds: float, verified: bool, paper: Paper) -> None:
+    found = ", ".join(f"{number:,} {form}" for form, number in inventory.forms.most_common())
+    paper.write(
+        f"{paper.paint(name, 'bold')}: {_entries(inventory.entries)}, "
+        f"{in_words(inventory.bytes)}, in {seconds:.1f} s"
+    )
+    if found:
+        told = found if verified or not inventory.forms[Form.SIGNED] else f"{found}, not verified"
+        paper.write(f"  {told}")
+    if inventory.skipped:
+        paper.write(f"  {inventory.skipped:,} more with lists, hashes and so on, not looked into")
+    for problem, number in inventory.problems.most_common():
+        paper.write()
+        head = f"{_entries(number)} {problem}: {EXPLAINED[problem]}"
+        paper.write(paper.paint(head, "yellow"))
+        for entry, reason in inventory.examples[problem][:MOST_LISTED]:
+            paper.write(f"  {in_words(entry.size):>9}  {entry.key}  {paper.paint(reason, 'dim')}")
+        if number > MOST_LISTED:
+            paper.write(f"  and {number - MOST_LISTED:,} more")
+    _write_types(inventory, paper)
+    _write_names("LOADABLE, as far as signed entries tell", inventory.loadable, paper)
+    head = "Named by unsigned entries only; anybody who can write to Redis may have done so"
+    _write_names(head, inventory.claimed, paper)
+
+
+def _write_types(inventory: Inventory, paper: Paper) -> None:
+    if not inventory.holdings:
+        return
+    paper.write()
+    paper.write(paper.paint("What they hold", "bold"))
+    held = _by_size(inventory)
+    for kind, one in held[:MOST_TYPES]:
+        largest = f"largest {in_words(one.largest)}: {one.example}"
+        line = f"  {in_words(one.bytes):>9}  {one.entries:>9,}  {kind}"
+        paper.write(f"{line}  {paper.paint(largest, 'dim')}")
+    if len(held) > MOST_TYPES:
+        paper.write(f"  and {counted(len(held) - MOST_TYPES, 'more type')}")
+
+
+def _write_names(head: str, names: Sequence[str], paper: Paper) -> None:
+    if names:
+        paper.write()
+        paper.write(paper.paint(head, "bold"))
+        for name in names:
+            paper.write(f'  "{name}",')
+
+
+def _by_size(inventory: Inventory) -> list[tuple[str, Any]]:
+    return sorted(inventory.holdings.items(), key=lambda item: (-item[1].bytes, item[0]))
+
+
+def _entries(number: int) -> str:
+    return f"{number:,} {'entry' if number == 1 else 'entries'}"
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number <= 0:
+        raise ValueError
+    return number

@@ -1,0 +1,261 @@
+"""What the entries of a Redis are: signed or not, readable or not, and what they hold.
+
+An entry is judged from its bytes alone. Its signature is verified, its pickle is read as
+`contextcache.anatomy` reads one, and whether the names in it still exist is found out without
+importing them. Nothing that stands in an entry is run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections import Counter
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from contextcache import anatomy
+from contextcache.envelope import Envelope
+from contextcache.exceptions import UnreadablePayloadError, UntrustedPayloadError
+from contextcache.loading import HARMLESS, is_sealed
+from contextcache.lookup import Standing, standing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MOST_EXAMPLES = 100  # entries that are listed for one problem; all are counted
+LONGEST_KEY = 120  # characters
+
+_HARMLESS = frozenset(HARMLESS)
+_NO_PARTS = 2**62  # bytes: plain data of fewer gets no part of its own
+
+# How the keys of sessions begin whose id stands in the key, and logs in whoever reads it.
+_SESSION_ID = re.compile(r"(django\.contrib\.sessions\.cache(?:d_db)?|(?:^|:)session:)[^:]+$")
+
+
+class Form(StrEnum):
+    """What the bytes of an entry are, as their beginning tells."""
+
+    SIGNED = "signed"
+    PICKLE = "unsigned pickle"
+    NUMBER = "number"
+    OTHER = "something else"
+    UNSEEN = "too large to look into"
+
+
+class Problem(StrEnum):
+    """What is wrong with an entry."""
+
+    UNREADABLE = "unreadable"
+    UNTRUSTED = "untrusted"
+    UNSIGNED = "unsigned"
+    GONE = "class gone"
+    COMPUTED = "computed names"
+    OVERSIZED = "oversized"
+
+
+EXPLAINED = {
+    Problem.UNREADABLE: "a reader gets a miss",
+    Problem.UNTRUSTED: "a reader gets a miss: not signed here, or for another key",
+    Problem.UNSIGNED: "a reader gets a miss, unless ACCEPT_UNSIGNED is set",
+    Problem.GONE: "a reader gets a miss: a class was renamed or removed",
+    Problem.COMPUTED: "no pickler writes such a pickle, but a forger may",
+    Problem.OVERSIZED: "look at what they hold: explain shows the largest parts",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Trust:
+    """By what an entry is trusted.
+
+    Args:
+        secrets: What the application signs with; none where that is not known here.
+        signs: Whether it signs what it stores, so that it refuses what is unsigned.
+        at_home: Whether this process has the application's path, so that a module that is not
+            here is gone.
+        most: The most bytes an entry may have before it is called oversized.
+        redact: Whether no key is shown.
+    """
+
+    secrets: Sequence[str | bytes] = ()
+    signs: bool = False
+    at_home: bool = False
+    most: int = 1_000_000
+    redact: bool = False
+
+    def opened(self, payload: bytes, key: bytes) -> bytes:
+        """Return the pickle in a sealed payload, verified where there is a secret.
+
+        Raises:
+            UntrustedPayloadError: It was not signed with one of the secrets for this key.
+            UnreadablePayloadError: Its body cannot be expanded.
+        """
+        failure: UnreadablePayloadError | None = None
+        for purpose in ("session", "cache"):
+            envelope = _envelope(tuple(self.secrets), purpose)
+            for place in (key, b""):  # a serializer alone is not told the key
+                try:
+                    return envelope.open(payload, place, "it")
+                except UntrustedPayloadError as error:
+                    if failure is None or "another secret" in failure.reason:
+                        failure = error
+        assert failure is not None  # noqa: S101  # for mypy: every loop ends in a return or in it
+        raise failure
+
+
+@functools.lru_cache(maxsize=4)
+def _envelope(secrets: tuple[str | bytes, ...], purpose: str) -> Envelope:
+    return Envelope(secrets, purpose=purpose, most=2**29)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """What is known of one entry.
+
+    Attributes:
+        key: The key as it may be shown.
+        size: Bytes of the payload.
+        form: What the bytes are.
+        kind: The type of the value, where that is known.
+        problems: What is wrong with it, with the reason of each.
+        names: What loading it imports, as `module:qualname`.
+    """
+
+    key: str
+    size: int
+    form: Form
+    kind: str = ""
+    problems: tuple[tuple[Problem, str], ...] = ()
+    names: tuple[str, ...] = ()
+
+
+def judged(key: bytes, size: int, payload: bytes | None, trust: Trust) -> Entry:
+    """Judge one entry.
+
+    Args:
+        key: Its key in Redis.
+        size: Bytes of the payload.
+        payload: The payload; None where it is too large to be looked into.
+        trust: By what it is trusted.
+    """
+    name = shown(key, redact=trust.redact)
+    problems: list[tuple[Problem, str]] = []
+    if size > trust.most:
+        problems.append((Problem.OVERSIZED, f"more than {trust.most} bytes"))
+    if payload is None:
+        return Entry(name, size, Form.UNSEEN, "", tuple(problems))
+    form, body = _form(payload)
+    if form in (Form.NUMBER, Form.OTHER):
+        return Entry(name, size, form, "int" if form is Form.NUMBER else "", tuple(problems))
+    if form is Form.PICKLE and trust.signs:
+        problems.append((Problem.UNSIGNED, "it is not signed"))
+    kind = ""
+    names: tuple[str, ...] = ()
+    try:
+        if form is Form.SIGNED:
+            if not trust.secrets:
+                return Entry(name, size, form, "", tuple(problems))  # nobody knows by whom
+            body = trust.opened(payload, key)
+        read = anatomy.read(body, smallest=_NO_PARTS)
+    except UntrustedPayloadError as error:
+        problems.append((Problem.UNTRUSTED, error.reason))
+    except UnreadablePayloadError as error:
+        problems.append((Problem.UNREADABLE, error.reason))
+    else:
+        kind, names = read.root.kind, read.names
+        if read.computed:
+            problems.append((Problem.COMPUTED, "it computes a name while it is loaded"))
+        for one in names:
+            if standing(one, at_home=trust.at_home) is Standing.GONE:
+                problems.append((Problem.GONE, f"{printable(one)} is gone"))
+                break
+    return Entry(name, size, form, printable(kind), tuple(problems), names)
+
+
+def _form(payload: bytes) -> tuple[Form, bytes]:
+    """Tell what a payload is by its first byte, and where its pickle begins."""
+    if is_sealed(payload):
+        return Form.SIGNED, payload
+    body = payload.removeprefix(b"!")  # Flask-Caching puts it before a pickle
+    if body[:1] == b"\x80":
+        return Form.PICKLE, body
+    if payload.lstrip(b"-").isdigit() and len(payload) <= 20:
+        return Form.NUMBER, payload
+    return Form.OTHER, payload
+
+
+def shown(key: bytes, *, redact: bool = False) -> str:
+    """Return a key as it may be printed: one line, no session id, not too long."""
+    text = printable(key.decode("utf-8", "backslashreplace"))
+    text = _SESSION_ID.sub(r"\1…", text)
+    if redact:
+        return "…"
+    return text if len(text) <= LONGEST_KEY else text[: LONGEST_KEY - 1] + "…"
+
+
+def printable(text: str) -> str:
+    """Escape what would end a line or move the cursor of a terminal."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+@dataclasses.dataclass(slots=True)
+class Holding:
+    """All entries of one type."""
+
+    entries: int = 0
+    bytes: int = 0
+    largest: int = 0
+    example: str = ""
+
+    def add(self, entry: Entry) -> None:
+        """Count one more."""
+        self.entries += 1
+        self.bytes += entry.size
+        if entry.size > self.largest:
+            self.largest, self.example = entry.size, entry.key
+
+
+class Inventory:
+    """The entries of a Redis, added up.
+
+    Attributes:
+        entries: How many there are.
+        bytes: What they take.
+        skipped: How many keys hold no plain value, but a list, a hash and so on.
+        forms: How many there are of each form.
+        problems: How many have each problem.
+        examples: Some of those, for each problem.
+        holdings: What they hold, by type.
+    """
+
+    def __init__(self) -> None:
+        self.entries = self.bytes = self.skipped = 0
+        self.forms: Counter[Form] = Counter()
+        self.problems: Counter[Problem] = Counter()
+        self.examples: dict[Problem, list[tuple[Entry, str]]] = {}
+        self.holdings: dict[str, Holding] = {}
+        self._signed: set[str] = set()
+        self._unsigned: set[str] = set()
+
+    def add(self, entry: Entry) -> None:
+        """Add one entry."""
+        self.entries += 1
+        self.bytes += entry.size
+        self.forms[entry.form] += 1
+        for problem, reason in entry.problems:
+            self.problems[problem] += 1
+            examples = self.examples.setdefault(problem, [])
+            if len(examples) < MOST_EXAMPLES:
+                examples.append((entry, reason))
+        self.holdings.setdefault(entry.kind or "unknown", Holding()).add(entry)
+        (self._signed if entry.form is Form.SIGNED else self._unsigned).update(entry.names)
+
+    @property
+    def loadable(self) -> list[str]:
+        """What signed entries load by name, in the words of the setting `LOADABLE`."""
+        return sorted(self._signed - _HARMLESS)
+
+    @property
+    def claimed(self) -> list[str]:
+        """What unsigned entries alone load by name; anybody may have written it."""
+        return sorted(self._unsigned - self._signed - _HARMLESS)

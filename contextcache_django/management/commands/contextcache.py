@@ -1,0 +1,152 @@
+"""`manage.py contextcache audit|explain`: what a cache holds, and what a value would cost it."""
+
+from __future__ import annotations
+
+import glob
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+from django.conf import settings
+from django.core.cache import InvalidCacheBackendError, caches
+from django.core.cache.backends.base import default_key_func
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError
+
+from contextcache import ServerError
+from contextcache.audit import LARGE, Place, audit, explain_entry
+from contextcache.audit import add_arguments as add_audit_arguments
+from contextcache.explaining import add_arguments as add_explain_arguments
+from contextcache.explaining import run as explain
+from contextcache.inventory import Trust
+from contextcache_django.cache import RedisCache
+from contextcache_django.conf import guard_for, project_config
+from contextcache_django.serializers import CacheSerializer
+
+if TYPE_CHECKING:
+    import argparse
+
+    from contextcache import Guard
+
+
+class Command(BaseCommand):
+    """Look at what a cache in Redis holds, or at one entry or value, without changing anything."""
+
+    help = __doc__
+    requires_system_checks: list[str] = []  # a project that fails its checks wants to look, too
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the subcommands."""
+        commands = parser.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
+        text = "look through the entries of a cache, and exit with 1 if something is wrong"
+        one = commands.add_parser("audit", help=text, description=text)
+        one.add_argument("alias", nargs="?", default="default", help="which of CACHES (default)")
+        add_audit_arguments(one, with_url=False)
+        text = "show what is in an entry or a value, how large each part is, and what is wrong"
+        one = commands.add_parser("explain", help=text, description=text)
+        one.add_argument("--cache", default="default", metavar="ALIAS", help="which of CACHES")
+        add_explain_arguments(one)
+
+    def handle(self, *_: Any, **options: Any) -> None:
+        """Do it; the exit status is that of `contextcache audit` and `contextcache explain`."""
+        given = Namespace(**options)
+        if options["subcommand"] == "audit":
+            status = self._audit(options["alias"], given)
+        else:
+            status = self._explain(options["target"], options["cache"], given)
+        if status:
+            raise SystemExit(status)
+
+    @property
+    def _out(self) -> TextIO:
+        return cast("TextIO", Output(self.stdout))
+
+    def _audit(self, alias: str, options: Namespace) -> int:
+        cache, guard, client = opened(alias)
+        place = Place(client, f"CACHES[{alias!r}]", pattern_of(cache))
+        return audit([place], trust_of(guard, options.large), options, self._out)
+
+    def _explain(self, target: str, alias: str, options: Namespace) -> int:
+        key = self._stored(target, alias)
+        if key is None:
+            return explain(options, self._out, config=project_config())
+        _, guard, client = opened(alias)
+        return explain_entry(client, key, trust_of(guard), options, self._out)
+
+    def _stored(self, target: str, alias: str) -> str | None:
+        """Return the key in Redis that `target` stands for, as it is or as a key of the cache."""
+        if alias not in settings.CACHES:
+            raise unknown(alias)
+        try:
+            cache, _, client = opened(alias)
+            made = cache.make_key(target)
+            return next((key for key in (made, target) if client.exists(key)), None)
+        except (CommandError, ServerError):
+            return None  # a value of the application needs no cache to be explained
+
+
+class Output:
+    """The stream of a command, for who writes pieces of lines and asks whether a person reads."""
+
+    def __init__(self, wrapper: Any) -> None:
+        self._wrapper = wrapper
+        self.encoding = getattr(wrapper, "encoding", None) or "utf-8"
+
+    def write(self, text: str) -> None:
+        """Write `text` as it is."""
+        self._wrapper.write(text, ending="")
+
+    def isatty(self) -> bool:
+        """Tell whether a person reads."""
+        return bool(self._wrapper.isatty())
+
+
+def opened(alias: str) -> tuple[Any, Guard | None, Any]:
+    """Return a cache in Redis, its guard if it has one, and the client of its server.
+
+    Raises:
+        CommandError: There is no such cache, or it is not in Redis.
+    """
+    try:
+        cache: Any = caches[alias]
+        if isinstance(cache, RedisCache):
+            return cache, cache.guard("cache in redis"), cache.connection()
+        serializer = getattr(getattr(cache, "_cache", None), "_serializer", None)
+        guard = guard_for("cache in redis") if isinstance(serializer, CacheSerializer) else None
+        if hasattr(cache, "_cache") and hasattr(cache._cache, "get_client"):
+            return cache, guard, cache._cache.get_client(write=True)  # Django's own
+        if hasattr(cache, "client") and hasattr(cache.client, "get_client"):
+            serializer = getattr(cache.client, "_serializer", None)
+            guarded = isinstance(serializer, CacheSerializer)
+            guard = guard_for("cache in redis") if guarded else None
+            return cache, guard, cache.client.get_client(write=True)  # django-redis
+    except InvalidCacheBackendError:
+        raise unknown(alias) from None
+    except ImproperlyConfigured as error:
+        raise CommandError(str(error)) from error
+    raise CommandError(f"CACHES[{alias!r}] is not in Redis: there is nothing to look through")
+
+
+def unknown(alias: str) -> CommandError:
+    """Return the error for a cache that is not there."""
+    return CommandError(f"CACHES has no {alias!r}; it has {', '.join(map(repr, settings.CACHES))}")
+
+
+def pattern_of(cache: Any) -> str:
+    """Return the pattern of the keys of a cache; all keys where a function makes them."""
+    if getattr(cache, "key_func", None) is not default_key_func:
+        return "*"
+    return f"{glob.escape(cache.key_prefix)}:*"
+
+
+def trust_of(guard: Guard | None, most: int = LARGE) -> Trust:
+    """Return by what the entries of a cache are trusted: the secrets of the project."""
+    if guard is None:
+        return Trust(at_home=True, most=most)
+    config = guard.config
+    return Trust(
+        config.secret_keys,
+        signs=guard.signs and not config.accept_unsigned,
+        at_home=True,
+        most=most,
+        redact=config.redact_keys,
+    )

@@ -1,0 +1,168 @@
+"""`manage.py contextcache`: the audit that knows the project's prefix, secrets and caches."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from tests.django.shop import Item, dirty_cart
+
+if TYPE_CHECKING:
+    import redis
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    out = io.StringIO()
+    try:
+        call_command("contextcache", *arguments, stdout=out)
+    except SystemExit as ended:
+        return int(str(ended.code)), out.getvalue()
+    return 0, out.getvalue()
+
+
+def problems(report: str) -> dict[str, list[str]]:
+    told = json.loads(report)["problems"]
+    return {
+        name: [example["key"] for example in one["examples"]]
+        for name, one in told.items()
+        if one["entries"]
+    }
+
+
+@pytest.fixture
+def shop(configure: Any, redis_client: redis.Redis, redis_url: str) -> Any:
+    """Our cache with a prefix, on a Redis it shares with others."""
+    redis_client.set("celery", b"\x80\x05broken")
+    return configure(redis_url, KEY_PREFIX="shop")
+
+
+def test_the_entries_of_a_cache_are_verified_with_the_secrets_of_the_project(shop: Any) -> None:
+    """Nothing has to be named, and what others keep in the same Redis is left alone."""
+    shop.set("item", Item("tea"))
+    shop.set("item", Item("tea"), version=2)
+    shop.set("visits", 3)
+    status, report = run("audit", "--json")
+    told = json.loads(report)
+    assert status == 0
+    assert told["server"] == "CACHES['default'] shop:*"
+    assert told["forms"] | {"signed": 2, "number": 1} == told["forms"]
+    assert told["names"]["signed"] == ["tests.django.shop:Item"]
+
+
+def test_what_is_wrong_is_told(
+    shop: Any, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unsigned, torn and of a class that is gone; the exit status is 1."""
+    redis_client.set("shop:1:planted", pickle.dumps({}, 5))
+    shop.set("torn", {})
+    redis_client.setrange("shop:1:torn", 45, b"x")
+    shop.set("gone", Item("tea"))
+    monkeypatch.delattr(sys.modules["tests.django.shop"], "Item")
+    status, report = run("audit", "--json")
+    assert status == 1
+    assert problems(report) == {
+        "unsigned": ["shop:1:planted"],
+        "untrusted": ["shop:1:torn"],
+        "gone": ["shop:1:gone"],
+    }
+
+
+def test_unsigned_entries_are_no_problem_during_a_migration(
+    shop: Any, redis_client: redis.Redis, settings: Any
+) -> None:
+    """As long as they are read."""
+    settings.CONTEXTCACHE = {"ACCEPT_UNSIGNED": True}
+    redis_client.set("shop:1:old", pickle.dumps({}, 5))
+    assert run("audit", "--json")[0] == 0
+
+
+@pytest.mark.django_db
+def test_sessions_are_entries_too(shop: Any, client: Any) -> None:
+    """Signed for another purpose, and under a hash of their id."""
+    client.get("/cart")
+    session = client.session.session_key
+    status, report = run("audit")
+    assert status == 0
+    assert "1 signed" in report
+    assert session not in report
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "OPTIONS": {"serializer": "contextcache_django.serializers.CacheSerializer"},
+        },
+        {
+            "BACKEND": "django_redis.cache.RedisCache",
+            "OPTIONS": {"SERIALIZER": "contextcache_django.serializers.DjangoRedisSerializer"},
+        },
+        {"BACKEND": "django.core.cache.backends.redis.RedisCache"},
+        {"BACKEND": "django_redis.cache.RedisCache"},
+    ],
+)
+def test_other_backends_in_redis_are_audited_too(
+    settings: Any, redis_client: redis.Redis, redis_url: str, entry: dict[str, Any]
+) -> None:
+    """With our serializer they sign; without it, they have their plain pickles counted."""
+    from django.core.cache import caches
+
+    settings.CACHES = {"default": {"LOCATION": redis_url, **entry}}
+    caches["default"].set("item", Item("tea"))
+    status, report = run("audit", "--json")
+    assert status == 0
+    assert json.loads(report)["forms"]["signed" if "OPTIONS" in entry else "pickle"] == 1
+
+
+def test_a_cache_elsewhere_says_so(settings: Any) -> None:
+    """There is nothing to scan in a memory."""
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    with pytest.raises(CommandError, match=r"^CACHES\['default'\] is not in Redis: "):
+        run("audit")
+
+
+def test_a_cache_that_is_not_there_names_those_that_are(shop: Any) -> None:
+    """A typo is found at a glance."""
+    for arguments in (("audit", "sessions"), ("explain", "item", "--cache", "sessions")):
+        with pytest.raises(CommandError, match=r"^CACHES has no 'sessions'; it has 'default'$"):
+            run(*arguments)
+
+
+@pytest.mark.parametrize("key", ["item", "shop:1:item"])
+def test_an_entry_is_explained_by_its_key(shop: Any, key: str) -> None:
+    """As the application calls it, or as Redis does."""
+    shop.set("item", Item("tea"))
+    status, report = run("explain", key)
+    assert status == 0
+    assert report.startswith("shop:1:item: ")
+    assert "Item" in report
+    assert "tea" not in report
+
+
+def test_a_value_of_the_project_is_explained_by_its_name(shop: Any) -> None:
+    """What it would cost, and what would be cut."""
+    status, report = run("explain", f"{__name__}:dirty_cart")
+    assert status == 1
+    assert "CC102 value.items[1].client._lock" in report
+    assert dirty_cart is not None
+
+
+def test_a_value_is_explained_without_any_redis(configure: Any) -> None:
+    """An outage is no reason not to look at a value."""
+    configure("redis://127.0.0.1:1/0")
+    assert run("explain", f"{__name__}:dirty_cart")[0] == 1
+    assert run("audit")[0] == 2
+
+
+def test_the_command_is_found_by_manage_py() -> None:
+    """Its help names the subcommands."""
+    from django.core.management import get_commands
+
+    assert get_commands()["contextcache"] == "contextcache_django"
