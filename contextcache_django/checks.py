@@ -21,12 +21,12 @@ from django.conf import settings
 from django.core.cache import caches
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
 from django.core.exceptions import ImproperlyConfigured
-from django.utils.module_loading import import_string
 
 from contextcache import Config, ConfigurationError
-from contextcache_django.cache import GuardedCache, RedisCache
-from contextcache_django.conf import SETTING
-from contextcache_django.serializers import CacheSerializer
+from contextcache_django.cache import RedisCache
+from contextcache_django.conf import OBSERVE, SETTING
+from contextcache_django.coverage import SERIALIZER_OPTION, is_a, is_guarded
+from contextcache_django.guarded import Guarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,11 +36,6 @@ ENGINE = "contextcache_django.sessions"
 MIDDLEWARE = "contextcache_django.middleware.ContextCacheMiddleware"
 SESSION_MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
 
-# The option in which each backend that pickles into Redis takes a serializer.
-_SERIALIZER_OPTION = {
-    "django.core.cache.backends.redis.RedisCache": "serializer",
-    "django_redis.cache.RedisCache": "SERIALIZER",
-}
 _SERIALIZER = {
     "serializer": "contextcache_django.serializers.CacheSerializer",
     "SERIALIZER": "contextcache_django.serializers.DjangoRedisSerializer",
@@ -72,18 +67,21 @@ def _mistakes(mapping: Mapping[str, Any], where: str) -> Iterator[CheckMessage]:
     if not isinstance(mapping, dict):
         yield Error(f"{where} has to be a dict.", id="contextcache.E002")
         return
+    keys = (*Config.KEYS, OBSERVE) if where == SETTING else Config.KEYS
     for key in mapping:
-        if key not in Config.KEYS:
-            nearest = difflib.get_close_matches(str(key).upper(), Config.KEYS, n=1)
+        if key not in keys:
+            nearest = difflib.get_close_matches(str(key).upper(), keys, n=1)
             yield Error(
                 f"{where} has no key {key!r}.",
                 hint=(
                     f"Did you mean {nearest[0]!r}?"
                     if nearest
-                    else f"Its keys are {', '.join(Config.KEYS)}."
+                    else f"Its keys are {', '.join(keys)}."
                 ),
                 id="contextcache.E001",
             )
+    if not isinstance(mapping.get(OBSERVE, True), bool):
+        yield Error(f"{where}: {OBSERVE} is True or False.", id="contextcache.E002")
     known = {key: value for key, value in mapping.items() if key in Config.KEYS}
     try:
         Config.from_mapping(known, where=where)
@@ -94,10 +92,10 @@ def _mistakes(mapping: Mapping[str, Any], where: str) -> Iterator[CheckMessage]:
 def _unusable_caches() -> Iterator[CheckMessage]:
     for alias, entry in _caches().items():
         kind = entry.get("BACKEND")
-        if _is_a(kind, (RedisCache, GuardedCache)):
+        if is_a(kind, Guarded):
             try:
                 cache: Any = caches[alias]
-                cache.connection() if _is_a(kind, RedisCache) else cache.backend
+                cache.connection() if is_a(kind, RedisCache) else cache.backend
             except (ImproperlyConfigured, ImportError) as error:
                 yield Error(f"CACHES[{alias!r}]: {error}", id="contextcache.E004")
     if settings.SESSION_ENGINE == ENGINE and not _is_ours(settings.SESSION_CACHE_ALIAS):
@@ -111,8 +109,8 @@ def _unusable_caches() -> Iterator[CheckMessage]:
 
 def _unguarded_caches() -> Iterator[CheckMessage]:
     for alias, entry in _caches().items():
-        option = _SERIALIZER_OPTION.get(entry.get("BACKEND", ""))
-        if option is not None and not _is_guarded(alias):
+        option = SERIALIZER_OPTION.get(entry.get("BACKEND", ""))
+        if option is not None and not is_guarded(alias):
             yield Warning(
                 f"CACHES[{alias!r}] stores values in Redis without a guard.",
                 hint=(
@@ -125,7 +123,7 @@ def _unguarded_caches() -> Iterator[CheckMessage]:
 
 def _unguarded_sessions() -> Iterator[CheckMessage]:
     alias = settings.SESSION_CACHE_ALIAS
-    if settings.SESSION_ENGINE in _CACHED_SESSIONS and not _is_guarded(alias):
+    if settings.SESSION_ENGINE in _CACHED_SESSIONS and not is_guarded(alias):
         yield Warning(
             f"SESSION_ENGINE {settings.SESSION_ENGINE!r} stores sessions in "
             f"CACHES[{alias!r}] without a guard.",
@@ -156,24 +154,5 @@ def _caches() -> dict[str, Any]:
     return settings.CACHES
 
 
-def _is_guarded(alias: str) -> bool:
-    entry = _caches().get(alias, {})
-    if _is_a(entry.get("BACKEND"), (RedisCache, GuardedCache)):
-        return True
-    option = _SERIALIZER_OPTION.get(entry.get("BACKEND", ""))
-    serializer = entry.get("OPTIONS", {}).get(option)
-    return _is_a(serializer, CacheSerializer)
-
-
 def _is_ours(alias: str) -> bool:
-    return _is_a(_caches().get(alias, {}).get("BACKEND"), RedisCache)
-
-
-def _is_a(named: Any, base: type | tuple[type, ...]) -> bool:
-    """Tell whether a class, an instance or a dotted path of either is of type `base`."""
-    if isinstance(named, str):
-        try:
-            named = import_string(named)
-        except ImportError:
-            return False
-    return isinstance(named, base) or (isinstance(named, type) and issubclass(named, base))
+    return is_a(_caches().get(alias, {}).get("BACKEND"), RedisCache)

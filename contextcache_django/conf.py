@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SETTING = "CONTEXTCACHE"
+OBSERVE = "OBSERVE"  # the one key that is Django's own
 UNSIGNED = (
     "contextcache: what is stored is not signed, so whoever can write to Redis can run code in "
     "this application; set SECRET_KEY, or CONTEXTCACHE['SIGN'] to False"
@@ -42,10 +43,19 @@ def project_config() -> Config:
             nearest valid one.
     """
     base = Config(debug=settings.DEBUG, secret_keys=_secrets())
-    config = _understood(getattr(settings, SETTING, {}), where=SETTING, base=base)
+    mapping = getattr(settings, SETTING, {})
+    if isinstance(mapping, dict):
+        mapping = {key: value for key, value in mapping.items() if key != OBSERVE}
+    config = _understood(mapping, where=SETTING, base=base)
     if not config.secret_keys and config.sign is None:
         _logger.warning(UNSIGNED)
     return config
+
+
+@functools.cache
+def observes() -> bool:
+    """Tell whether the middleware reports what is written to caches that nobody guards."""
+    return bool(getattr(settings, SETTING, {}).get(OBSERVE, True))
 
 
 def _secrets() -> tuple[str | bytes, ...]:
@@ -147,6 +157,7 @@ def _understood(mapping: Mapping[str, Any], *, where: str, base: Config) -> Conf
 def _forget(*, setting: str, **_: object) -> None:
     if setting in {SETTING, "CACHES", "DEBUG", "SECRET_KEY", "SECRET_KEY_FALLBACKS"}:
         project_config.cache_clear()
+        observes.cache_clear()
         _guards.clear()
         json_guard_for.cache_clear()
 

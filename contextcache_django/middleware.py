@@ -2,8 +2,9 @@
 
 An error page that is due to a session whose Redis cannot be reached becomes a 503.
 
-It guards nothing by itself. It goes first in `MIDDLEWARE`, because what stands after it is what
-it sees, and sessions are saved by `SessionMiddleware` on the way out.
+It guards nothing by itself, but it reports what is written to caches that nobody guards, unless
+`CONTEXTCACHE["OBSERVE"]` is False. It goes first in `MIDDLEWARE`, because what stands after it is
+what it sees, and sessions are saved by `SessionMiddleware` on the way out.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.http import StreamingHttpResponse
 
 from contextcache import RequestScope, describe_view, enter_scope, exit_scope
-from contextcache_django.conf import project_config
+from contextcache_django.conf import observes, project_config
+from contextcache_django.observing import observe_caches
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
@@ -46,6 +49,8 @@ class ContextCacheMiddleware:
         if self.async_mode:
             markcoroutinefunction(self)
         project_config()  # a mistake in the settings is to be seen when the project starts
+        if observes():
+            observe_caches()
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Answer `request` within a scope that names it."""
@@ -87,7 +92,52 @@ def _finished(response: HttpResponseBase, scope: RequestScope) -> HttpResponseBa
     if scope.findings:
         response.headers[RequestScope.HEADER] = scope.header
         _logger.info("contextcache: %s in %s", scope.count, scope)
+    if isinstance(response, StreamingHttpResponse) and not _is_file(response):
+        body: Any = response.streaming_content
+        within = _each_async if response.is_async else _each
+        response.streaming_content = within(body, scope)
     return response
+
+
+def _is_file(response: StreamingHttpResponse) -> bool:
+    """Tell whether the server sends a file by itself, which calls nothing of the project's."""
+    return getattr(response, "file_to_stream", None) is not None
+
+
+def _each(body: Iterator[bytes], scope: RequestScope) -> Iterator[bytes]:
+    """Yield a body whose parts are made after the view has returned, each within its scope."""
+    told = len(scope.findings)
+    while True:
+        token = enter_scope(scope)
+        try:
+            part = next(body)
+        except StopIteration:
+            break
+        finally:
+            exit_scope(token)
+        yield part
+    _sum_up(scope, told)
+
+
+async def _each_async(body: AsyncIterator[bytes], scope: RequestScope) -> AsyncIterator[bytes]:
+    """Yield a body of an async view; see `_each`."""
+    told = len(scope.findings)
+    while True:
+        token = enter_scope(scope)
+        try:
+            part = await anext(body)
+        except StopAsyncIteration:
+            break
+        finally:
+            exit_scope(token)
+        yield part
+    _sum_up(scope, told)
+
+
+def _sum_up(scope: RequestScope, told: int) -> None:
+    """Log what was found too late for the response header."""
+    if len(scope.findings) > told:
+        _logger.info("contextcache: %s in %s, with its body", scope.count, scope)
 
 
 def view_of(request: HttpRequest) -> tuple[str, str]:

@@ -12,7 +12,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.django.settings")
 django.setup()
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import redis
     from pytest_django.fixtures import SettingsWrapper
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from contextcache_django.cache import RedisCache
 
 BACKEND = "contextcache_django.cache.RedisCache"
+
+
+@pytest.fixture(autouse=True)
+def unobserved() -> Iterator[None]:
+    """Forget that a middleware of an earlier test observes every cache of this process."""
+    from django.core.cache import caches
+
+    vars(caches).pop("create_connection", None)
+    yield
+    vars(caches).pop("create_connection", None)
 
 
 @pytest.fixture

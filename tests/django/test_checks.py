@@ -48,7 +48,7 @@ def test_an_unknown_key_is_named_with_the_nearest(settings: SettingsWrapper) -> 
         ),
         Error(
             "CONTEXTCACHE has no key 'COLOUR'.",
-            hint=f"Its keys are {', '.join(Config.KEYS)}.",
+            hint=f"Its keys are {', '.join(Config.KEYS)}, OBSERVE.",
             id="contextcache.E001",
         ),
     ]
@@ -67,6 +67,7 @@ def test_an_unknown_key_is_named_with_the_nearest(settings: SettingsWrapper) -> 
             "CONTEXTCACHE ON_FINDING: cannot import 'nowhere.function'",
         ),
         ("strip", "CONTEXTCACHE has to be a dict."),
+        ({"OBSERVE": "no"}, "CONTEXTCACHE: OBSERVE is True or False."),
     ],
 )
 def test_a_bad_value_is_named(settings: SettingsWrapper, mapping: Any, message: str) -> None:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.contrib.auth.models import User
-from django.core.cache import CacheKeyWarning
+from django.core.cache import CacheKeyWarning, cache
 from django.core.exceptions import ImproperlyConfigured
-from django.http import HttpResponse
+from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, AsyncRequestFactory, RequestFactory
 from django.test import Client as WebClient
-from django.urls import resolve
+from django.urls import ResolverMatch, resolve
 
 from contextcache import current_scope
 from contextcache.testing import capture_findings
@@ -25,6 +25,9 @@ from contextcache_django.middleware import ContextCacheMiddleware, view_of
 from tests.django import views
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
     import redis
     from pytest_django.fixtures import SettingsWrapper
 
@@ -256,7 +259,6 @@ def test_with_debug_the_response_names_its_findings(
 def test_the_header_is_ascii_and_short(settings: SettingsWrapper) -> None:
     """No key and no number of findings breaks a proxy."""
     settings.DEBUG = True
-    from django.core.cache import cache
 
     def answer(request: object) -> HttpResponse:
         for number in range(40):
@@ -293,3 +295,110 @@ def test_a_mistake_in_the_settings_stops_the_start(settings: SettingsWrapper) ->
     settings.CONTEXTCACHE = {"MODES": "strip"}
     with pytest.raises(ImproperlyConfigured, match=r"CONTEXTCACHE: unknown setting 'MODES'"):
         ContextCacheMiddleware(lambda request: HttpResponse())
+
+
+# --- Bodies that are made after the view has returned ---------------------------------------------
+
+
+def late(request: HttpRequest) -> StreamingHttpResponse:
+    """Write to the cache while the body is sent."""
+
+    def body() -> Iterator[str]:
+        yield "first"
+        cache.set("late", views.Client())
+        yield "second"
+
+    return StreamingHttpResponse(body())
+
+
+async def late_async(request: HttpRequest) -> StreamingHttpResponse:
+    """Write to the cache while the body is sent."""
+
+    async def body() -> AsyncIterator[str]:
+        yield "first"
+        await cache.aset("late", views.Client())
+        yield "second"
+
+    return StreamingHttpResponse(body())
+
+
+async def both_parts(response: Any) -> list[bytes]:
+    return [part async for part in response]
+
+
+@pytest.mark.parametrize("view", [late, late_async])
+def test_a_write_within_a_streamed_body_belongs_to_its_request(
+    view: Any, settings: SettingsWrapper, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The view is named although it has returned, and what came too late is summed up."""
+    settings.DEBUG = True
+    caplog.set_level(logging.INFO, "contextcache")
+    request = RequestFactory().get("/export")
+    request.resolver_match = ResolverMatch(view, (), {})
+    answer = ContextCacheMiddleware(view)
+    with capture_findings() as findings:
+        if view is late:
+            parts = list(answer(request))  # type: ignore[arg-type]
+        else:
+            response = async_to_sync(answer)(request)  # type: ignore[arg-type]
+            parts = async_to_sync(both_parts)(response)
+    assert parts == [b"first", b"second"]
+    assert len(findings) == 2
+    for finding in findings:
+        assert finding.origin.startswith(f"GET /export · {__name__}.{view.__name__} (")
+    assert current_scope() is None
+    [told] = [record for record in caplog.records if record.levelname == "INFO"]
+    assert told.getMessage().startswith("contextcache: 2 findings in GET /export · ")
+    assert told.getMessage().endswith(", with its body")
+
+
+@pytest.mark.django_db  # closing a response looks at its connections
+def test_a_streamed_body_that_fails_leaves_no_scope() -> None:
+    """And its error is the view's own; what it opened is closed."""
+    closed = []
+
+    def body() -> Iterator[str]:
+        try:
+            yield "first"
+            raise LookupError("canary")
+        finally:
+            closed.append(True)
+
+    answer = ContextCacheMiddleware(lambda request: StreamingHttpResponse(body()))
+    response: Any = answer(RequestFactory().get("/"))
+    with pytest.raises(LookupError):
+        list(response)
+    assert current_scope() is None
+    response.close()
+    assert closed == [True]
+
+
+@pytest.mark.django_db  # closing a response looks at its connections
+def test_a_visitor_who_goes_away_closes_the_body() -> None:
+    """Django closes what the view made, though it stands in ours."""
+    closed = []
+
+    def body() -> Iterator[str]:
+        try:
+            yield "first"
+            yield "second"
+        finally:
+            closed.append(True)
+
+    answer = ContextCacheMiddleware(lambda request: StreamingHttpResponse(body()))
+    response: Any = answer(RequestFactory().get("/"))
+    assert next(iter(response)) == b"first"
+    response.close()
+    assert closed == [True]
+
+
+@pytest.mark.django_db  # closing a response looks at its connections
+def test_a_file_is_still_sent_by_the_server(tmp_path: Path) -> None:
+    """`wsgi.file_wrapper` asks the response for the file itself."""
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    answer = ContextCacheMiddleware(lambda request: FileResponse(path.open("rb")))
+    response: Any = answer(RequestFactory().get("/"))
+    assert response.file_to_stream is not None
+    assert b"".join(response) == b"content"
+    response.close()

@@ -1,0 +1,38 @@
+"""Which caches of a project are guarded, as its settings describe them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+from contextcache_django.guarded import Guarded
+from contextcache_django.serializers import CacheSerializer
+
+# The option in which each backend that pickles into Redis takes a serializer.
+SERIALIZER_OPTION = {
+    "django.core.cache.backends.redis.RedisCache": "serializer",
+    "django_redis.cache.RedisCache": "SERIALIZER",
+}
+
+
+def is_guarded(alias: str) -> bool:
+    """Tell whether the cache `alias` is one of ours, or has one of our serializers."""
+    entry: dict[str, Any] = settings.CACHES.get(alias, {})
+    backend = entry.get("BACKEND", "")
+    if is_a(backend, Guarded):
+        return True
+    options: dict[str | None, Any] = entry.get("OPTIONS") or {}
+    serializer = options.get(SERIALIZER_OPTION.get(backend))
+    return is_a(serializer, CacheSerializer)
+
+
+def is_a(named: Any, base: type) -> bool:
+    """Tell whether a class, an instance or a dotted path of either is of type `base`."""
+    if isinstance(named, str):
+        try:
+            named = import_string(named)
+        except ImportError:
+            return False
+    return isinstance(named, base) or (isinstance(named, type) and issubclass(named, base))
