@@ -193,25 +193,25 @@ def place(root: Part, findings: list[Finding]) -> None:
         part.findings.append(finding)
 
 
-def offenders(root: Part, label: str) -> list[Finding]:
+def offenders(root: Part, at: Path) -> list[Finding]:
     """Find what a payload tells by its names alone: markers, and types that do not belong in it.
 
     Args:
         root: The parts of the payload.
-        label: The root of the paths.
+        at: Its path.
     """
-    return [finding for part in root.walk() for finding in _named(part, label)]
+    return [finding for part in root.walk() for finding in _named(part, at)]
 
 
-def _named(part: Part, label: str) -> Iterator[Finding]:
-    above = part.above.path(label) if part.above is not None else None
-    owner = part.above.kind if part.above is not None and not part.above.is_atom else ""
-    owner = "" if above is None or owner in ("dict", "list", "tuple", "set") else owner
+def _named(part: Part, at: Path) -> Iterator[Finding]:
+    path = dataclasses.replace(at, steps=part.path("").steps)
+    owner = part.above.kind if part.above is not None else ""
+    owner = "" if owner in ("dict", "list", "tuple", "set") else owner
     if part.stripped is not None:
         code, when = part.stripped
         yield Finding(
             code=code if code in CODES else "CC117",
-            path=part.path(label),
+            path=path,
             leaf_type=part.kind,
             owner_type=owner,
             action=Action.STRIPPED,
@@ -225,7 +225,7 @@ def _named(part: Part, label: str) -> Iterator[Finding]:
     if rule is not None and cuts and rule.when is None and not rule.behind:
         yield Finding(
             code=rule.code,
-            path=part.path(label),
+            path=path,
             leaf_type=part.kind,
             owner_type=owner,
             action=Action.OBSERVED,

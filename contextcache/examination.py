@@ -13,7 +13,7 @@ from contextcache.envelope import unverified
 from contextcache.findings import Action
 from contextcache.inspection import Inspection
 from contextcache.loading import is_sealed
-from contextcache.paths import qualified_name
+from contextcache.paths import Path, qualified_name
 from contextcache.pickler import Table
 from contextcache.rules import RuleBook
 from contextcache.walker import contents
@@ -40,6 +40,7 @@ class Examination:
         stored: Whether any of it can be stored.
         names: Qualified names of what loading it imports.
         loaded: False where a payload was only read, so that findings go by names alone.
+        hidden: Whether no key is shown.
     """
 
     label: str
@@ -48,6 +49,16 @@ class Examination:
     stored: bool = True
     names: tuple[str, ...] = ()
     loaded: bool = True
+    hidden: bool = False
+
+    @property
+    def title(self) -> str:
+        """The root of the paths, as it may be shown."""
+        return str(Path(self.label, hidden=self.hidden))
+
+    def path(self, part: Part) -> Path:
+        """Return the path of a part."""
+        return Path(self.label, part.path(self.label).steps, self.hidden)
 
 
 def examine(
@@ -77,16 +88,19 @@ def examine(
         least = len(look.payload) // SHARE if smallest is None else smallest
         read = anatomy.read(look.payload, label=label, smallest=least, progress=progress)
         root, names = read.root, read.names
-    ignored = config.ignore
-    heard = [one for one in findings if not any(one.path.matches(text) for text in ignored)]
+    heard = _heard(findings, config)
     anatomy.place(root, heard)
-    return Examination(label, root, tuple(heard), look.payload is not None, names)
+    stored = look.payload is not None
+    return Examination(
+        label, root, tuple(heard), stored=stored, names=names, hidden=config.redact_keys
+    )
 
 
 def examine_payload(
     payload: bytes,
     *,
     label: str = "payload",
+    config: Config | None = None,
     smallest: int | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Examination:
@@ -95,22 +109,33 @@ def examine_payload(
     Args:
         payload: A pickle, sealed or not, or a number.
         label: The root of the paths in it.
+        config: Whose ignore patterns apply, and whether keys are shown.
         smallest: Plain data of fewer bytes counts for its holder; by default a share of the whole.
         progress: Called with the share that is done.
 
     Raises:
         UnreadablePayloadError: If it is no pickle, or a damaged one.
     """
+    config = config or Config()
     payload = pickle_in(payload, label=label)
     if _NUMBER.fullmatch(payload):
         root = anatomy.Part("int")
         root.size = len(payload)
-        return Examination(label, root, (), loaded=False)
+        return Examination(label, root, (), loaded=False, hidden=config.redact_keys)
     least = len(payload) // SHARE if smallest is None else smallest
     read = anatomy.read(payload, label=label, smallest=least, progress=progress)
-    findings = anatomy.offenders(read.root, label)
-    anatomy.place(read.root, findings)
-    return Examination(label, read.root, tuple(findings), names=read.names, loaded=False)
+    found = anatomy.offenders(read.root, Path(label, hidden=config.redact_keys))
+    heard = _heard(found, config)
+    anatomy.place(read.root, heard)
+    return Examination(
+        label, read.root, tuple(heard), names=read.names, loaded=False, hidden=config.redact_keys
+    )
+
+
+def _heard(findings: list[Finding], config: Config) -> list[Finding]:
+    """Return the findings that the application wants to hear of."""
+    ignored = config.ignore
+    return [one for one in findings if not any(one.path.matches(pattern) for pattern in ignored)]
 
 
 def pickle_in(payload: bytes, *, label: str = "payload") -> bytes:

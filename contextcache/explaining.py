@@ -6,6 +6,7 @@ The command `contextcache explain`, also `manage.py contextcache explain` and
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import os
@@ -17,6 +18,7 @@ from contextlib import redirect_stdout
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from contextcache.config import Config
 from contextcache.examination import Examination, examine, examine_payload, pickle_in
 from contextcache.exceptions import ContextCacheError, UnreadablePayloadError
 from contextcache.origins import is_library, relative
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     import argparse
     from typing import TextIO
 
-    from contextcache.config import Config
     from contextcache.findings import Finding
 
 DEPTH = 8
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="parts that take less are counted in one line (1 %% of the whole)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--redact-keys", action="store_true", help="show no keys")
     parser.add_argument(
         "--trusted",
         action="store_true",
@@ -79,6 +81,9 @@ def run(options: argparse.Namespace, out: TextIO, *, config: Config | None = Non
     """
     if re.fullmatch(r"(?i)cc\d+", options.target):
         return _page(options.target, out)
+    config = config or Config()
+    if options.redact_keys:
+        config = dataclasses.replace(config, redact_keys=True)
     try:
         seen = _examined(options, config)
     except (UnusableError, UnreadablePayloadError) as error:
@@ -129,14 +134,16 @@ def _write_findings(seen: Examination, paper: Paper) -> None:
         paper.write(paper.paint(f"  fix     {finding.fix}", "green"))
 
 
-def _examined(options: argparse.Namespace, config: Config | None) -> Examination:
+def _examined(options: argparse.Namespace, config: Config) -> Examination:
     target, smallest = options.target, options.min_size
     is_file = target == "-" or os.path.exists(target)
     with Progress(f"contextcache: looking at {target}") as progress:
         if is_file and not options.trusted:
             label = options.label or "payload"
             payload = _payload(target)
-            return examine_payload(payload, label=label, smallest=smallest, progress=progress)
+            return examine_payload(
+                payload, label=label, config=config, smallest=smallest, progress=progress
+            )
         value = _loaded(target) if is_file else _imported(target)
         label = options.label or "value"
         seen = examine(value, label=label, config=config, smallest=smallest, progress=progress)

@@ -96,9 +96,9 @@ class Tree:
             told = in_words(size)
         found = counted(len(seen.findings), "finding") if seen.findings else "nothing found"
         how = "" if seen.loaded else ", read without loading it"
-        paper.write(f"{paper.paint(seen.label, 'bold')}: {told}, {found}{how}")
+        paper.write(f"{paper.paint(seen.title, 'bold')}: {told}, {found}{how}")
         paper.write()
-        for numbers, text in self._lines(paper, seen.root, seen.label, 0):
+        for numbers, text in self._lines(paper, seen.root, seen.title, 0):
             paper.write(f"{numbers}  {text}")
         heading = "Equal data, stored more than once; what it wastes:"
         self._draw_list(paper, heading, self._repeated())
@@ -115,7 +115,9 @@ class Tree:
         """Yield the lines of `part` and what is shown of it, each as numbers and text."""
         yield self._numbers(part.size), self._described(paper, part, name)
         shown, rest = self._branches(part, depth)
-        branches = [self._lines(paper, below, _name(below, part), depth + 1) for below in shown]
+        branches = [
+            self._lines(paper, below, self._name(below, part), depth + 1) for below in shown
+        ]
         worth = rest.findings or (rest.size and rest.size >= self._bounds.smallest)
         if shown and rest.entries and worth:
             branches.append(self._rest(paper, rest))
@@ -124,6 +126,11 @@ class Tree:
             for number, (numbers, text) in enumerate(branch):
                 shape = paper.shape(gap if number else joint)
                 yield numbers, paper.paint(shape, "dim") + text
+
+    def _name(self, part: Part, above: Part) -> str:
+        """Return the steps from `above` to `part`, which may lie several levels below."""
+        steps = self._seen.path(part).steps[len(self._seen.path(above).steps) :]
+        return str(Path("", steps, self._seen.hidden))
 
     def _rest(self, paper: Paper, rest: Rest) -> Iterator[tuple[str, str]]:
         found = f", with {counted(rest.findings, 'finding')}" if rest.findings else ""
@@ -142,7 +149,7 @@ class Tree:
                 kind += f" {paper.shape('times')} {kinds.pop()}"
         words = [paper.paint(name, "bold"), paper.paint(kind, "dim")]
         if part.same_as is not None:
-            words.append(paper.paint(f"= {part.same_as.path(self._seen.label)}", "cyan"))
+            words.append(paper.paint(f"= {self._seen.path(part.same_as)}", "cyan"))
         for finding in part.findings:
             mark = f"{paper.shape('cross')} {finding.code} {finding.action}"
             words.append(paper.paint(mark, "yellow"))
@@ -179,7 +186,7 @@ class Tree:
         """Return everything by stable names, for JSON."""
         seen = self._seen
         return {
-            "label": seen.label,
+            "label": seen.title,
             "size": seen.root.size,
             "stored": seen.stored,
             "loaded": seen.loaded,
@@ -193,12 +200,12 @@ class Tree:
     def _data(self, part: Part, depth: int) -> dict[str, Any]:
         shown, rest = self._branches(part, depth)
         return {
-            "path": str(part.path(self._seen.label)),
+            "path": str(self._seen.path(part)),
             "type": part.kind,
             "size": part.size,
             "entries": part.entries,
             "findings": [finding.code for finding in part.findings],
-            "same_as": str(part.same_as.path(self._seen.label)) if part.same_as else None,
+            "same_as": str(self._seen.path(part.same_as)) if part.same_as else None,
             "parts": [self._data(below, depth + 1) for below in shown],
             "rest": dataclasses.asdict(rest),
         }
@@ -215,7 +222,7 @@ class Tree:
     def _summed(self, found: Iterator[tuple[int, list[Part]]]) -> list[Repetition]:
         patterns: dict[tuple[str, ...], Repetition] = {}
         for size, parts in found:
-            paths = [part.path(self._seen.label) for part in parts]
+            paths = [self._seen.path(part) for part in parts]
             key = tuple(dict.fromkeys(path.pattern for path in paths))
             before = patterns.get(key)
             if before is None:
@@ -239,9 +246,3 @@ class Tree:
         if others:
             size = sum(one.size for one in others)
             paper.write(f"{self._numbers(size)}  {paper.shape('more')} {len(others):,} more")
-
-
-def _name(part: Part, above: Part) -> str:
-    """Return the steps from `above` to `part`, which may lie several levels below."""
-    steps = part.path("").steps[len(above.path("").steps) :]
-    return str(Path("", steps))

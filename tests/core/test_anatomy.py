@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contextcache import Guard, UnreadablePayloadError
+from contextcache import Guard, Path, UnreadablePayloadError
 from contextcache.anatomy import offenders, place, read, shared, twins
 
 
@@ -191,14 +191,14 @@ def test_markers_and_known_types_are_found_by_name() -> None:
     """A payload tells what was stripped from it, and when, without being loaded."""
     guard = Guard()
     payload = guard.dumps({"rows": (row for row in ()), "client": Client()})
-    [found] = offenders(read(payload).root, "cache['top']")
+    [found] = offenders(read(payload).root, Path("cache['top']"))
     assert str(found) == (
         "CC109: cache['top']['rows'] (generator) "
         "a generator, coroutine or iterator in progress cannot be resumed elsewhere"
     )
     assert found.did.startswith("a marker stands here since 20")
     request = b"cdjango.http.request\nHttpRequest\n)\x81."
-    [found] = offenders(read(request).root, "v")
+    [found] = offenders(read(request).root, Path("v"))
     assert (found.code, found.leaf_type) == ("CC106", "django.http.request.HttpRequest")
 
 

@@ -315,6 +315,25 @@ def test_no_value_is_printed(capsys: pytest.CaptureFixture[str], tmp_path: Path)
         assert "73113" not in out
 
 
+def test_no_key_is_printed_where_keys_are_redacted(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Neither in the tree nor in the findings, the lists below it, or JSON."""
+    rows = ["x" * 100]
+    secret = {"canary-7f3a9c": {"canary-7f3a9c": rows, 73113: list(rows), "b": rows}}
+    guard = Guard()
+    payload = guard.dumps({**secret, "canary-rows": (row for row in ())}, label="cache['k']")
+    (tmp_path / "secret.pickle").write_bytes(payload)
+    for options in ([], ["--trusted"], ["--json"], ["--json", "--min-size", "0"]):
+        for label in ("session", "cache['canary-7f3a9c']"):
+            told = explained(
+                capsys, "secret.pickle", "--redact-keys", "--label", label, "--min-size=1", *options
+            )
+            assert "canary" not in str(told)
+            assert "73113" not in str(told)
+            assert "[*][*]" in told[1]
+
+
 def in_terminal(*arguments: str, **environment: str) -> str:
     """Return what the command writes to a terminal."""
     code = f"from contextcache.cli import main; main({['explain', *arguments]})"
