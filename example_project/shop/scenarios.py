@@ -71,8 +71,8 @@ _ALL = (
             ("Django", "contextcache"): Outcome(
                 write=302,
                 said=(
-                    "contextcache CC102: session['cart'].items[0].client._lock (_thread.lock) …",
-                    "contextcache CC101: session['cart'].items[0].client._local (_thread._local) …",
+                    "contextcache CC102 CC101: session['cart'].items[0].client (…Client) cannot be "
+                    "stored whole: ._lock (_thread.lock), ._local (_thread._local)…",
                 ),
                 read=200,
                 came_back="1 line, 39.00 €; its client answers",
@@ -86,8 +86,8 @@ _ALL = (
             ("Flask", "contextcache"): Outcome(
                 write=302,
                 said=(
-                    "contextcache CC102: session['cart'].items[0].client._lock (_thread.lock) …",
-                    "contextcache CC101: session['cart'].items[0].client._local (_thread._local) …",
+                    "contextcache CC102 CC101: session['cart'].items[0].client (…Client) cannot be "
+                    "stored whole: ._lock (_thread.lock), ._local (_thread._local)…",
                 ),
                 read=200,
                 came_back="1 line, 39.00 €; its client answers",
