@@ -22,12 +22,11 @@ if TYPE_CHECKING:
 
 LINE = "contextcache %s: %s (%s) %s: %s"
 BLOCK = (
-    LINE + "\n  at      %s\n  field   %s\n  did     %s\n  fix     %s\n  silence %s\n  docs    %s"
+    LINE + "%s\n  at      %s\n  field   %s\n  did     %s\n  fix     %s\n  silence %s\n  docs    %s"
 )
-TAIL = " · at: %s · did: %s · fix: %s · seen %d×"
+TAIL = "%s · at: %s · did: %s · fix: %s · seen %d×"
 INDENT = "\n          "  # below the text of a block
 
-MOST_LEAVES = 8  # of one owner that are named in a line
 MOST_TOLD = 5  # patterns in the line of a summary
 
 RECORDED = (
@@ -56,42 +55,36 @@ _FIELD = StepKind.ATTRIBUTE
 def message(leaves: Sequence[Finding], config: Config) -> tuple[str, tuple[object, ...]]:
     """Return template and arguments of the record for the offending fields of one object.
 
+    The first field is told in full, the others below it: most often there is one, and the cause
+    of several is the same.
+
     Args:
-        leaves: The findings; most often it is one.
+        leaves: The findings.
         config: Whether a developer reads along, and to which setting to add what to ignore.
     """
-    first = leaves[0]
-    codes = " ".join(dict.fromkeys(leaf.code for leaf in leaves))
-    count = max(leaf.count for leaf in leaves)
+    first, *others = leaves
     origin = " · ".join(filter(None, (first.origin, first.sink))) or "-"
-    verb = "should not" if all(leaf.code in SILENT for leaf in leaves) else "cannot"
-    if len(leaves) == 1:
-        head = codes, str(first.path), first.leaf_type, f"{verb} be stored", first.reason
-    else:
-        owner = first.path.parent
-        head = codes, str(owner), first.owner_type, f"{verb} be stored whole", _named(leaves)
+    verb = "should not be stored" if first.code in SILENT else "cannot be stored"
+    head = first.code, str(first.path), first.leaf_type, verb, first.reason
     if not config.debug:
+        also = _joined((f"{one.path.last} ({one.leaf_type}) {one.code}" for one in others), ", ")
         did, fix = (_joined(texts, "; ") for texts in (_dids(leaves), _fixes(leaves)))
-        return LINE + TAIL, (*head, origin, did, fix, count)
-    field = _joined((leaf.field or "-" for leaf in leaves), INDENT)
+        return LINE + TAIL, (*head, also and f" · also: {also}", origin, did, fix, first.count)
     patterns = json.dumps([leaf.path.pattern for leaf in leaves], ensure_ascii=False)
-    seen = f" · seen {count}×" if count > 1 else ""
+    codes = " ".join(dict.fromkeys(leaf.code for leaf in leaves))
     return BLOCK, (
         *head,
+        "".join(
+            f"\n  also    {one.path.last} ({one.leaf_type}) {one.code}: {one.reason}"
+            for one in others
+        ),
         origin,
-        field,
+        _joined((leaf.field or "-" for leaf in leaves), INDENT),
         _joined(_dids(leaves), INDENT),
         _joined(_fixes(leaves), INDENT),
         f"{config.silence} += {patterns}",
-        codes + seen,
+        f"{codes} · seen {first.count}×" if first.count > 1 else codes,
     )
-
-
-def _named(leaves: Sequence[Finding]) -> str:
-    """Name the fields of one object with their types: `._lock (_thread.lock), ._file (...)`."""
-    told = [f"{leaf.path.last} ({leaf.leaf_type})" for leaf in leaves[:MOST_LEAVES]]
-    more = len(leaves) - MOST_LEAVES
-    return ", ".join(told) + (f" and {more} more" if more > 0 else "")
 
 
 def _dids(leaves: Sequence[Finding]) -> list[str]:
@@ -112,17 +105,15 @@ def _joined(texts: Iterable[str], separator: str) -> str:
 def record_fields(leaves: Sequence[Finding]) -> dict[str, Any]:
     """Return the `extra` of a log record by the documented, prefixed names.
 
-    Where one object has several offending fields, path and pattern are those of the object, and
-    code, type and action those of its first field; `contextcache_leaves` has all of them.
+    Where one object has several offending fields, these are those of the first one;
+    `contextcache_leaves` has all of them.
     """
-    first = leaves[0]
-    told: dict[str, Any] = first.as_dict()
-    if len(leaves) > 1:
-        told["path"], told["pattern"] = str(first.path.parent), first.path.parent.pattern
-        told["count"] = max(leaf.count for leaf in leaves)
-    fields = {f"contextcache_{name}": told[name] for name in RECORDED}
+    told = leaves[0].as_dict()
     each = [leaf.as_dict() for leaf in leaves]
-    return fields | {"contextcache_leaves": [{name: leaf[name] for name in LEAF} for leaf in each]}
+    return {
+        **{f"contextcache_{name}": told[name] for name in RECORDED},
+        "contextcache_leaves": [{name: leaf[name] for name in LEAF} for leaf in each],
+    }
 
 
 def most_seen(findings: Sequence[Finding]) -> str:

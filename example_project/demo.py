@@ -132,7 +132,7 @@ def perform(scenario: Scenario, urls: list[str], log: Path) -> Outcome:
 
 def said(log: str) -> list[str]:
     """Return the first lines of contextcache's blocks, and what the last traceback ends with."""
-    ours = re.findall(r"^.*?(contextcache CC\d+(?: CC\d+)*: .+)$", log, re.MULTILINE)
+    ours = re.findall(r"^.*?(contextcache CC\d+: .+)$", log, re.MULTILINE)
     errors = re.findall(r"^(?:[a-z_]\w*\.)*([A-Z]\w*(?:Error|Exception): .+)$", log, re.MULTILINE)
     return ours + errors[-1:]
 
