@@ -5,10 +5,13 @@ E001   an unknown key in CONTEXTCACHE
 E002   a mode, rule, size or callback in it that contextcache does not understand
 E003   sessions kept in a cache that cannot hold them
 E004   a cache that cannot be made: its URL, an option or a package is wrong
-W001   a cache in Redis that pickles without a guard
+W001   a cache outside of the process that pickles without a guard
 W002   sessions in a cache without a guard
 W003   the middleware is missing
-W004   the middleware stands after the one that saves sessions
+W004   the middleware stands after one that saves sessions or pages
+W005   payloads that are not signed, or are read unsigned
+W006   a SESSION_SERIALIZER that the SESSION_ENGINE does not ask
+W007   sessions that are read otherwise from the cache than from the database
 =====  ==========================================================================
 """
 
@@ -21,10 +24,11 @@ from django.conf import settings
 from django.core.cache import caches
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
 from django.core.exceptions import ImproperlyConfigured
+from django.core.signing import JSONSerializer
 
 from contextcache import Config, ConfigurationError
 from contextcache_django.cache import RedisCache
-from contextcache_django.conf import OBSERVE, SETTING
+from contextcache_django.conf import OBSERVE, PLACES, SETTING, place_of
 from contextcache_django.coverage import SERIALIZER_OPTION, is_a, is_guarded
 from contextcache_django.guarded import Guarded
 
@@ -32,13 +36,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 BACKEND = "contextcache_django.cache.RedisCache"
+WRAPPER = "contextcache_django.cache.GuardedCache"
 ENGINE = "contextcache_django.sessions"
 MIDDLEWARE = "contextcache_django.middleware.ContextCacheMiddleware"
-SESSION_MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
 
 _SERIALIZER = {
     "serializer": "contextcache_django.serializers.CacheSerializer",
     "SERIALIZER": "contextcache_django.serializers.DjangoRedisSerializer",
+}
+# Caches of this process only are left to the middleware, which reports what is written to them.
+_OUTSIDE = PLACES.keys() - {
+    "django.core.cache.backends.locmem.LocMemCache",
+    "django.core.cache.backends.dummy.DummyCache",
 }
 _CACHED_SESSIONS = {
     "django.contrib.sessions.backends.cache",
@@ -60,7 +69,13 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 
 def check_coverage(**_: Any) -> list[CheckMessage]:
     """Return the places where values are pickled without a guard."""
-    return [*_unguarded_caches(), *_unguarded_sessions(), *_middleware()]
+    return [
+        *_unguarded_caches(),
+        *_unguarded_sessions(),
+        *_middleware(),
+        *_unsigned(),
+        *_session_serializer(),
+    ]
 
 
 def _mistakes(mapping: Mapping[str, Any], where: str) -> Iterator[CheckMessage]:
@@ -109,16 +124,20 @@ def _unusable_caches() -> Iterator[CheckMessage]:
 
 def _unguarded_caches() -> Iterator[CheckMessage]:
     for alias, entry in _caches().items():
-        option = SERIALIZER_OPTION.get(entry.get("BACKEND", ""))
-        if option is not None and not is_guarded(alias):
-            yield Warning(
-                f"CACHES[{alias!r}] stores values in Redis without a guard.",
-                hint=(
-                    f"Set its BACKEND to {BACKEND!r}, or OPTIONS[{option!r}] to "
-                    f"{_SERIALIZER[option]!r}."
-                ),
-                id="contextcache.W001",
-            )
+        backend = entry.get("BACKEND", "")
+        if backend not in _OUTSIDE or is_guarded(alias):
+            continue
+        option = SERIALIZER_OPTION.get(backend)
+        hint = f"Set its BACKEND to {WRAPPER!r} and OPTIONS['BACKEND'] to {backend!r}."
+        if option is not None:
+            serializer = _SERIALIZER[option]
+            hint = f"Set its BACKEND to {BACKEND!r}, or OPTIONS[{option!r}] to {serializer!r}."
+        place = place_of(backend).replace("redis", "Redis")
+        yield Warning(
+            f"CACHES[{alias!r}] stores values in {place} without a guard.",
+            hint=hint,
+            id="contextcache.W001",
+        )
 
 
 def _unguarded_sessions() -> Iterator[CheckMessage]:
@@ -141,13 +160,89 @@ def _middleware() -> Iterator[CheckMessage]:
             hint=f"Add {MIDDLEWARE!r} as the first line of MIDDLEWARE.",
             id="contextcache.W003",
         )
-    elif SESSION_MIDDLEWARE in order and order.index(MIDDLEWARE) > order.index(SESSION_MIDDLEWARE):
+        return
+    for name, (what, why) in _WITHIN.items():
+        if name in order and order.index(MIDDLEWARE) > order.index(name):
+            yield Warning(
+                f"Findings in {what} cannot name their request and view: {why} after the "
+                "middleware of contextcache is done.",
+                hint=f"Move {MIDDLEWARE!r} to the first line of MIDDLEWARE.",
+                id="contextcache.W004",
+            )
+
+
+_WITHIN = {
+    "django.contrib.sessions.middleware.SessionMiddleware": (
+        "sessions",
+        "SessionMiddleware saves them",
+    ),
+    "django.middleware.cache.UpdateCacheMiddleware": (
+        "cached pages",
+        "UpdateCacheMiddleware stores them",
+    ),
+}
+
+
+def _unsigned() -> Iterator[CheckMessage]:
+    told = {SETTING: getattr(settings, SETTING, {})}
+    for alias, entry in _caches().items():
+        if is_a(entry.get("BACKEND"), RedisCache):
+            overrides = (entry.get("OPTIONS") or {}).get(SETTING)
+            told[f"CACHES[{alias!r}]['OPTIONS'][{SETTING!r}]"] = overrides
+    for where, mapping in told.items():
+        if not isinstance(mapping, dict):
+            continue
+        if mapping.get("SIGN") is False:
+            yield Warning(
+                f"{where}['SIGN'] is False: whoever can write to Redis can run code here.",
+                hint="Remove it, and set ACCEPT_UNSIGNED until what is stored unsigned is gone.",
+                id="contextcache.W005",
+            )
+        if mapping.get("ACCEPT_UNSIGNED"):
+            yield Warning(
+                f"{where}['ACCEPT_UNSIGNED'] is on: whoever can write to Redis can run code here.",
+                hint="Remove it when what was stored unsigned is gone; it is for a migration.",
+                id="contextcache.W005",
+            )
+    if not _has_secret() and not told[SETTING].get("SECRET_KEYS"):
         yield Warning(
-            "Findings in sessions cannot name their request and view: SessionMiddleware saves "
-            "them after the middleware of contextcache is done.",
-            hint=f"Move {MIDDLEWARE!r} to the first line of MIDDLEWARE.",
-            id="contextcache.W004",
+            "Payloads are not signed, because there is no SECRET_KEY: whoever can write to Redis "
+            "can run code here.",
+            hint="Set SECRET_KEY, or CONTEXTCACHE['SECRET_KEYS'].",
+            id="contextcache.W005",
         )
+
+
+def _has_secret() -> bool:
+    try:
+        return bool(settings.SECRET_KEY)
+    except ImproperlyConfigured:
+        return False
+
+
+def _session_serializer() -> Iterator[CheckMessage]:
+    own: Any = settings  # whose stubs do not know is_overridden
+    engine, serializer = settings.SESSION_ENGINE, settings.SESSION_SERIALIZER
+    if engine in _WITHOUT_SERIALIZER and own.is_overridden("SESSION_SERIALIZER"):
+        yield Warning(
+            f"SESSION_SERIALIZER {serializer!r} is not asked by SESSION_ENGINE {engine!r}, which "
+            "pickles.",
+            hint=(
+                "Remove it, or set SESSION_ENGINE to 'contextcache_django.cached_db' or another "
+                "one that asks it."
+            ),
+            id="contextcache.W006",
+        )
+    if engine == "django.contrib.sessions.backends.cached_db" and is_a(serializer, JSONSerializer):
+        yield Warning(
+            f"SESSION_ENGINE {engine!r} reads sessions from the cache as they were and from the "
+            "database as JSON: a tuple becomes a list when the cache forgets it.",
+            hint="Set SESSION_ENGINE to 'contextcache_django.cached_db'.",
+            id="contextcache.W007",
+        )
+
+
+_WITHOUT_SERIALIZER = {ENGINE, "django.contrib.sessions.backends.cache"}
 
 
 def _caches() -> dict[str, Any]:

@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from contextcache import Config
 from contextcache.urls import SCHEMES
+from contextcache_django.checks import check_coverage, check_settings
 from contextcache_django.conf import guard_for, project_config
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ DJANGOS = {
     "BACKEND": "django.core.cache.backends.redis.RedisCache",
     "LOCATION": "redis://127.0.0.1:6379/0",
 }
+UPDATE = "django.middleware.cache.UpdateCacheMiddleware"
+PYMEMCACHE = "django.core.cache.backends.memcached.PyMemcacheCache"
 
 
 def found() -> list[CheckMessage]:
@@ -158,7 +161,8 @@ def test_a_cache_in_redis_without_a_guard(settings: SettingsWrapper) -> None:
         "other": {**DJANGOS, "OPTIONS": {"serializer": "nowhere.Serializer"}},
         "fine": {**DJANGOS, "OPTIONS": {"serializer": f"{slot}.CacheSerializer"}},
         "fine too": {**django_redis, "OPTIONS": {"SERIALIZER": f"{slot}.DjangoRedisSerializer"}},
-        "not redis": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+        "within": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+        "elsewhere": {"BACKEND": PYMEMCACHE, "LOCATION": "127.0.0.1:11211"},
     }
 
     def warning(alias: str, option: str, serializer: str) -> Warning:
@@ -175,6 +179,14 @@ def test_a_cache_in_redis_without_a_guard(settings: SettingsWrapper) -> None:
         warning("bare", "serializer", "CacheSerializer"),
         warning("bare too", "SERIALIZER", "DjangoRedisSerializer"),
         warning("other", "serializer", "CacheSerializer"),
+        Warning(
+            "CACHES['elsewhere'] stores values in memcached without a guard.",
+            hint=(
+                "Set its BACKEND to 'contextcache_django.cache.GuardedCache' and "
+                f"OPTIONS['BACKEND'] to '{PYMEMCACHE}'."
+            ),
+            id="contextcache.W001",
+        ),
     ]
 
 
@@ -182,9 +194,9 @@ def test_a_cache_in_redis_without_a_guard(settings: SettingsWrapper) -> None:
 def test_cached_sessions_without_a_guard(settings: SettingsWrapper, engine: str) -> None:
     """Django's cached sessions are pickled by the cache, whatever SESSION_SERIALIZER says."""
     settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
-    assert found() == []
+    assert [message for message in found() if message.id != "contextcache.W007"] == []
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
-    assert found() == [
+    assert [message for message in found() if message.id != "contextcache.W007"] == [
         Warning(
             f"SESSION_ENGINE 'django.contrib.sessions.backends.{engine}' stores sessions in "
             "CACHES['default'] without a guard.",
@@ -216,7 +228,7 @@ def test_a_missing_middleware(settings: SettingsWrapper) -> None:
 def test_a_middleware_in_the_wrong_place(settings: SettingsWrapper) -> None:
     """Sessions are saved by a middleware that has to be within ours."""
     first, second, *rest = settings.MIDDLEWARE
-    settings.MIDDLEWARE = [second, first, *rest]
+    settings.MIDDLEWARE = [second, *rest, UPDATE, first]
     assert found() == [
         Warning(
             "Findings in sessions cannot name their request and view: SessionMiddleware saves "
@@ -226,8 +238,89 @@ def test_a_middleware_in_the_wrong_place(settings: SettingsWrapper) -> None:
                 "of MIDDLEWARE."
             ),
             id="contextcache.W004",
+        ),
+        Warning(
+            "Findings in cached pages cannot name their request and view: UpdateCacheMiddleware "
+            "stores them after the middleware of contextcache is done.",
+            hint=(
+                "Move 'contextcache_django.middleware.ContextCacheMiddleware' to the first line "
+                "of MIDDLEWARE."
+            ),
+            id="contextcache.W004",
+        ),
+    ]
+
+
+def test_payloads_that_are_not_signed(settings: SettingsWrapper) -> None:
+    """Left on after a migration, switched off, or without a secret to sign with."""
+    settings.CONTEXTCACHE = {"ACCEPT_UNSIGNED": True}
+    settings.CACHES = {"default": {**OURS, "OPTIONS": {"CONTEXTCACHE": {"SIGN": False}}}}
+    assert found() == [
+        Warning(
+            "CONTEXTCACHE['ACCEPT_UNSIGNED'] is on: whoever can write to Redis can run code here.",
+            hint="Remove it when what was stored unsigned is gone; it is for a migration.",
+            id="contextcache.W005",
+        ),
+        Warning(
+            "CACHES['default']['OPTIONS']['CONTEXTCACHE']['SIGN'] is False: whoever can write to "
+            "Redis can run code here.",
+            hint="Remove it, and set ACCEPT_UNSIGNED until what is stored unsigned is gone.",
+            id="contextcache.W005",
+        ),
+    ]
+
+
+def test_no_secret_to_sign_with(settings: SettingsWrapper) -> None:
+    """Django itself refuses to start most things without one, but not a cache."""
+    settings.CONTEXTCACHE = {}
+    settings.CACHES = {"default": OURS}
+    settings.SECRET_KEY = ""
+    assert [*check_settings(), *check_coverage()] == [
+        Warning(
+            "Payloads are not signed, because there is no SECRET_KEY: whoever can write to Redis "
+            "can run code here.",
+            hint="Set SECRET_KEY, or CONTEXTCACHE['SECRET_KEYS'].",
+            id="contextcache.W005",
         )
     ]
+    settings.CONTEXTCACHE = {"SECRET_KEYS": ["another"]}
+    assert check_coverage() == []
+
+
+@pytest.mark.parametrize(
+    "engine", ["contextcache_django.sessions", "django.contrib.sessions.backends.cache"]
+)
+def test_a_serializer_nobody_asks(settings: SettingsWrapper, engine: str) -> None:
+    """Whoever sets JSON means JSON, and these engines pickle."""
+    settings.SESSION_ENGINE = engine
+    settings.SESSION_SERIALIZER = "django.contrib.sessions.serializers.JSONSerializer"
+    assert found() == [
+        Warning(
+            "SESSION_SERIALIZER 'django.contrib.sessions.serializers.JSONSerializer' is not asked "
+            f"by SESSION_ENGINE {engine!r}, which pickles.",
+            hint=(
+                "Remove it, or set SESSION_ENGINE to 'contextcache_django.cached_db' or another "
+                "one that asks it."
+            ),
+            id="contextcache.W006",
+        )
+    ]
+
+
+def test_sessions_that_are_not_the_same_hot_and_cold(settings: SettingsWrapper) -> None:
+    """Django's `cached_db` caches the dict and stores JSON; ours caches what it stores."""
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
+    assert found() == [
+        Warning(
+            "SESSION_ENGINE 'django.contrib.sessions.backends.cached_db' reads sessions from the "
+            "cache as they were and from the database as JSON: a tuple becomes a list when the "
+            "cache forgets it.",
+            hint="Set SESSION_ENGINE to 'contextcache_django.cached_db'.",
+            id="contextcache.W007",
+        )
+    ]
+    settings.SESSION_ENGINE = "contextcache_django.cached_db"
+    assert found() == []
 
 
 # --- Settings -----------------------------------------------------------------------------------
