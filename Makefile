@@ -69,7 +69,7 @@ fuzz: $(VENV)/dev.stamp
 # The tests run against a real Redis, memcached and Chromium; fakes of them would prove nothing.
 .PHONY: servers
 servers:
-	@for server in redis-server memcached chromedriver; do \
+	@for server in redis-server memcached chromedriver openssl; do \
 	    command -v $$server >/dev/null && continue; \
 	    echo "installing $$server, which the tests start on a free port"; \
 	    if [ "$$(id -u)" = 0 ]; then sudo=; else sudo="sudo -n"; fi; \

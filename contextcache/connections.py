@@ -101,7 +101,7 @@ class _KeptConnection(_Connection):
         if hasattr(select, "poll") and not hasattr(sock, "pending"):  # TLS has a buffer of its own
             self._poll = select.poll()
             self._poll.register(sock, select.POLLIN)
-        return TimedSocket(sock)
+        return TimedSocket(sock, self._socket_timeout)
 
     @property
     def socket_timeout(self) -> float | None:

@@ -78,14 +78,16 @@ class TimedSocket:
     """A connected socket whose waits end with the deadline of the operation that uses it.
 
     Args:
-        sock: The socket; its own timeout limits each single wait.
+        sock: The socket.
+        limit: The seconds a single wait may take at most, whoever waits.
     """
 
     __slots__ = ("_limit", "_set", "_sock")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, limit: float | None) -> None:
         self._sock = sock
-        self._limit = self._set = sock.gettimeout()
+        self._limit = limit
+        self._set = sock.gettimeout()
 
     def settimeout(self, seconds: float | None) -> None:
         """Limit each single wait."""
@@ -122,7 +124,7 @@ class TimedSocket:
         seconds = time_left(self._limit)
         if seconds is not None and seconds <= 0 and self._limit != 0:  # 0 asks for no wait at all
             raise TimeoutError("the deadline of the operation has passed")
-        if seconds is None or self._set is None or not -PRECISION < seconds - self._set < PRECISION:
+        if seconds is None or not self._set or not -PRECISION < seconds - self._set < PRECISION:
             self._sock.settimeout(seconds)
             self._set = seconds
 
