@@ -132,6 +132,8 @@ def _write_findings(seen: Examination, paper: Paper) -> None:
             paper.write(f"  field   {finding.field}")
         paper.write(f"  did     {finding.did}")
         paper.write(paper.paint(f"  fix     {finding.fix}", "green"))
+        for line in finding.patch.splitlines():
+            paper.write(f"          {line}".rstrip())
 
 
 def _examined(options: argparse.Namespace, config: Config) -> Examination:

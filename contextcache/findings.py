@@ -73,6 +73,7 @@ class Finding:
         reason: Why it cannot be stored, in one clause.
         did: What was stored instead, in one clause.
         fix: What to do about it, in one sentence.
+        patch: The same as code to paste, for a developer; empty where there is none.
         cut: The path that was cut where that is not `path` itself but a holder of it.
         sink: The words for where the value was being stored, such as `session in redis`.
         origin: The request, view or line that stored it; empty where unknown.
@@ -94,6 +95,7 @@ class Finding:
     sink: str = ""
     origin: str = ""
     field: str = ""
+    patch: str = ""
     located: bool = True
     count: int = dataclasses.field(default=1, compare=False)
 
@@ -109,6 +111,7 @@ class Finding:
             "reason": self.reason,
             "did": self.did,
             "fix": self.fix,
+            "patch": self.patch,
             "field": self.field,
             "sink": self.sink,
             "origin": self.origin,

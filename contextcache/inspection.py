@@ -23,6 +23,7 @@ from contextcache.pickler import (
     Table,
     failed_trial,
 )
+from contextcache.reporting import report_internal
 from contextcache.rules import Rule, Verb
 from contextcache.scopes import origin_of
 from contextcache.snapshots import environ_snapshot, is_environ
@@ -292,6 +293,7 @@ class Inspection:
             sink=self._sink,
             origin=origin_of(path),
             field=self._field(place, path),
+            patch=self._patch(hit, path, place),
             located=place is not None,
         )
 
@@ -299,6 +301,23 @@ class Inspection:
         if place is None:
             return "not located within the time for it; contextcache.explain(value) has no limit"
         return field_to_act_on(place, path) if self._debug else ""
+
+    def _patch(self, hit: Hit, path: Path, place: Place | None) -> str:
+        nothing_there = hit.rule.verb is Verb.SNAPSHOT and hit.action is Action.STRIPPED
+        if place is None or nothing_there or not self._debug:
+            return ""
+        from contextcache.fixes import Offence, patch  # noqa: PLC0415  # for developers
+
+        owner, field = None, ""
+        at = place_to_act_on(place)
+        if at is not None and at.parent is not None and origins.is_own(type(at.parent.obj)):
+            owner, field = at.parent.obj, str(at.step.name if at.step is not None else "")
+        holder = place.parent.obj if place.parent is not None else None
+        try:
+            return patch(Offence(hit.rule.code, hit.leaf, path, holder, owner, field))
+        except Exception as error:  # noqa: BLE001  # a fix nobody can word must not break the write
+            report_internal("wording a fix", error)
+            return ""
 
 
 class _Refusal(Exception):  # noqa: N818  # a signal inside this module

@@ -71,7 +71,8 @@ def message(leaves: Sequence[Finding], config: Config) -> tuple[str, tuple[objec
         did, fix = (_joined(texts, "; ") for texts in (_dids(leaves), _fixes(leaves)))
         return LINE + TAIL, (*head, also and f" · also: {also}", origin, did, fix, first.count)
     patterns = json.dumps([leaf.path.pattern for leaf in leaves], ensure_ascii=False)
-    codes = " ".join(dict.fromkeys(leaf.code for leaf in leaves))
+    codes = ", ".join(dict.fromkeys(leaf.code for leaf in leaves))
+    seen = f" · seen {first.count}×" if first.count > 1 else ""
     return BLOCK, (
         *head,
         "".join(
@@ -81,9 +82,9 @@ def message(leaves: Sequence[Finding], config: Config) -> tuple[str, tuple[objec
         origin,
         _joined((leaf.field or "-" for leaf in leaves), INDENT),
         _joined(_dids(leaves), INDENT),
-        _joined(_fixes(leaves), INDENT),
+        _joined((*_fixes(leaves), *_short_patches(leaves)), INDENT),
         f"{config.silence} += {patterns}",
-        f"{codes} · seen {first.count}×" if first.count > 1 else codes,
+        f"contextcache explain {codes}{seen}",
     )
 
 
@@ -96,6 +97,11 @@ def _dids(leaves: Sequence[Finding]) -> list[str]:
 
 def _fixes(leaves: Sequence[Finding]) -> list[str]:
     return [leaf.fix for leaf in leaves]
+
+
+def _short_patches(leaves: Sequence[Finding]) -> list[str]:
+    """Return the code to paste where it is one line; `contextcache explain` shows the longer."""
+    return [leaf.patch for leaf in leaves if leaf.patch and "\n" not in leaf.patch]
 
 
 def _joined(texts: Iterable[str], separator: str) -> str:

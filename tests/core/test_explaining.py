@@ -148,7 +148,7 @@ def test_json_has_these_keys(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(told["repeated"][0]) == ["size", "paths", "times"]
     assert list(told["findings"][0]) == [
         "code", "path", "pattern", "leaf_type", "owner_type", "action", "reason", "did", "fix",
-        "field", "sink", "origin", "count",
+        "patch", "field", "sink", "origin", "count",
     ]  # fmt: skip
     assert len(told["findings"]) == 51
     assert told["findings"][0]["path"] == "value['cart'].client._lock"

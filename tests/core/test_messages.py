@@ -86,7 +86,7 @@ def test_the_development_block(caplog: pytest.LogCaptureFixture) -> None:
           did     stored the rest; on load this field is a new, unlocked lock
           fix     leave it out in __getstate__ of Client; across processes it protects nothing
           silence CONTEXTCACHE["IGNORE"] += ["session['cart'].items[*]._lock"]
-          docs    CC102""")
+          docs    contextcache explain CC102""")
     assert messages(caplog) == [block, block + " · seen 10×"]
 
 
@@ -101,8 +101,9 @@ def test_the_block_says_what_it_does_not_know(caplog: pytest.LogCaptureFixture) 
           field   -
           did     stored the rest; on load a marker stands here that says so when it is used
           fix     store its items: list(...), or the awaited result
+                  value['rows'] = list(value['rows'])
           silence CONTEXTCACHE["IGNORE"] += ["cache['top']['rows']"]
-          docs    CC109""")
+          docs    contextcache explain CC109""")
     ]
 
 
@@ -459,7 +460,7 @@ def test_the_block_of_several_fields(caplog: pytest.LogCaptureFixture) -> None:
                   leave it out in __getstate__ of Wire, or store the value you need from it
                   store its items: list(...), or the awaited result
           silence CONTEXTCACHE["IGNORE"] += ["session['wire']._lock", "session['wire']._local", "session['wire']._rows"]
-          docs    CC102 CC101 CC109""")
+          docs    contextcache explain CC102, CC101, CC109""")
     assert messages(caplog) == [block]
 
 
