@@ -26,6 +26,7 @@ help:
 	@echo "make test-all  run the tests on each supported Python that is installed"
 	@echo "make bench     measure everything beside what people use today, into docs/benchmarks.md"
 	@echo "make conformance  run the suites of Django and django-redis on our classes"
+	@echo "make before-after  perform reported failures, then and now, into docs/"
 	@echo "make lint      check style and types"
 	@echo "make build     build the wheel into dist/"
 	@echo "make clean     remove what these commands made"
@@ -108,6 +109,10 @@ lint: $(VENV)/dev.stamp
 .PHONY: bench
 bench: $(VENV)/bench.stamp redis-server
 	$(VENV)/bin/python -m tests.bench $(ARGS)
+
+.PHONY: before-after
+before-after: $(VENV)/dev.stamp
+	$(VENV)/bin/python -m tests.reports
 
 .PHONY: build
 build: $(VENV)/pip.stamp
