@@ -260,7 +260,7 @@ class ClusterClient:
         pipeline.execute = executed
         return pipeline
 
-    def _call(self, name: str, *args: Any, **options: Any) -> Any:
+    def _call(self, name: str, /, *args: Any, **options: Any) -> Any:
         with Operation(self._server):
             return getattr(self._server.pool, name)(*args, **options)
 

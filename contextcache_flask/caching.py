@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import re
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from flask import Flask
+
+SCANNED = 1000  # keys that Redis is asked for, and told to delete, at once
 
 
 class RedisCache(GuardedBackend, rediscache.RedisCache):
@@ -62,6 +66,21 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
         backend = cls(client, **own)
         backend.guard_with(app)
         return backend
+
+    def clear(self) -> bool:
+        """Delete every key with the prefix of this cache, on every node; return whether any was.
+
+        cachelib sends KEYS, which holds up the server, and in a cluster asks one node only.
+        """
+        prefix = self._get_prefix()
+        if not prefix:
+            return bool(self._write_client.flushdb())
+        pattern = re.sub(r"([*?\[\]\\^])", r"\\\1", prefix) + "*"
+        found = self._write_client.scan_iter(match=pattern, count=SCANNED)
+        deleted = 0
+        while keys := list(islice(found, SCANNED)):
+            deleted += self._write_client.delete(*keys)
+        return bool(deleted)
 
     def excuse(self, error: Exception) -> ServerError:
         """Warn of an outage that goes unnoticed otherwise, or raise it if that is the policy."""

@@ -18,7 +18,10 @@ def outage_of(client: Redis, error: Exception) -> ServerError | None:
 
 def address_of(client: Redis) -> str:
     """Return the address of a client, without its password."""
-    options = client.connection_pool.connection_kwargs
+    pool = getattr(client, "connection_pool", None)
+    if pool is None:
+        return "redis+cluster://"
+    options = pool.connection_kwargs
     if "path" in options:
         return f"unix://{options['path']}"
     host, port = options.get("host", "localhost"), options.get("port", 6379)

@@ -22,6 +22,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -58,14 +59,15 @@ class Settings:
 
     Args:
         app_config: The configuration of the application. It is read once, but for `DEBUG`,
-            which `app.run(debug=True)` sets after every extension has been initialised.
+            which `app.run(debug=True)` sets after every extension has been initialised. Numbers,
+            switches, lists and dicts may be text, as in the environment: `yes`, `0.2`, `["a"]`.
 
     Raises:
         ConfigurationError: A key, mode or rule is unknown; the message names the nearest.
     """
 
     def __init__(self, app_config: Mapping[str, object]) -> None:
-        own = {key: value for key, value in app_config.items() if key.startswith(PREFIX)}
+        own = {key: _read(key, app_config[key]) for key in app_config if key.startswith(PREFIX)}
         self.redis_url = _url(own.pop(REDIS_URL, None))
         self.session = _switch(own.pop(SESSION, False))
         self.page_networks = _networks(own.pop(PAGE, LOOPBACK))
@@ -143,6 +145,23 @@ def settings_of(app: Flask) -> Settings:
     except KeyError:
         settings = app.extensions[EXTENSION] = Settings(app.config)
     return settings
+
+
+_WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_SWITCHES = (SESSION, PREFIX + "SIGN", PREFIX + "ACCEPT_UNSIGNED")
+
+
+def _read(key: str, value: object) -> object:
+    """Return what a setting means that came from the environment, where all is text."""
+    if isinstance(value, str):
+        if value.lower() in _WORDS:
+            return _WORDS[value.lower()]
+        if value[:1] in "[{" or value.replace(".", "", 1).isdecimal():
+            import json  # noqa: PLC0415  # for those who configure by the environment
+
+            with contextlib.suppress(ValueError):
+                value = json.loads(value)
+    return bool(value) if key in _SWITCHES and value in (0, 1) else value
 
 
 def _url(value: object) -> str:

@@ -67,7 +67,7 @@ def test_an_unknown_setting_is_named_by_the_cache_backend_alone():
             {"CONTEXTCACHE_MODE": "stripp"},
             f"CONTEXTCACHE: unknown mode 'stripp' (did you mean 'strip'?); valid: {MODES}",
         ),
-        ({"CONTEXTCACHE_SESSION": "yes"}, "CONTEXTCACHE_SESSION is True or False"),
+        ({"CONTEXTCACHE_SESSION": "maybe"}, "CONTEXTCACHE_SESSION is True or False"),
         ({"CONTEXTCACHE_MAX_SIZE": "1k"}, "CONTEXTCACHE: max_size is a positive number of bytes"),
         (
             {"CONTEXTCACHE_ON_FINDING": "shop.no_such"},
@@ -101,6 +101,55 @@ def test_settings_come_from_the_environment(monkeypatch):
     config = app.extensions["contextcache"].config
     assert (config.mode, config.max_size, config.ignore) == ("raise", 1000, ("session['cart']",))
     assert isinstance(app.session_interface, RedisSessionInterface)
+
+
+@pytest.mark.parametrize("read", ["from_prefixed_env", "from_mapping"])
+def test_settings_are_text_in_the_environment(monkeypatch, read):
+    """Numbers, switches, lists and dicts are read from text, however it got into the config."""
+    text = {
+        "CONTEXTCACHE_MODE": "warn",
+        "CONTEXTCACHE_SESSION": "Yes",
+        "CONTEXTCACHE_SIGN": "1",
+        "CONTEXTCACHE_ACCEPT_UNSIGNED": "off",
+        "CONTEXTCACHE_MAX_SIZE": "1000",
+        "CONTEXTCACHE_TIMEOUT": "0.25",
+        "CONTEXTCACHE_IGNORE": "[\"session['cart']\", \"cache['a']\"]",
+        "CONTEXTCACHE_RULES": '{"shop.api.Client": "strip"}',
+        "CONTEXTCACHE_SECRET_KEYS": '["a secret", "an older one"]',
+        "CONTEXTCACHE_REDIS_URL": "fakeredis://text",
+    }
+    app = Flask(__name__)
+    if read == "from_prefixed_env":
+        for key, value in text.items():
+            monkeypatch.setenv(f"FLASK_{key}", value)
+        app.config.from_prefixed_env()
+    else:
+        app.config.from_mapping(text)
+    ContextCache(app)
+    config = app.extensions["contextcache"].config
+    assert (config.mode, config.sign, config.accept_unsigned) == ("warn", True, False)
+    assert (config.max_size, config.timeout) == (1000, 0.25)
+    assert config.ignore == ("session['cart']", "cache['a']")
+    assert [(rule.type, rule.verb.value) for rule in config.rules] == [("shop.api.Client", "strip")]
+    assert config.secret_keys == ("a secret", "an older one")
+    assert isinstance(app.session_interface, RedisSessionInterface)
+
+
+def test_an_app_factory_with_blueprints():
+    """One extension, made at import, and an app for each call of the factory."""
+    extension, cache = ContextCache(), Cache(with_jinja2_ext=False)
+
+    def create_app(mode):
+        app = make_app(f"fakeredis://{mode}", CONTEXTCACHE_MODE=mode, PROPAGATE_EXCEPTIONS=False)
+        cache.init_app(app)
+        extension.init_app(app)
+        return app
+
+    lenient, strict = create_app("strip"), create_app("raise")
+    for _ in range(2):
+        assert lenient.test_client().put("/cache/a").text == "True"
+        assert strict.test_client().put("/cache/a").status_code == 500
+    assert lenient.extensions["contextcache"] is not strict.extensions["contextcache"]
 
 
 def test_the_session_stays_flask_s_own_unless_asked_for():

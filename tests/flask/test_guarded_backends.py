@@ -13,6 +13,8 @@ from flask import Response
 from flask_caching.backends.memcache import MemcachedCache
 from flask_caching.backends.nullcache import NullCache
 from flask_caching.backends.simplecache import SimpleCache
+from pymemcache import PooledClient
+from pymemcache.serde import pickle_serde
 from werkzeug.local import LocalProxy
 
 from contextcache import UncacheableValueError, is_stripped
@@ -29,44 +31,18 @@ SINKS = {
 }
 
 
-class Memcached:
-    """A client of memcached, which pickles by itself, as python-memcached and pylibmc do."""
-
-    def __init__(self) -> None:
-        self.held: dict[str, bytes] = {}
-
-    def get(self, key):
-        return pickle.loads(self.held[key]) if key in self.held else None
-
-    def get_multi(self, keys):
-        return {key: self.get(key) for key in keys if key in self.held}
-
-    def set(self, key, value, timeout):
-        self.held[key] = pickle.dumps(value)
-        return True
-
-    def add(self, key, value, timeout):
-        return key not in self.held and self.set(key, value, timeout)
-
-    def set_multi(self, mapping, timeout):
-        for key, value in mapping.items():
-            self.set(key, value, timeout)
-        return []
-
-    def incr(self, key, delta):
-        self.set(key, self.get(key) + delta, 0)
-        return self.get(key)
-
-    def append(self, key, more):
-        return key in self.held
-
-    def delete(self, key):
-        return self.held.pop(key, None) is not None
+def over_memcached(app, config, args, kwargs):
+    """Make Flask-Caching's backend over a client that pickles by itself, as pylibmc does."""
+    return MemcachedCache(config["MEMCACHED"], key_prefix="p:", **kwargs)
 
 
-def memcached(app, config, args, kwargs):
-    """Make a backend as Flask-Caching would, over a client that needs no server."""
-    return MemcachedCache(Memcached(), key_prefix="p:", **kwargs)
+@pytest.fixture
+def client(memcached):
+    """A client of a real memcached, which is empty."""
+    client = PooledClient(memcached, serde=pickle_serde, default_noreply=False)
+    client.flush_all()
+    yield client
+    client.close()
 
 
 @pytest.fixture(params=SINKS)
@@ -75,12 +51,15 @@ def kind(request):
 
 
 @pytest.fixture(params=["Flask-Caching first", "contextcache first"])
-def make_cache(request, kind, tmp_path, redis_url, redis_client):
+def make_cache(request, kind, tmp_path, redis_client, client):
     """Return a function that makes an app with a backend of `kind`, in either order."""
 
+    url = request.getfixturevalue("redis_url")
+
     def make(**config):
-        app = make_app(CACHE_REDIS_URL=redis_url, CACHE_DIR=str(tmp_path / "cache"), **config)
-        app.config["CACHE_TYPE"] = kind if kind != "memcached" else f"{__name__}.memcached"
+        app = make_app(CACHE_REDIS_URL=url, CACHE_DIR=str(tmp_path / "cache"), **config)
+        app.config["MEMCACHED"] = client
+        app.config["CACHE_TYPE"] = kind if kind != "memcached" else f"{__name__}.over_memcached"
         if request.param == "contextcache first":
             ContextCache(app)
         cache = add_cache(app)
