@@ -22,7 +22,7 @@ import pytest
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.functional import lazystr
 from flask.sessions import session_json_serializer
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from markupsafe import Markup
 from werkzeug.datastructures import MultiDict
@@ -143,6 +143,7 @@ JSON_VALUES = st.recursive(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(JSON_VALUES)
 def test_what_json_gives_back_is_never_found(value: Any) -> None:
     """No finding, and the same text, for all that JSON holds."""
@@ -159,6 +160,7 @@ ANY_VALUES = st.recursive(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(ANY_VALUES)
 def test_what_is_not_found_comes_back_as_it_was(value: Any) -> None:
     """A value without findings survives the round trip; one with any can be stored all the same."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flask_login
 import pytest
@@ -18,6 +18,12 @@ from contextcache import RequestSnapshot, is_stripped
 from contextcache.testing import capture_findings
 from contextcache_flask import ContextCache
 from tests.flask.shop import add_cache, make_app
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# flask_login 0.6 asks for the time in a way that Python 3.12 warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
 
 SECRET = "canary-9d4f"  # in whatever must never be stored
 db = SQLAlchemy()
@@ -39,7 +45,7 @@ class Visit:
 
 
 @pytest.fixture
-def app(redis_url: str, redis_client: Any) -> Flask:
+def app(redis_url: str, redis_client: Any) -> Iterator[Flask]:
     """An application with everything: cache, session, login, database."""
     app = make_app(redis_url, CONTEXTCACHE_SESSION=True)
     app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
@@ -58,7 +64,10 @@ def app(redis_url: str, redis_client: Any) -> Flask:
         flask_login.login_user(db.session.get(User, 1))
         return "in"
 
-    return app
+    yield app
+    with app.app_context():
+        db.session.remove()
+        db.engine.dispose()
 
 
 def store(app: Flask, make: Any, where: str) -> tuple[Any, list[str]]:

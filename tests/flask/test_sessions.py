@@ -32,6 +32,9 @@ from tests.flask.shop import Basket, add_cache, make_app
 from tests.redis_server import free_port, running_redis
 from tests.sealing import sealed
 
+# flask_login 0.6 asks for the time in a way that Python 3.12 warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
+
 DAY = 24 * 3600
 
 
