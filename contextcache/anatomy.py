@@ -29,6 +29,10 @@ EVERY = 65536  # opcodes between two reports of progress
 
 NAME = "name"  # the kind of a class or function that is stored by its name
 
+CONTAINERS = frozenset({"dict", "list", "tuple", "set", "frozenset"})
+
+MOST_COLUMNS = 64  # fields of the items of one container that are summed up
+
 _STRIPPED = "contextcache.standins.Stripped"
 _DICT = attribute("__dict__")
 _OLD_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # as protocol 2 spells them
@@ -58,6 +62,7 @@ class Part:
         parts: What it holds, in the order in which it is stored.
         entries: How many things it holds, those included that are too small for a part.
         same_as: The part stored earlier that this one refers to, where it is a mere reference.
+        columns: What its items hold in all, by field, where it is a container.
         digest: Equal for equal data.
         findings: What is wrong with it.
         stripped: Code and time, where contextcache left a marker.
@@ -65,6 +70,7 @@ class Part:
 
     __slots__ = (
         "above",
+        "columns",
         "digest",
         "entries",
         "findings",
@@ -73,6 +79,7 @@ class Part:
         "parts",
         "same_as",
         "size",
+        "small",
         "steps",
         "stripped",
         "value",
@@ -88,6 +95,8 @@ class Part:
         self.parts: list[Part] = []
         self.entries = 0
         self.same_as: Part | None = None
+        self.small: dict[Step, int] = {}  # until it is summed up in the columns of its holder
+        self.columns: dict[Step, int] = {}
         self.digest = hash((kind, value))
         self.findings: list[Finding] = []
         self.stripped: tuple[str, str] | None = None
@@ -411,8 +420,11 @@ class _Machine:
         elif part.is_atom and part.size < least:
             holder.size += part.size
             holder.entries += 1
+            if steps[-1].has_name:
+                holder.small[steps[-1]] = part.size
         else:
             holder.hold(steps, part)
+            _sum_columns(holder, part)
 
     def _fill(self, holder: Part, items: list[Part]) -> None:
         kind = StepKind.ELEMENT if holder.kind in ("set", "frozenset") else StepKind.ITEM
@@ -462,6 +474,9 @@ class _Machine:
         made.size += holder.size
         made.entries += holder.entries
         made.digest = hash((made.digest, holder.digest))
+        if kind is StepKind.ATTRIBUTE:
+            small = holder.small.items()
+            made.small.update((attribute(str(step.name)), size) for step, size in small)
         for part in holder.parts:
             [step] = part.steps
             if kind is StepKind.ARGUMENT:
@@ -488,6 +503,18 @@ class _Machine:
         else:
             self._add(made, (Step(StepKind.STATE, None),), state)
         self._settle()
+
+
+def _sum_columns(holder: Part, part: Part) -> None:
+    """Sum up by field what the items of a container hold, and forget it of the single item."""
+    if holder.kind in CONTAINERS:
+        columns = holder.columns
+        large = ((below.steps[0], below.size) for below in part.parts if below.steps[0].has_name)
+        for step, size in chain(part.small.items(), large):
+            if step in columns or len(columns) < MOST_COLUMNS:
+                columns[step] = columns.get(step, 0) + size
+        if holder.kind != "tuple":  # which may be the state of an object that follows
+            part.small = {}
 
 
 def _text(part: Part) -> object:

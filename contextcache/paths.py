@@ -66,6 +66,11 @@ class Step(NamedTuple):
                 return f"<{self.kind.value} {self.name}>"
 
     @property
+    def has_name(self) -> bool:
+        """Whether it is an attribute or a key by name, as in a row, and no position."""
+        return self.kind is StepKind.ATTRIBUTE or type(self.name) is str
+
+    @property
     def pattern(self) -> str:
         """The step with positions generalised, so that equal fields of many items are one."""
         match self.kind:

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 MOST_BRANCHES = 10  # of one part that are shown for their size; as many again for their findings
 MOST_LINES = 5  # of repeated and of shared data
 MOST_NAMES = 12
+LEAST_ALIKE = 3  # items of one kind whose fields are summed up
 LEAST_REPEATED = 64  # bytes of repeated or shared data that are worth a line
-
-_CONTAINERS = ("dict", "list", "tuple", "set", "frozenset")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -118,6 +117,9 @@ class Tree:
         branches = [
             self._lines(paper, below, self._name(below, part), depth + 1) for below in shown
         ]
+        branches += [
+            self._column(paper, name, size) for name, size in self._columns(part) if not shown
+        ]
         worth = rest.findings or (rest.size and rest.size >= self._bounds.smallest)
         if shown and rest.entries and worth:
             branches.append(self._rest(paper, rest))
@@ -132,6 +134,21 @@ class Tree:
         steps = self._seen.path(part).steps[len(self._seen.path(above).steps) :]
         return str(Path("", steps, self._seen.hidden))
 
+    def _columns(self, part: Part) -> list[tuple[str, int]]:
+        """Return the largest fields of the items of a container, where the items are alike."""
+        if len({below.kind for below in part.parts}) != 1 or len(part.parts) < LEAST_ALIKE:
+            return []
+        columns = sorted(part.columns.items(), key=lambda column: -column[1])
+        hidden = self._seen.hidden
+        return [
+            (str(Path("[*]", (step,), hidden)), size)
+            for step, size in columns[:MOST_BRANCHES]
+            if size >= self._bounds.smallest
+        ]
+
+    def _column(self, paper: Paper, name: str, size: int) -> Iterator[tuple[str, str]]:
+        yield self._numbers(size), f"{paper.paint(name, 'bold')}  {paper.paint('in all', 'dim')}"
+
     def _rest(self, paper: Paper, rest: Rest) -> Iterator[tuple[str, str]]:
         found = f", with {counted(rest.findings, 'finding')}" if rest.findings else ""
         text = f"{paper.shape('more')} {rest.entries:,} more{found}"
@@ -142,7 +159,7 @@ class Tree:
 
     def _described(self, paper: Paper, part: Part, name: str) -> str:
         kind = part.kind
-        if part.kind in _CONTAINERS and part.entries:
+        if part.kind in anatomy.CONTAINERS and part.entries:
             kind += f", {part.entries:,}"
             kinds = {below.kind for below in part.parts}
             if len(kinds) == 1 and 1 < len(part.parts) == part.entries:
@@ -208,6 +225,7 @@ class Tree:
             "same_as": str(self._seen.path(part.same_as)) if part.same_as else None,
             "parts": [self._data(below, depth + 1) for below in shown],
             "rest": dataclasses.asdict(rest),
+            "fields": [{"path": name, "size": size} for name, size in self._columns(part)],
         }
 
     def _repeated(self) -> list[Repetition]:

@@ -187,6 +187,20 @@ def test_different_data_has_no_twin() -> None:
     assert not list(twins(read(pickle.dumps([["a" * 50, 1], ["a" * 50, 2]], 5)).root))
 
 
+@pytest.mark.parametrize("smallest", [0, 10, 10_000])
+def test_the_fields_of_alike_items_are_summed_up(smallest: int) -> None:
+    """Which field makes a list of ten thousand rows large, however small each of them is."""
+    rows = [{"id": number, "name": f"name {number}", "tags": [number]} for number in range(100)]
+    root = read(pickle.dumps({"rows": rows}, 5), smallest=smallest).root
+    [part] = root.parts
+    columns = {step.name: size for step, size in part.columns.items()}
+    assert columns.keys() == {"id", "name", "tags"}
+    assert columns["name"] > columns["tags"] > columns["id"]
+    assert 0.8 * part.size < sum(columns.values()) <= part.size
+    objects = read(pickle.dumps([Slotted() for _ in range(9)], 5), smallest=smallest).root
+    assert {str(step) for step in objects.columns} == {".name", ".rows"}
+
+
 def test_markers_and_known_types_are_found_by_name() -> None:
     """A payload tells what was stripped from it, and when, without being loaded."""
     guard = Guard()

@@ -105,10 +105,14 @@ def test_the_tree_of_a_session(capsys: pytest.CaptureFixture[str]) -> None:
                49,861 100%  session  dict, 5
                20,763  42%  ├─ ['cart']  shop.Cart
                20,656  41%  │  ├─ .rows  list, 1,000 × dict
+               12,894  26%  │  │  ├─ [*]['sku']  in all
+                4,750  10%  │  │  └─ [*]['price']  in all
                    76   0%  │  └─ .client  shop.Client
                    39   0%  │     └─ ._lock  _thread.lock  ✗ CC102 recreated
                20,015  40%  ├─ ['avatar']  bytes
                 7,391  15%  ├─ ['recent']  list, 500 × dict
+                3,634   7%  │  ├─ [*]['sku']  in all
+                2,244   5%  │  └─ [*]['price']  in all
                 1,664   3%  └─ ['clients']  list, 50 × shop.Client
                    34   0%     ├─ [0]  shop.Client
                    13   0%     │  └─ ._lock  _thread.lock  ✗ CC102 recreated
@@ -143,6 +147,7 @@ def test_json_has_these_keys(capsys: pytest.CaptureFixture[str]) -> None:
     ]  # fmt: skip
     assert list(told["tree"]) == [
         "path", "type", "size", "entries", "findings", "same_as", "parts", "rest",
+        "fields",
     ]  # fmt: skip
     assert list(told["tree"]["rest"]) == ["entries", "size", "findings"]
     assert list(told["repeated"][0]) == ["size", "paths", "times"]
