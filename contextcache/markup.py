@@ -24,8 +24,11 @@ MOST_VIEWS = 3  # that are named for one field
 Row = dict[str, Any]
 """A finding or a write as plain data, such as a debug toolbar keeps in its store."""
 
+# The ids, which nothing has, let these rules win over those a toolbar has for its own panels.
+_OURS = ":is(#contextcache#contextcache, .contextcache)"
+
 STYLE = """
-.contextcache { --code: color-mix(in srgb, #c77700 72%, currentColor);
+& { --code: color-mix(in srgb, #c77700 72%, currentColor);
   --good: color-mix(in srgb, #14995a 72%, currentColor);
   --bad: color-mix(in srgb, #d43c3c 76%, currentColor);
   --soft: color-mix(in srgb, currentColor 62%, transparent);
@@ -33,42 +36,44 @@ STYLE = """
   --wash: color-mix(in srgb, currentColor 5%, transparent);
   --mono: ui-monospace, "SF Mono", "Cascadia Mono", Menlo, "DejaVu Sans Mono", monospace;
   line-height: 1.5; text-align: left }
-.contextcache code, .contextcache pre { font: 0.9em/1.5 var(--mono); overflow-wrap: anywhere;
+& code, & pre { display: inline; margin: 0; font: 0.9em/1.5 var(--mono); overflow-wrap: anywhere;
   background: none; border: 0; color: inherit; padding: 0; white-space: pre-wrap }
-.contextcache h3 { font-size: 1em; font-weight: 600; margin: 2em 0 0.6em; color: var(--soft);
+& h3 { font-size: 1em; font-weight: 600; margin: 2em 0 0.6em; color: var(--soft);
   background: none; padding: 0 }
-.contextcache article { border: 1px solid var(--line); border-radius: 8px; margin: 0 0 14px;
+& h3:first-child { margin-top: 0.4em }
+& article { border: 1px solid var(--line); border-radius: 8px; margin: 0 0 14px;
   padding: 14px 18px 12px; background: none }
-.contextcache .head { display: flex; flex-wrap: wrap; gap: 4px 12px; align-items: baseline }
-.contextcache .head .code { color: var(--code); font-weight: 600; font-size: 0.9em;
+& .head { display: flex; flex-wrap: wrap; gap: 4px 12px; align-items: baseline }
+& .head .code { color: var(--code); font-weight: 600; font-size: 0.9em;
   font-family: var(--mono) }
-.contextcache .head .path { font-size: 1.05em; font-weight: 600; flex: 1 1 20em }
-.contextcache .head .count { color: var(--soft); font-size: 0.9em; white-space: nowrap }
-.contextcache p.why { margin: 2px 0 10px; padding: 0; color: inherit }
-.contextcache dl { display: grid; grid-template-columns: 4.6em 1fr; gap: 3px 12px; margin: 0 }
-.contextcache dt { color: var(--soft); font-weight: 400; margin: 0; padding: 0 }
-.contextcache dd { margin: 0; padding: 0; overflow-wrap: anywhere; min-width: 0 }
-.contextcache .also { color: var(--soft) }
-.contextcache dd.fix { color: var(--good); font-weight: 500 }
-.contextcache dd pre { margin: 2px 0 4px; padding: 8px 12px; background: var(--wash);
+& .head .path { font-size: 1.05em; font-weight: 600; flex: 1 1 20em }
+& .head .count { color: var(--soft); font-size: 0.9em; white-space: nowrap }
+& p.why { display: block; font: inherit; margin: 2px 0 10px; padding: 0; color: inherit }
+& dl { display: grid; grid-template-columns: 4.6em 1fr; gap: 3px 12px; margin: 0;
+  align-items: baseline }
+& dt { float: none; color: var(--soft); font-weight: 400; margin: 0; padding: 0 }
+& dd { float: none; margin: 0; padding: 0; overflow-wrap: anywhere; min-width: 0 }
+& .also { color: var(--soft) }
+& dd.fix { color: var(--good); font-weight: 500 }
+& dd pre { display: block; margin: 2px 0 4px; padding: 8px 12px; background: var(--wash);
   border-radius: 6px; user-select: all; color: inherit }
-.contextcache dd.silence { display: flex; gap: 10px; align-items: baseline; color: var(--soft) }
-.contextcache dd.silence code { user-select: all }
-.contextcache button { font: inherit; font-size: 0.85em; color: inherit; background: var(--wash);
+& dd.silence { display: flex; gap: 10px; align-items: baseline; color: var(--soft) }
+& dd.silence code { user-select: all }
+& button { font: inherit; font-size: 0.85em; color: inherit; background: var(--wash);
   border: 1px solid var(--line); border-radius: 6px; padding: 1px 9px; cursor: pointer }
-.contextcache button:hover { border-color: var(--soft) }
-.contextcache button:focus-visible { outline: 2px solid var(--good); outline-offset: 1px }
-.contextcache .wide { overflow-x: auto }
-.contextcache table { border-collapse: collapse; width: 100%; margin: 0; background: none;
+& button:hover { border-color: var(--soft) }
+& button:focus-visible { outline: 2px solid var(--good); outline-offset: 1px }
+& .wide { overflow-x: auto }
+& table { border-collapse: collapse; width: 100%; margin: 0; background: none;
   font-size: inherit; border: 0 }
-.contextcache th, .contextcache td { text-align: left; vertical-align: baseline; border: 0;
+& th, & td { text-align: left; vertical-align: baseline; border: 0;
   border-bottom: 1px solid var(--line); padding: 5px 14px 5px 0; background: none; color: inherit }
-.contextcache th { color: var(--soft); font-weight: 400 }
-.contextcache .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
-.contextcache tr.lost .outcome { color: var(--bad) }
-.contextcache tr.cut .outcome { color: var(--code) }
-.contextcache .none { color: var(--soft); padding: 0; margin: 0 0 1em }
-"""
+& th { color: var(--soft); font-weight: 400 }
+& .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
+& tr.lost .outcome { color: var(--bad) }
+& tr.cut .outcome { color: var(--code) }
+& .none { color: var(--soft); padding: 0; margin: 0 0 1em }
+""".replace("&", _OURS)
 
 
 def finding_row(
@@ -114,7 +119,12 @@ def write_row(write: Write) -> Row:
 def _found(write: Write) -> str:
     if not (write.stored and write.findings):
         return ""
-    return f", {write.findings} finding{'s' if write.findings > 1 else ''}"
+    return f", {plural(write.findings, 'finding')}"
+
+
+def plural(number: int, noun: str) -> str:
+    """Return `1 finding`, `2 findings`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def findings(rows: Iterable[Mapping[str, Any]], *, copying: bool = False) -> str:

@@ -9,6 +9,7 @@
                                                          own Redis backend
 `contextcache_django.serializers.DjangoRedisSerializer`  `OPTIONS["SERIALIZER"]` of django-redis
 `contextcache_django.serializers.SessionSerializer`      `SESSION_SERIALIZER`
+`contextcache_django.panels.ContextCachePanel`           `DEBUG_TOOLBAR_PANELS`
 `contextcache_django.by_reference`                       `CONTEXTCACHE["RULES"]`, for models
 =======================================================  ====================================
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 RETRY_AFTER = 5  # seconds, told to the visitor's browser while Redis cannot be reached
 
+_SCOPE = "_contextcache_scope"
+
 _logger = logging.getLogger("contextcache")
 
 
@@ -56,7 +58,7 @@ class ContextCacheMiddleware:
         """Answer `request` within a scope that names it."""
         if self.async_mode:
             return self._answer_async(request)
-        scope = _scope_of(request)
+        scope = _new_scope(request)
         token = enter_scope(scope)
         try:
             response: HttpResponseBase = self.get_response(request)
@@ -65,7 +67,7 @@ class ContextCacheMiddleware:
         return _finished(response, scope)
 
     async def _answer_async(self, request: HttpRequest) -> HttpResponseBase:
-        scope = _scope_of(request)
+        scope = _new_scope(request)
         token = enter_scope(scope)
         try:
             response: HttpResponseBase = await self.get_response(request)
@@ -74,14 +76,22 @@ class ContextCacheMiddleware:
         return _finished(response, scope)
 
 
-def _scope_of(request: HttpRequest) -> RequestScope:
-    return RequestScope(
+def scope_of(request: HttpRequest) -> RequestScope | None:
+    """Return the scope in which `request` is or was answered, where that is kept for a page."""
+    return getattr(request, _SCOPE, None)
+
+
+def _new_scope(request: HttpRequest) -> RequestScope:
+    scope = RequestScope(
         request.method or "",
         request.path,
         request_id=request.META.get("HTTP_X_REQUEST_ID", ""),
         view=lambda: view_of(request),
         collect=project_config().debug,
     )
+    if scope.collect:
+        setattr(request, _SCOPE, scope)
+    return scope
 
 
 def _finished(response: HttpResponseBase, scope: RequestScope) -> HttpResponseBase:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from flask import abort, current_app, request
 
-from contextcache.markup import document, finding_row, findings, writes
+from contextcache.markup import document, finding_row, findings, plural, writes
 from contextcache_flask.settings import settings_of
 
 if TYPE_CHECKING:
@@ -63,8 +63,11 @@ def _is_near(networks: Iterable[str]) -> bool:
 def _body(settings: Settings) -> str:
     found, written = settings.notebook.fields, settings.notebook.writes
     silence = settings.config.silence
-    fields = f"{len(found)} field{'' if len(found) == 1 else 's'}"
-    summary = f"{fields} that should not be stored" if found else "nothing found so far"
+    summary = (
+        f"{plural(len(found), 'field')} that should not be stored"
+        if found
+        else "nothing found so far"
+    )
     rows = [finding_row(finding, silence=silence, also=views[1:]) for finding, views in found]
     return (
         f"<header><h1>contextcache</h1><p>{escape(current_app.name)} · "

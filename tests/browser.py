@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
-from selenium.webdriver.common.by import By
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SIZE = (1100, 1000)
+
+# In the page, and in what a toolbar keeps apart from its styles.
+_FIND = """(selector) => [document, ...[...document.querySelectorAll("*")]
+    .flatMap((one) => one.shadowRoot ?? [])]
+    .flatMap((root) => [...root.querySelectorAll(selector)])"""
 
 
 class Browser:
@@ -29,12 +33,18 @@ class Browser:
     def texts(self, selector: str) -> list[str]:
         """Return what a person reads in every element that `selector` finds."""
         # At once: elements that are asked one by one may be replaced meanwhile.
-        script = "return [...document.querySelectorAll(arguments[0])].map((one) => one.innerText)"
+        script = f"return ({_FIND})(arguments[0]).map((one) => one.innerText)"
         return list(self.run(script, selector))
+
+    def style(self, selector: str, *names: str) -> list[str]:
+        """Return how the first element that `selector` finds is drawn."""
+        script = f"const style = getComputedStyle(({_FIND})(arguments[0])[0]);"
+        script += "return arguments[1].map((name) => style.getPropertyValue(name))"
+        return list(self.run(script, selector, names))
 
     def click(self, selector: str) -> None:
         """Click the first element that `selector` finds."""
-        self.driver.find_element(By.CSS_SELECTOR, selector).click()
+        self.run(f"({_FIND})(arguments[0])[0].click()", selector)
 
     def run(self, script: str, *arguments: Any) -> Any:
         """Return what a script of the page returns."""
