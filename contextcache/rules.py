@@ -288,6 +288,13 @@ BUILT_IN: Mapping[str, Rule] = {
         force=True,
     ),
     **_rows("CC105", Verb.ALLOW, "contextcache_django.references.Reference"),
+    **_rows(
+        "CC105", Verb.SNAPSHOT, "django.utils.functional.Promise",
+        make=snapshots.lazy_result, when=snapshots.is_nameless_lazy,
+        reason="the function of a lazy text cannot be imported by its name",
+        did="stored its text, in the language of this request", fix="store str(...) of it",
+        force=True,
+    ),
     # Requests and what lives as long as one
     **_rows(
         "CC106", Verb.SNAPSHOT,

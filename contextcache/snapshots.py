@@ -139,6 +139,27 @@ def lazy_value(obj: object) -> object:
     return wrapped
 
 
+def is_nameless_lazy(obj: Any) -> bool:
+    """Tell whether a lazy text of Django's calls a function that pickle cannot find by its name.
+
+    `gettext` is found. `capfirst`, in the label of each field of a model form, stands behind a
+    decorator that has taken its name.
+    """
+    unpickle, (function, *_) = obj.__reduce__()  # of the object: a lazy plural has one of its own
+    if unpickle.__name__ != "_lazy_proxy_unpickle":
+        return False
+    found: Any = sys.modules.get(function.__module__)
+    for name in function.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is not function
+
+
+def lazy_result(obj: Any) -> object:
+    """Return what a lazy text of Django's is now, as it would be shown."""
+    function, arguments, keywords = obj.__reduce__()[1][:3]
+    return function(*arguments, **keywords)
+
+
 # Requests
 
 
