@@ -58,7 +58,7 @@ MOST_SITES = 1024
 MOST_PLACES = 32  # of offenders in one value that are known one by one
 SHARE = 0.05  # of a process's time that close looks may take, once the first seconds are used up
 FIRST_SECONDS = 2.0
-FLAT = 16  # items up to which asking for their types costs less than a pickler
+FLAT = 64  # items up to which asking for their types costs less than a pickler
 
 
 class Site:
@@ -457,26 +457,24 @@ def _is_small_data(value: dict[Any, Any]) -> bool:
     if is_environ(value):
         return False
     try:
-        types = set(map(type, value.values()))
-        if not _PLAIN.issuperset(map(type, value)) or not types <= _DATA:
+        if not _PLAIN.issuperset(map(type, value)):
             return False
-        return types <= _PLAIN or all(map(_is_flat, value.values()))
+        held = [one for one in value.values() if type(one) not in _PLAIN]
+        return not held or (len(held) <= FLAT // 4 and all(map(_is_flat, held)))
     except Exception:  # noqa: BLE001  # a metaclass whose __hash__ raises, a dict that changes
         return False
 
 
 def _is_flat(held: Any) -> bool:
     kind = type(held)
-    if kind in _PLAIN:
-        return True
-    if len(held) > FLAT or (kind is dict and is_environ(held)):
+    if kind not in _CONTAINERS or len(held) > FLAT // 4 or is_environ(held):
         return False
     flat = _PLAIN.issuperset(map(type, held))
     return flat and (kind is not dict or _PLAIN.issuperset(map(type, held.values())))
 
 
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
-_DATA = _PLAIN | {list, tuple, dict}
+_CONTAINERS = frozenset({list, tuple, dict})
 
 ENDLESS = frozenset({"CC130", "CC133"})  # codes of what makes pickle recurse too deep
 UNCHANGED = "stored unchanged (mode warn)"

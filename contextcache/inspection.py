@@ -376,7 +376,9 @@ def without_environs(value: object) -> object:
         return value
     if is_environ(value):
         return environ_snapshot(value)
-    if len(value) > MOST_KEYS or not any(map(is_environ, value.values())):
+    if len(value) > MOST_KEYS or not any(
+        is_environ(held) for held in value.values() if type(held) is dict
+    ):
         return value
     return {
         key: environ_snapshot(held) if is_environ(held) else held for key, held in value.items()

@@ -72,6 +72,11 @@ class RedisCache(Guarded, backend.RedisCache):
         client: redis.Redis = self._cache.get_client(write=True)
         return client
 
+    def validate_key(self, key: Any) -> None:
+        """Warn of a key that memcached would refuse, as Django does."""
+        if not (key.isascii() and key.isprintable() and " " not in key and len(key) <= 250):
+            super().validate_key(key)  # which looks at each character by itself
+
     def set_many(
         self,
         data: Mapping[Any, Any],
@@ -111,7 +116,7 @@ class _Passed(CacheSerializer):
     """Lets payloads pass between `RedisCache` and Redis, both ways."""
 
     def dumps(self, value: Any) -> bytes | int:
-        return value if type(value) is Payload else super().dumps(value)
+        return value.stored if type(value) is Payload else super().dumps(value)
 
     def loads(self, payload: bytes) -> Any:
         return payload

@@ -65,6 +65,19 @@ class KeptClient(RedisCacheClient):
             self._pools[index] = client
         return client
 
+    def get(self, key: str, default: Any) -> Any:
+        """Return what is stored under `key`."""
+        stored = self.get_client(key).execute_command("GET", key)
+        return default if stored is None else self._serializer.loads(stored)
+
+    def set(self, key: str, value: Any, timeout: int | None) -> None:
+        """Store `value` under `key`."""
+        client = self.get_client(key, write=True)
+        if timeout == 0:
+            client.delete(key)
+        else:
+            client.execute_command(*_set(key, self._serializer.dumps(value), timeout))
+
     def set_many(self, data: Mapping[Any, Any], timeout: Any) -> None:
         """Store every value in one trip; Django's MSET has no expiry, and no cluster takes it."""
         pipeline = self.get_client(write=True).pipeline(transaction=False)
@@ -72,7 +85,7 @@ class KeptClient(RedisCacheClient):
             if timeout == 0:
                 pipeline.delete(key)
             else:
-                pipeline.set(key, self._serializer.dumps(value), ex=timeout)
+                pipeline.execute_command(*_set(key, self._serializer.dumps(value), timeout))
         pipeline.execute()
 
     def excuse(self, error: ServerError) -> None:
@@ -82,9 +95,14 @@ class KeptClient(RedisCacheClient):
         warn(error, self._sink)
 
 
+def _set(key: str, payload: Any, timeout: int | None) -> tuple[Any, ...]:
+    """Return the command; the method `set` of redis-py looks through 18 options first."""
+    return ("SET", key, payload) if timeout is None else ("SET", key, payload, "EX", timeout)
+
+
 def _excused(name: str, instead: Callable[..., Any]) -> Callable[..., Any]:
-    """Return Django's method `name`, which in an outage returns what `instead` returns."""
-    method = getattr(RedisCacheClient, name)
+    """Return the method `name`, which in an outage returns what `instead` returns."""
+    method = getattr(KeptClient, name)
 
     @functools.wraps(method)
     def excused(self: KeptClient, *args: Any) -> Any:

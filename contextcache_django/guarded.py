@@ -25,10 +25,13 @@ if TYPE_CHECKING:
     from contextcache import Guard
 
 
-class Payload(bytes):
-    """Bytes that are already what is to be stored, unlike bytes that are somebody's value."""
+class Payload:
+    """Holds bytes that are what is to be stored, unlike bytes that are somebody's value."""
 
-    __slots__ = ()
+    __slots__ = ("stored",)
+
+    def __init__(self, stored: bytes) -> None:
+        self.stored = stored
 
 
 SKIPPED = object()
@@ -304,7 +307,7 @@ class Wrapper(BaseCache):
 
 
 def _plain(payload: Any) -> Any:
-    return bytes(payload) if type(payload) is Payload else payload
+    return payload.stored if type(payload) is Payload else payload
 
 
 class GuardedCache(Guarded, Wrapper):
