@@ -108,7 +108,7 @@ class Server:
             raise worded(self.name, diagnosis, error) from error
 
 
-class Operation:
+class Operation(Deadline):
     """A `with` block in which one command, pipeline or transaction is executed.
 
     An operation within another one, such as asking a sentinel, is a part of that.
@@ -117,18 +117,17 @@ class Operation:
         ServerError: The server cannot be reached or used, or has not been lately.
     """
 
-    __slots__ = ("_deadline", "_server")
+    __slots__ = ("_server",)
 
     def __init__(self, server: Server) -> None:
+        super().__init__(server.seconds)
         self._server = server
-        self._deadline: Deadline | None = None
 
     def __enter__(self) -> None:
         if not Deadline.is_set():
             if self._server.breaker.failures:
                 self._server.admit()
-            self._deadline = Deadline(self._server.seconds)
-            self._deadline.__enter__()
+            super().__enter__()
 
     def __exit__(
         self,
@@ -136,9 +135,9 @@ class Operation:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._deadline is None:
+        if self._token is None:
             return
-        self._deadline.__exit__()
+        super().__exit__(kind, error, traceback)
         if error is None:
             if self._server.breaker.failures:
                 self._server.breaker.succeeded()

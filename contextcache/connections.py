@@ -50,20 +50,17 @@ class _KeptConnection(_Connection):
         """Be connected, with nothing to read: a connection the server has closed reads as one."""
         if self._sock is not None:
             try:
-                quiet = not (self._owed or self._has_unread())
+                reader = getattr(self._parser, "_reader", None)  # of hiredis
+                if self._poll is None or reader is None:
+                    quiet = not (self._owed or self.can_read())
+                else:  # the same, in a third of the time
+                    quiet = not (self._owed or reader.has_data() or self._poll.poll(0))
             except (redis.RedisError, OSError):
                 quiet = False
             if quiet:
                 return
             self.disconnect()
         self.connect()
-
-    def _has_unread(self) -> bool:
-        """Ask as `can_read` does, in a third of the time."""
-        reader = getattr(self._parser, "_reader", None)  # of hiredis
-        if self._poll is None or reader is None:
-            return self.can_read()
-        return bool(reader.has_data() or self._poll.poll(0))
 
     def connect(self) -> None:
         if self._owed:

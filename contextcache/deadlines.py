@@ -20,23 +20,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import socket
     from contextvars import Token
+    from types import TracebackType
 
 BYTES_PER_SECOND = 16 * 2**20
 CHUNK = 2**18  # bytes that are sent in one wait
+MUCH = 2**12  # bytes at once that count as progress; fewer would move the deadline by nothing
 PRECISION = 0.005  # seconds by which a wait may be longer or shorter, to spare a system call
 
 _current: ContextVar[Deadline | None] = ContextVar("contextcache_deadline", default=None)
 
 
 class Deadline:
-    """A `with` block that must not take longer than `seconds`, as far as `TimedSocket` can tell."""
+    """A `with` block that must not take longer than `seconds`, as far as `TimedSocket` can tell.
 
-    __slots__ = ("_expires", "_seconds", "_token")
+    Attributes:
+        expires: When its time is up, by the monotonic clock.
+        seconds: The most that a single wait may take.
+    """
+
+    __slots__ = ("_token", "expires", "seconds")
 
     def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._expires = time.monotonic() + seconds
-        self._token: Token[Deadline | None]
+        self.seconds = seconds
+        self.expires = 0.0
+        self._token: Token[Deadline | None] | None = None
 
     @staticmethod
     def is_set() -> bool:
@@ -44,19 +51,26 @@ class Deadline:
         return _current.get() is not None
 
     def __enter__(self) -> None:
+        self.expires = time.monotonic() + self.seconds
         self._token = _current.set(self)
 
-    def __exit__(self, *_: object) -> None:
-        _current.reset(self._token)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._token is not None:
+            _current.reset(self._token)
 
     def moved(self, count: int) -> None:
         """Take note of bytes that were sent or received."""
-        self._expires += count / BYTES_PER_SECOND
+        self.expires += count / BYTES_PER_SECOND
 
     def left(self) -> float:
         """Return the seconds the next wait may take; none are left where it is not positive."""
-        left = self._expires - time.monotonic()
-        return left if left < self._seconds else self._seconds
+        left = self.expires - time.monotonic()
+        return left if left < self.seconds else self.seconds
 
 
 def time_left(limit: float | None) -> float | None:
@@ -98,14 +112,16 @@ class TimedSocket:
         """Receive as `socket.recv` does."""
         self._limit_next_wait()
         data = self._sock.recv(*args)
-        _moved(len(data))
+        if len(data) >= MUCH:
+            _moved(len(data))
         return data
 
     def recv_into(self, *args: Any) -> int:
         """Receive as `socket.recv_into` does."""
         self._limit_next_wait()
         count = self._sock.recv_into(*args)
-        _moved(count)
+        if count >= MUCH:
+            _moved(count)
         return count
 
     def sendall(self, data: bytes) -> None:
@@ -121,9 +137,15 @@ class TimedSocket:
                 _moved(CHUNK)
 
     def _limit_next_wait(self) -> None:
-        seconds = time_left(self._limit)
-        if seconds is not None and seconds <= 0 and self._limit != 0:  # 0 asks for no wait at all
-            raise TimeoutError("the deadline of the operation has passed")
+        seconds = self._limit
+        deadline = _current.get()
+        if deadline is not None:
+            left = deadline.expires - time.monotonic()
+            if seconds is None or left < seconds:
+                seconds = left
+            seconds = min(seconds, deadline.seconds)
+            if seconds <= 0 and self._limit != 0:  # 0 asks for no wait at all
+                raise TimeoutError("the deadline of the operation has passed")
         if seconds is None or not self._set or not -PRECISION < seconds - self._set < PRECISION:
             self._sock.settimeout(seconds)
             self._set = seconds

@@ -5,6 +5,7 @@ one whose Redis takes no writes drops them: pages get slower and go on. `incr` t
 `ValueError` it raises for a key that is not there. With `raise`, the `ServerError` gets out.
 """
 
+# mypy: allow-untyped-calls
 from __future__ import annotations
 
 import functools
@@ -65,12 +66,12 @@ class KeptClient(RedisCacheClient):
             self._pools[index] = client
         return client
 
-    def get(self, key: str, default: Any) -> Any:
+    def get(self, key: Any, default: Any) -> Any:
         """Return what is stored under `key`."""
         stored = self.get_client(key).execute_command("GET", key)
         return default if stored is None else self._serializer.loads(stored)
 
-    def set(self, key: str, value: Any, timeout: int | None) -> None:
+    def set(self, key: Any, value: Any, timeout: Any) -> None:
         """Store `value` under `key`."""
         client = self.get_client(key, write=True)
         if timeout == 0:
@@ -95,7 +96,7 @@ class KeptClient(RedisCacheClient):
         warn(error, self._sink)
 
 
-def _set(key: str, payload: Any, timeout: int | None) -> tuple[Any, ...]:
+def _set(key: str, payload: Any, timeout: Any) -> tuple[Any, ...]:
     """Return the command; the method `set` of redis-py looks through 18 options first."""
     return ("SET", key, payload) if timeout is None else ("SET", key, payload, "EX", timeout)
 

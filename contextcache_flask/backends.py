@@ -19,6 +19,7 @@ from contextcache_flask.serializers import (
     AsStored,
     GuardedRedisSerializer,
     GuardedSerializer,
+    Reading,
     Ready,
     as_stored,
     guarded_serializer,
@@ -136,12 +137,16 @@ class GuardedBackend(BaseCache):
 
     def get(self, key: str) -> Any:
         """Return the value under `key`, or None where there is none that can be read."""
-        with reading(self._label(key), self._place(key)) as now:
-            value = super().get(key)
+        now = Reading(self._label(key), self._place(key))
+        value = self._read(key, now)
         if now.unreadable:
             # Else `has` would still find the key, and `add` could not fill it.
             self.delete(key)
         return value
+
+    def _read(self, key: str, now: Reading) -> Any:
+        with reading(now):
+            return super().get(key)
 
     def get_many(self, *keys: str) -> list[Any]:
         """Return the values under `keys`, None for each that is missing or cannot be read."""
@@ -153,7 +158,7 @@ class GuardedBackend(BaseCache):
         values = []
         payloads = backend._read_client.mget([self._place(key) for key in keys])
         for key, payload in zip(keys, payloads, strict=True):
-            with reading(self._label(key), self._place(key)):
+            with reading(Reading(self._label(key), self._place(key))):
                 values.append(self.serializer.loads(payload))
         return values
 

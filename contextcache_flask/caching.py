@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
+    from contextcache_flask.serializers import Reading
+
 SCANNED = 1000  # keys that Redis is asked for, and told to delete, at once
 
 
@@ -81,6 +83,9 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
         while keys := list(islice(found, SCANNED)):
             deleted += self._write_client.delete(*keys)
         return bool(deleted)
+
+    def _read(self, key: str, now: Reading) -> Any:  # noqa: ARG002
+        return self.serializer.read(self._read_client.get(now.place), now)
 
     def excuse(self, error: Exception) -> ServerError:
         """Warn of an outage that goes unnoticed otherwise, or raise it if that is the policy."""

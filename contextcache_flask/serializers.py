@@ -51,12 +51,11 @@ _current: ContextVar[Reading | None] = ContextVar("contextcache_reading", defaul
 
 
 @contextlib.contextmanager
-def reading(label: str, place: str) -> Iterator[Reading]:
+def reading(now: Reading) -> Iterator[None]:
     """Let the serializer know what is read inside."""
-    now = Reading(label, place)
     token = _current.set(now)
     try:
-        yield now
+        yield
     finally:
         _current.reset(token)
 
@@ -96,9 +95,12 @@ class GuardedSerializer(BaseSerializer):
 
     def loads(self, bvalue: bytes | None) -> Any:
         """Return the value; what cannot be read is reported, and None."""
-        now = _current.get() or Reading()
+        return self.read(bvalue, _current.get() or Reading())
+
+    def read(self, payload: bytes | None, now: Reading) -> Any:
+        """Return the value, where it is known which key is being read; see `loads`."""
         try:
-            return None if bvalue is None else self.decode(bvalue, now.label, now.place)
+            return None if payload is None else self.decode(payload, now.label, now.place)
         except UnreadablePayloadError as error:
             if self._backend.guard.config.mode == "raise":
                 raise
