@@ -25,12 +25,14 @@ def free_port() -> int:
     """Return a loopback port nobody listens on.
 
     It is none of those that the system gives to outgoing connections, one of which could take it
-    while a server is being restarted; and 10000 above it, a node of a cluster finds another one.
+    while a server is being restarted; nor is the one 10000 above it, where the nodes of a cluster
+    talk to each other.
     """
     while True:
-        port = secrets.choice(range(15000, 31000))
-        with socket.socket() as probe, contextlib.suppress(OSError):
+        port = secrets.choice(range(10000, 20000))
+        with contextlib.suppress(OSError), socket.socket() as probe, socket.socket() as bus:
             probe.bind(("127.0.0.1", port))
+            bus.bind(("127.0.0.1", port + 10000))
             return port
 
 

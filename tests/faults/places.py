@@ -20,6 +20,8 @@ from flask import Flask
 from flask import request as flask_request
 from flask import session as flask_session
 from flask_caching import Cache
+from flask_session import Session
+from redis import Redis
 
 from contextcache_flask import ContextCache
 
@@ -218,6 +220,22 @@ class FlaskSession(Visited):
         response = browser.get(page)
         held = browser.get_cookie("session")
         return response.status_code, response.text, "" if held is None else held.value
+
+
+class GuardedFlaskSession(FlaskSession):
+    """Flask-Session's own interface, which we guard where it stands."""
+
+    name = "Flask-Session, guarded"
+
+    def __enter__(self) -> Self:
+        self.app = flask_app(self.url, **self.options)
+        self.app.config.update(SESSION_TYPE="redis", SESSION_REDIS=Redis.from_url(self.url))
+        Session(self.app)
+        ContextCache(self.app)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.app.config["SESSION_REDIS"].close()
 
 
 PLACES: list[type[Place]] = [DjangoCache, FlaskCache, DjangoSession, FlaskSession]

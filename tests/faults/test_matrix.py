@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults.clusters import until
-from tests.faults.places import NONE, OUTAGE, PLACES, Entry, Place, Visited
+from tests.faults.places import NONE, OUTAGE, PLACES, Entry, Place
 from tests.faults.table import FAULTS, Fault
 
 if TYPE_CHECKING:
@@ -39,14 +39,9 @@ def in_time(operation: Callable[[], str]) -> str:
 
 
 def test_a_fault_costs_what_the_contract_says_and_nothing_after_it(
-    fault: Fault,
-    kind: type[Place],
-    caplog: pytest.LogCaptureFixture,
-    request: pytest.FixtureRequest,
+    fault: Fault, kind: type[Place], caplog: pytest.LogCaptureFixture
 ) -> None:
     """In time, with a word in the log, and when it is over the same value is there again."""
-    if fault.read is not fault.write and issubclass(kind, Visited):
-        request.applymarker(pytest.mark.xfail(strict=False, reason="answered 200 so far"))
     with fault.rig() as rig, kind(fault.url(rig)) as place:
         if not fault.first:
             place.write()

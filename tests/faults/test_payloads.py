@@ -11,7 +11,15 @@ from django.core.cache import caches
 
 from tests.faults import places
 from tests.faults.payloads import EVIL, FORGED, ROTTEN, Rot, disguised, executed
-from tests.faults.places import NONE, PLACES, UNREADABLE, DjangoCache, FlaskCache, Place
+from tests.faults.places import (
+    NONE,
+    PLACES,
+    UNREADABLE,
+    DjangoCache,
+    FlaskCache,
+    GuardedFlaskSession,
+    Place,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,6 +99,7 @@ def test_what_cannot_be_rebuilt_is_a_miss_that_names_the_class(
     assert "canary" not in caplog.text
 
 
+@pytest.mark.parametrize("kind", [*PLACES, GuardedFlaskSession], indirect=True)
 @pytest.mark.parametrize("evil", EVIL)
 def test_a_planted_pickle_is_never_executed(
     place: Place, evil: str, redis_client: redis.Redis
