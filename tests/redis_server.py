@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 START_SECONDS = 20
 
+# Arguments of a server that loses nothing when it is killed: the kernel has all before a reply is
+# sent.
+KEPT = ("--appendonly", "yes", "--appendfsync", "no")
+
 
 def free_port() -> int:
     """Return a loopback port nobody listens on.

@@ -6,7 +6,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-from tests.redis_server import running_server
+from tests.redis_server import KEPT, running_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,6 +19,7 @@ SLOTS = 16384
 
 # A cluster that lost a node goes on with the slots it has, and a master without a slot stays one.
 CLUSTER = (
+    *KEPT,
     *("--cluster-enabled", "yes", "--cluster-node-timeout", "1000"),
     *("--cluster-require-full-coverage", "no", "--cluster-allow-replica-migration", "no"),
 )

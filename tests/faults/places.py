@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 VALUE = {"tea": 1}
 
+# For what is not about the deadline: on a busy machine a reply may take a while.
+PATIENT = {"TIMEOUT": 10}
+
 
 class Effect(enum.Enum):
     """What a fault may do to one operation, in the eyes of the failure contract."""

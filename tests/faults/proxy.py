@@ -140,6 +140,7 @@ def reset(client: socket.socket, reply: bytes, well: threading.Event) -> None:
     """Reset the connection, as a firewall or a restarted load balancer does."""
     at_once: Any = struct.pack("ii", 1, 0)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+    client.shutdown(socket.SHUT_RD)  # else the other direction, which waits there, keeps it open
     client.close()
 
 

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import redis
 
 from tests.faults.clusters import until
-from tests.faults.table import KEPT
-from tests.redis_server import RedisServer, free_port, running_server
+from tests.redis_server import KEPT, RedisServer, free_port, running_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -28,8 +28,8 @@ from typing import Any
 
 from tests.faults.places import PLACES, Place, Visited
 from tests.faults.proxy import Proxy
-from tests.faults.table import FAULTS, KEPT, Rig
-from tests.redis_server import running_server
+from tests.faults.table import FAULTS, Rig
+from tests.redis_server import KEPT, running_server
 
 STRIKES = [fault for fault in FAULTS if fault.arguments == KEPT and not fault.first]
 THREADS_PER_PLACE = 2

@@ -17,9 +17,7 @@ from tests.faults import proxy
 from tests.faults.clusters import CLUSTER, SLOTS, meet, move_slot, settled, until
 from tests.faults.places import NONE, OUTAGE, Effect
 from tests.faults.proxy import Proxy
-from tests.redis_server import RedisServer, free_port, running_server
-
-KEPT = ("--appendonly", "yes", "--appendfsync", "no")  # written to the kernel before each reply
+from tests.redis_server import KEPT, RedisServer, free_port, running_server
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,11 +120,11 @@ def locked(rig: Rig) -> Iterator[None]:
 @contextmanager
 def loading(rig: Rig) -> Iterator[None]:
     with rig.server.client() as admin:
-        admin.mset({f"filler:{number}": "" for number in range(10_000)})
+        admin.mset({f"filler:{number}": "" for number in range(20_000)})
         admin.bgrewriteaof()
         until(lambda: not admin.info("persistence")["aof_rewrite_in_progress"])
     rig.server.kill()
-    rig.server.start("--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024")
+    rig.server.start("--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024")
     yield
     rig.server.kill()
     rig.server.start()

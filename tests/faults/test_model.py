@@ -29,9 +29,8 @@ from hypothesis.stateful import (
 
 from tests.faults.clusters import until
 from tests.faults.payloads import EVIL, disguised, executed
-from tests.faults.places import DjangoCache, FlaskCache
-from tests.faults.table import KEPT
-from tests.redis_server import RedisServer, running_server
+from tests.faults.places import PATIENT, DjangoCache, FlaskCache
+from tests.redis_server import KEPT, RedisServer, running_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,7 +129,8 @@ class CacheMachine(RuleBasedStateMachine):
         for key in [key for key, secret in self.signed_with.items() if secret not in self.secrets]:
             self.forget(key)
         self.stack.close()
-        self.cache = self.stack.enter_context(self.kind(self.server.url, SECRET_KEYS=self.secrets))
+        cache = self.kind(self.server.url, SECRET_KEYS=self.secrets, **PATIENT)
+        self.cache = self.stack.enter_context(cache)
 
     @rule(key=keys, value=values)
     def set(self, key: str, value: object) -> None:

@@ -13,6 +13,7 @@ from tests.faults import places
 from tests.faults.payloads import EVIL, FORGED, ROTTEN, Rot, disguised, executed
 from tests.faults.places import (
     NONE,
+    PATIENT,
     PLACES,
     UNREADABLE,
     DjangoCache,
@@ -34,7 +35,7 @@ def kind(request: pytest.FixtureRequest) -> type[Place]:
 
 @pytest.fixture
 def place(kind: type[Place], redis_url: str, redis_client: redis.Redis) -> Iterator[Place]:
-    with kind(redis_url) as place:
+    with kind(redis_url, **PATIENT) as place:
         yield place
 
 
@@ -115,7 +116,7 @@ def test_what_was_signed_for_one_key_is_worth_nothing_under_another(
     kind: type[Place], redis_url: str, redis_client: redis.Redis
 ) -> None:
     """Else whoever can write to Redis copies an administrator's session onto his own."""
-    with kind(redis_url) as place:
+    with kind(redis_url, **PATIENT) as place:
         theirs = written(place, redis_client)
         place.elsewhere()
         place.write()
@@ -130,9 +131,9 @@ def test_what_was_signed_for_one_place_is_worth_nothing_in_another(
     here: type[Place], there: type[Place], redis_url: str, redis_client: redis.Redis
 ) -> None:
     """A cache that a visitor can fill must not make him a session, nor the other way round."""
-    with here(redis_url) as place:
+    with here(redis_url, **PATIENT) as place:
         payload = redis_client.get(written(place, redis_client))
-    with there(redis_url) as place:
+    with there(redis_url, **PATIENT) as place:
         redis_client.set(written(place, redis_client), payload)
         assert place.read() == place.reads[UNREADABLE]
 
@@ -141,14 +142,14 @@ def test_one_bad_value_spoils_no_other(
     redis_url: str, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     """`get_many` gives what can be read, and the warning names the one that cannot."""
-    with DjangoCache(redis_url):
+    with DjangoCache(redis_url, **PATIENT):
         cache: Any = caches["default"]
         cache.set_many({f"k{number}": [number] for number in range(5)})
         redis_client.set(cache.make_key("k2"), b"\x80\x05N.")
         assert cache.get_many([f"k{number}" for number in range(5)]) == {
             "k0": [0], "k1": [1], "k3": [3], "k4": [4],
         }  # fmt: skip
-    with FlaskCache(redis_url) as place, place.app.app_context():
+    with FlaskCache(redis_url, **PATIENT) as place, place.app.app_context():
         place.cache.set_many({f"k{number}": [number] for number in range(5)})
         redis_client.set("flask_cache_k2", b"!\x80\x05N.")
         keys = [f"k{number}" for number in range(5)]
@@ -160,7 +161,7 @@ def test_mode_raise_is_a_typed_error(
     kind: type[Place], redis_url: str, redis_client: redis.Redis
 ) -> None:
     """For tests and for those who would rather know; a page then fails as any other error does."""
-    with kind(redis_url, MODE="raise") as place:
+    with kind(redis_url, MODE="raise", **PATIENT) as place:
         key = written(place, redis_client)
         redis_client.set(key, EVIL["reduce"])
         seen = place.read()
@@ -171,7 +172,7 @@ def test_an_allow_list_holds_where_unsigned_payloads_are_read(
     kind: type[Place], redis_url: str, redis_client: redis.Redis
 ) -> None:
     """While a project migrates, its list is what stands between Redis and the interpreter."""
-    with kind(redis_url, ACCEPT_UNSIGNED=True, LOADABLE=[]) as place:
+    with kind(redis_url, ACCEPT_UNSIGNED=True, LOADABLE=[], **PATIENT) as place:
         for evil in EVIL.values():
             for payload in disguised(evil).values():
                 redis_client.set(written(place, redis_client), payload)

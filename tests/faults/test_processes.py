@@ -11,7 +11,7 @@ import pytest
 from django.core.cache import caches
 
 from tests.child import run
-from tests.faults.places import DjangoCache
+from tests.faults.places import PATIENT, DjangoCache
 from tests.faults.proxy import LATE_SECONDS, Proxy, late
 
 if TYPE_CHECKING:
@@ -28,13 +28,13 @@ SITE = """
     django.setup()
     from django.core.cache import caches
     from django.test import override_settings
-    from tests.faults.places import flask_app
     from flask_caching import Cache
+    from tests.faults.places import PATIENT, flask_app
 
-    override_settings(CACHES={{"default": {{
+    override_settings(CONTEXTCACHE=PATIENT, CACHES={{"default": {{
         "BACKEND": "contextcache_django.cache.RedisCache", "LOCATION": {url!r},
     }}}}).enable()
-    app = flask_app({url!r})
+    app = flask_app({url!r}, **PATIENT)
     flask_cache = Cache(app, config={{"CACHE_TYPE": "contextcache_flask.RedisCache"}})
 
     def right(number):
@@ -119,7 +119,7 @@ def late_url(redis_url: str, redis_client: redis.Redis) -> Iterator[str]:
 @pytest.fixture
 def cache(late_url: str) -> Iterator[Any]:
     """The Django cache on such a Redis, with a value of its own under each key."""
-    with DjangoCache(late_url):
+    with DjangoCache(late_url, **PATIENT):
         caches["default"].set_many({f"key{number}": [number] for number in range(KEYS)})
         yield caches["default"]
 

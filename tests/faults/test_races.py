@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.places import NONE, DjangoSession, FlaskSession, Visited
+from tests.faults.places import NONE, PATIENT, DjangoSession, FlaskSession, Visited
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ ROUNDS = 25
 def site(
     request: pytest.FixtureRequest, redis_url: str, redis_client: redis.Redis
 ) -> Iterator[Visited]:
-    with request.param(redis_url) as site:
+    with request.param(redis_url, **PATIENT) as site:
         yield site
 
 

@@ -52,7 +52,6 @@ def test_a_failover_is_an_outage_and_then_over(how: str) -> None:
             assert place.read() == place.reads[NONE]
 
 
-@pytest.mark.xfail(strict=False, reason="redis+cluster:// is on its way")
 def test_slots_that_move_are_followed() -> None:
     """While a cluster is given another shape, no page notices."""
     with contextlib.ExitStack() as stack:
@@ -68,7 +67,6 @@ def test_slots_that_move_are_followed() -> None:
                     assert place.write() == place.writes[NONE]
 
 
-@pytest.mark.xfail(strict=False, reason="redis+cluster:// is on its way")
 def test_a_lost_node_costs_what_it_held_until_it_is_back() -> None:
     """And nothing else: what is on another node is read and written as before."""
     with running_cluster(3) as nodes, all_places(cluster_url(nodes)) as places:
