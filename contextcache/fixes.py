@@ -29,6 +29,8 @@ from contextcache.paths import (
 from contextcache.sources import class_place, class_source, field_setting
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from contextcache.paths import Path
 
 _REQUEST = '{{"method": {0}.method, "path": {0}.path}}'
@@ -83,7 +85,7 @@ _NOT_LEFT_OUT = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Offence:
-    """What `patch` needs to know of a finding; it holds the offender and is not kept.
+    """What `patches` needs to know of a finding; it holds the offender and is not kept.
 
     Attributes:
         code: The code.
@@ -102,119 +104,162 @@ class Offence:
     field: str = ""
 
 
-def patch(offence: Offence) -> str:
-    """Return code that removes the offence when it is pasted; empty where none can be given.
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What becomes of one field: another expression is stored, or it is left out and built anew."""
+
+    field: str
+    stored: str = ""
+    anew: str = ""
+
+    @property
+    def key(self) -> str:
+        return f'"{self.field}"' if self.field.isidentifier() else repr(self.field)
+
+    @property
+    def in_dict(self) -> str:
+        """The statement that changes the state of an object."""
+        return (
+            f"state[{self.key}] = {self.stored}" if self.stored else f"state.pop({self.key}, None)"
+        )
+
+
+def patches(offences: Sequence[Offence | None]) -> list[str]:
+    """Return for each offence the code that removes it when pasted; empty where there is none.
 
     Methods are indented, to go into the class that the comment above them names; below imports,
-    where they need some. Where the value is no session, it is called `value`.
+    where they need some. They mend all fields of their class at once. Where the value is no
+    session, it is called `value`.
     """
+    owners: dict[int, object] = {}
+    changes: dict[int, dict[str, _Change]] = {}
+    for offence in offences:
+        change = _change(offence) if offence is not None else None
+        if offence is not None and change is not None:
+            cls = id(type(offence.owner))
+            owners.setdefault(cls, offence.owner)
+            changes.setdefault(cls, {}).setdefault(change.field, change)
+    texts = {cls: _methods(owners[cls], list(changes[cls].values())) for cls in owners}
+    return [
+        ""
+        if one is None
+        else texts[id(type(one.owner))]
+        if one.field in changes.get(id(type(one.owner)), ())
+        else _elsewhere(one)
+        for one in offences
+    ]
+
+
+def _change(offence: Offence) -> _Change | None:
+    """Return what the user's own class has to do about a field; None if it can do nothing."""
+    owner, field = offence.owner, offence.field
+    if owner is None or offence.code == "CC119" or not _pickles_plainly(type(owner)):
+        return None
+    held = attributes(owner).get(field)
+    instead = _instead(offence.leaf)
+    if held is offence.leaf and instead and "await" not in instead and "async" not in instead:
+        return _Change(field, stored=instead.format(f"self.{_spelled(type(owner), field)}"))
+    if type(offence.leaf) is FunctionType or offence.code in _NOT_LEFT_OUT:
+        return None
+    if held is offence.leaf or _is_standard(type(held)):
+        return _Change(field, anew=_anew(type(owner), field, held))
+    return None
+
+
+def _elsewhere(offence: Offence) -> str:
+    """Return the code for an offence that is not mended in a class of the user's that holds it."""
     if offence.code == "CC119":
         return _rebuilt(offence.leaf)
     if type(offence.leaf) is FunctionType:
         return _as_function(offence.leaf, offence)
-    instead = _instead(offence.leaf)
-    if offence.owner is not None and _pickles_plainly(type(offence.owner)):
-        held = attributes(offence.owner).get(offence.field)
-        direct = held is offence.leaf
-        if direct and instead and "await" not in instead and "async" not in instead:
-            own = f"self.{_spelled(type(offence.owner), offence.field)}"
-            return _methods(offence.owner, offence.field, stored=instead.format(own))
-        if offence.code not in _NOT_LEFT_OUT and (direct or _is_standard(type(held))):
-            anew = _anew(type(offence.owner), offence.field, held)
-            return _methods(offence.owner, offence.field, anew=anew)
-    target = _target(offence)
+    instead, target = _instead(offence.leaf), _target(offence)
     return f"{target} = {instead.format(target)}" if instead and target else ""
 
 
 # In the user's own class
 
 
-def _methods(owner: object, field: str, *, stored: str = "", anew: str = "") -> str:
-    """Return the methods with which `owner` is pickled without a field, or with another value.
-
-    Args:
-        owner: The object.
-        field: The field.
-        stored: The expression that is stored in its place.
-        anew: The expression that builds it again, where it is left out.
-    """
+def _methods(owner: object, changes: list[_Change]) -> str:
+    """Return the methods with which `owner` is pickled with these changes."""
     cls = type(owner)
     names = {qualified_name(base) for base in class_mro(cls)}
     if "pydantic.main.BaseModel" in names:
-        lines = _of_model(owner, field, stored, anew)
+        lines = _of_model(owner, changes)
     elif tuple in class_mro(cls):
-        lines = [
-            "def __reduce__(self):",
-            f"    return type(self), tuple(self._replace({field}={stored or None}))",
-        ]
+        instead = ", ".join(f"{one.field}={one.stored or None}" for one in changes)
+        lines = ["def __reduce__(self):", f"    return type(self), tuple(self._replace({instead}))"]
     elif BaseException in class_mro(cls):
         lines = [
             "def __reduce__(self):",
-            *_state_of_dict(field, stored),
+            *_state(changes),
             "    return type(self), self.args, state",
         ]
     elif slot_values(owner):
-        lines = _of_slots(owner, field, stored, anew)
+        lines = _of_slots(owner, changes)
     else:
-        lines = ["def __getstate__(self):", *_state_of_dict(field, stored), "    return state"]
-        if not stored and not _has_default(cls, field):
-            lines += ["", "def __setstate__(self, state):", *_set_in_dict(cls, field, anew)]
+        lines = ["def __getstate__(self):", *_state(changes), "    return state"]
+        set_again = [one for one in changes if not (one.stored or _has_default(cls, one.field))]
+        if set_again:
+            lines += ["", "def __setstate__(self, state):", *_set_in_dict(cls, set_again)]
     return _into(cls, lines)
 
 
-def _state_of_dict(field: str, stored: str) -> list[str]:
-    key = _quoted(field)
-    change = f"state[{key}] = {stored}" if stored else f"state.pop({key}, None)"
-    return ["    state = self.__dict__.copy()", f"    {change}"]
+def _state(changes: list[_Change]) -> list[str]:
+    return ["    state = self.__dict__.copy()", *(f"    {one.in_dict}" for one in changes)]
 
 
-def _set_in_dict(cls: type, field: str, anew: str) -> list[str]:
+def _set_in_dict(cls: type, changes: list[_Change]) -> list[str]:
     if _is_frozen(cls):
-        return [f"    self.__dict__.update(state, {field}={anew})"]
-    return ["    self.__dict__.update(state)", f"    self.{_spelled(cls, field)} = {anew}"]
-
-
-def _of_slots(owner: object, field: str, stored: str, anew: str) -> list[str]:
-    kept = ["*self.__dict__"] if instance_dict(owner) is not None else []
-    kept += [_quoted(name) for name in slot_values(owner) if stored or name != field]
-    names = f"({', '.join(kept)}{',' if len(kept) == 1 else ''})"
-    key, own = _quoted(field), f"self.{_spelled(type(owner), field)} = {anew}"
-    put = "setattr"
-    if _is_frozen(type(owner)):
-        put, own = "object.__setattr__", f"object.__setattr__(self, {key}, {anew})"
-    state = ["    return state"]
-    if stored:
-        state.insert(0, f"    state[{key}] = {stored}")
-    elif field not in slot_values(owner):
-        state.insert(0, f"    state.pop({key}, None)")
+        anew = ", ".join(f"{one.field}={one.anew}" for one in changes)
+        return [f"    self.__dict__.update(state, {anew})"]
     return [
+        "    self.__dict__.update(state)",
+        *(f"    self.{_spelled(cls, one.field)} = {one.anew}" for one in changes),
+    ]
+
+
+def _of_slots(owner: object, changes: list[_Change]) -> list[str]:
+    cls, slots = type(owner), slot_values(owner)
+    left_out = {one.field for one in changes if not one.stored}
+    kept = ["*self.__dict__"] if instance_dict(owner) is not None else []
+    kept += [f'"{name}"' for name in slots if name not in left_out]
+    lines = [
         "def __getstate__(self):",
-        f"    names = {names}",
+        f"    names = ({', '.join(kept)}{',' if len(kept) == 1 else ''})",
         "    state = {name: getattr(self, name) for name in names if hasattr(self, name)}",
-        *state,
+        *(f"    {one.in_dict}" for one in changes if one.stored or one.field not in slots),
+        "    return state",
         "",
         "def __setstate__(self, state):",
         "    for name, held in state.items():",
-        f"        {put}(self, name, held)",
-        *([] if stored else [f"    {own}"]),
     ]
+    if _is_frozen(cls):
+        anew = (f"object.__setattr__(self, {one.key}, {one.anew})" for one in changes if one.anew)
+        lines.append("        object.__setattr__(self, name, held)")
+    else:
+        anew = (f"self.{_spelled(cls, one.field)} = {one.anew}" for one in changes if one.anew)
+        lines.append("        setattr(self, name, held)")
+    return lines + [f"    {text}" for text in anew]
 
 
-def _of_model(owner: object, field: str, stored: str, anew: str) -> list[str]:
+def _of_model(owner: object, changes: list[_Change]) -> list[str]:
     """Return the methods for a model of pydantic, which keeps fields and private ones apart."""
-    key = _quoted(field)
-    part, put = '"__pydantic_private__"', f"self.{field} = {anew}"
-    if field in (instance_dict(owner) or ()):
-        part, put = '"__dict__"', f"self.__dict__[{key}] = {anew}"
-    lines = [
-        "def __getstate__(self):",
-        "    state = super().__getstate__()",
-        f"    state[{part}] = {{**state[{part}], {key}: {stored or None}}}",
-        "    return state",
-    ]
-    if anew not in ("", "None"):
-        lines += ["", "def __setstate__(self, state):", "    super().__setstate__(state)"]
-        lines.append(f"    {put}")
+    lines = ["def __getstate__(self):", "    state = super().__getstate__()"]
+    set_again = []
+    for one in changes:
+        part, put = '"__pydantic_private__"', f"self.{one.field} = {one.anew}"
+        if one.field in (instance_dict(owner) or ()):
+            part, put = '"__dict__"', f"self.__dict__[{one.key}] = {one.anew}"
+        lines.append(f"    state[{part}] = {{**state[{part}], {one.key}: {one.stored or None}}}")
+        set_again += [f"    {put}"] if one.anew not in ("", "None") else []
+    lines.append("    return state")
+    if set_again:
+        lines += [
+            "",
+            "def __setstate__(self, state):",
+            "    super().__setstate__(state)",
+            *set_again,
+        ]
     return lines
 
 
@@ -342,10 +387,6 @@ def _can_be_repeated(node: ast.expr, known: dict[str, object]) -> bool:
                 if not (name == "self" or name in known or hasattr(builtins, name)):
                     return False
     return True
-
-
-def _quoted(field: str) -> str:
-    return f'"{field}"' if field.isidentifier() else repr(field)
 
 
 def _into(cls: type, lines: list[str]) -> str:

@@ -39,6 +39,8 @@ from contextcache.walker import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from contextcache.fixes import Offence
+
 MOST_ROUNDS = 16  # each learns something; a value that needs more is refused
 MOST_RETRIES = 5  # of a dump during which another thread changed the value
 MOST_KEYS = 64  # of a dict that are asked whether they hold the environment of a request
@@ -111,6 +113,7 @@ class Inspection:
         self.findings: list[Finding] = []
         self.dropped: set[tuple[str, str]] = set()
         self.kinds: set[tuple[str, str]] = set()
+        self._offences: list[Offence | None] = []
         self._sink = sink
         self._session = session
         self._debug = debug
@@ -250,6 +253,8 @@ class Inspection:
             self.findings.extend(
                 inner or [self._finding(hit, replace(path, steps=path.steps + steps), place)]
             )
+        if self._debug:
+            self._add_patches()
 
     def _inside(self, hit: Hit, path: Path) -> Iterator[Finding]:
         """Word the offenders inside an object that had to be stripped whole because of them."""
@@ -280,6 +285,8 @@ class Inspection:
         elif action is Action.REFUSED:
             did = NOTHING
         fix = hit.rule.fix or "store the data it was made from"
+        if self._debug:
+            self._offences.append(self._offence(hit, path, place))
         return Finding(
             code=hit.rule.code,
             path=path,
@@ -293,7 +300,6 @@ class Inspection:
             sink=self._sink,
             origin=origin_of(path),
             field=self._field(place, path),
-            patch=self._patch(hit, path, place),
             located=place is not None,
         )
 
@@ -302,22 +308,32 @@ class Inspection:
             return "not located within the time for it; contextcache.explain(value) has no limit"
         return field_to_act_on(place, path) if self._debug else ""
 
-    def _patch(self, hit: Hit, path: Path, place: Place | None) -> str:
-        nothing_there = hit.rule.verb is Verb.SNAPSHOT and hit.action is Action.STRIPPED
-        if place is None or nothing_there or not self._debug:
-            return ""
-        from contextcache.fixes import Offence, patch  # noqa: PLC0415  # for developers
+    def _offence(self, hit: Hit, path: Path, place: Place | None) -> Offence | None:
+        """Return what a fix to paste is made of; None where there can be none."""
+        from contextcache.fixes import Offence  # noqa: PLC0415  # for developers
 
+        if place is None or (hit.rule.verb is Verb.SNAPSHOT and hit.action is Action.STRIPPED):
+            return None
         owner, field = None, ""
         at = place_to_act_on(place)
         if at is not None and at.parent is not None and origins.is_own(type(at.parent.obj)):
             owner, field = at.parent.obj, str(at.step.name if at.step is not None else "")
         holder = place.parent.obj if place.parent is not None else None
+        return Offence(hit.rule.code, hit.leaf, path, holder, owner, field)
+
+    def _add_patches(self) -> None:
+        from contextcache.fixes import patches  # noqa: PLC0415  # for developers
+
         try:
-            return patch(Offence(hit.rule.code, hit.leaf, path, holder, owner, field))
+            texts = patches(self._offences)
         except Exception as error:  # noqa: BLE001  # a fix nobody can word must not break the write
             report_internal("wording a fix", error)
-            return ""
+            return
+        finally:
+            self._offences = []  # they hold the offenders
+        self.findings = [
+            replace(finding, patch=text) for finding, text in zip(self.findings, texts, strict=True)
+        ]
 
 
 class _Refusal(Exception):  # noqa: N818  # a signal inside this module
