@@ -619,6 +619,80 @@ def test_no_key_is_said_where_keys_are_redacted(
         assert "73113" not in text
 
 
+REDACTED = f"""
+    import sys
+    sys.stderr = sys.stdout
+    import logging, threading
+    logging.basicConfig(level=logging.DEBUG, stream=sys.stdout)
+    for quiet in ("asyncio", "flask_caching"):
+        logging.getLogger(quiet).setLevel(logging.CRITICAL)
+    class Client:
+        def __init__(self):
+            self.lock = threading.Lock()
+    VALUE = {{"{CANARY}": {{"{CANARY}": Client()}}, "rows": (row for row in ())}}
+
+    def use(cache):
+        cache.set("{CANARY}", VALUE)
+        cache.set("{CANARY}", threading.Thread())
+        cache.set("{CANARY}", b"x" * 200_000)
+"""
+
+DJANGO_REDACTED = """
+    from django.conf import settings
+    settings.configure(
+        DEBUG={debug}, SECRET_KEY="x", CONTEXTCACHE={{"REDACT_KEYS": True, "MAX_SIZE": 100_000}},
+        CACHES={{"default": {{"BACKEND": "contextcache_django.cache.RedisCache"}}}},
+        SESSION_ENGINE="contextcache_django.sessions",
+    )
+    import django
+    django.setup()
+    from django.core.cache import cache
+    from contextcache_django.sessions import SessionStore
+    use(cache)
+    cache.set("{CANARY}", 1)
+    cache._cache.get_client(None, write=True).set(cache.make_key("{CANARY}"), b"garbage")
+    print("read", cache.get("{CANARY}"), cache.get_many(["{CANARY}"]))
+    session = SessionStore()
+    session.update(VALUE)
+    session["{CANARY}-large"] = "x" * 200_000
+    session.save()
+"""
+
+FLASK_REDACTED = """
+    from flask import Flask, session
+    from flask_caching import Cache
+    from contextcache_flask import ContextCache
+    app = Flask(__name__)
+    app.config.update(
+        DEBUG={debug}, SECRET_KEY="x", CACHE_TYPE="contextcache_flask.RedisCache",
+        CONTEXTCACHE_REDIS_URL="fakeredis://", CONTEXTCACHE_SESSION=True,
+        CONTEXTCACHE_REDACT_KEYS=True, CONTEXTCACHE_MAX_SIZE=100_000,
+    )
+    cache = Cache(app)
+    ContextCache(app)
+    @app.get("/")
+    def index():
+        use(cache)
+        session.update(VALUE)
+        session["{CANARY}-large"] = "x" * 200_000
+        return "done"
+    response = app.test_client().get("/")
+    print("read", response.status, dict(response.headers))
+"""
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("code", [DJANGO_REDACTED, FLASK_REDACTED], ids=["django", "flask"])
+def test_no_key_is_said_by_an_application_that_redacts_them(code: str, debug: bool) -> None:
+    """Neither in its log nor in the headers of its responses."""
+    told = run(REDACTED + code.format(debug=debug, CANARY=CANARY))
+    assert "contextcache CC102: cache[*][*][*].lock" in told
+    assert "contextcache CC102: session[*][*].lock" in told
+    assert "CC131" in told
+    assert "read" in told
+    assert CANARY not in told
+
+
 def test_a_redacted_path_is_a_pattern_that_silences() -> None:
     """The line to paste does what it says, for all keys at once."""
     [told] = Guard(redact_keys=True).explain({"a": Client()}, label="cache['u:1']")
