@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 
     from contextcache.urls import Address
 
+    _Commands = redis.Redis
+else:  # it is added to classes of redis-py
+    _Commands = object
+
 # Every thread uses one connection at a time, so threads bound the pool. redis-py 8 stops at 100
 # by default, which would make the 101st busy thread fail.
 _UNBOUNDED = 2**31
@@ -148,7 +152,32 @@ class Operation(Deadline):
 # --- The clients --------------------------------------------------------------------------------
 
 
-class Client(redis.Redis):
+class _QuickSet(_Commands):
+    """What is added to redis-py's clients: `set` without a look at the 14 options nobody gave."""
+
+    def set(  # noqa: PLR0917  # as in redis-py
+        self,
+        name: Any,
+        value: Any,
+        ex: Any = None,
+        px: Any = None,
+        nx: bool = False,
+        xx: bool = False,
+        *others: Any,
+        **options: Any,
+    ) -> Any:
+        """Send `SET`, with `EX`, `NX` and `XX` as they are asked for."""
+        if px or others or options or (nx and xx) or not (ex is None or type(ex) is int):
+            return super().set(name, value, ex, px, nx, xx, *others, **options)
+        command = [name, value]
+        if ex is not None:
+            command += ("EX", ex)
+        if nx or xx:
+            command.append("NX" if nx else "XX")
+        return self.execute_command("SET", *command)
+
+
+class Client(_QuickSet, redis.Redis):
     """A client of one server, or of the one that Sentinel says is the master."""
 
     _server: Server
@@ -187,7 +216,7 @@ class Client(redis.Redis):
         )
 
 
-class ClientPipeline(Pipeline):
+class ClientPipeline(_QuickSet, Pipeline):
     """A pipeline of `Client`."""
 
     @property

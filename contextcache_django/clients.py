@@ -5,7 +5,6 @@ one whose Redis takes no writes drops them: pages get slower and go on. `incr` t
 `ValueError` it raises for a key that is not there. With `raise`, the `ServerError` gets out.
 """
 
-# mypy: allow-untyped-calls
 from __future__ import annotations
 
 import functools
@@ -66,19 +65,6 @@ class KeptClient(RedisCacheClient):
             self._pools[index] = client
         return client
 
-    def get(self, key: Any, default: Any) -> Any:
-        """Return what is stored under `key`."""
-        stored = self.get_client(key).execute_command("GET", key)
-        return default if stored is None else self._serializer.loads(stored)
-
-    def set(self, key: Any, value: Any, timeout: Any) -> None:
-        """Store `value` under `key`."""
-        client = self.get_client(key, write=True)
-        if timeout == 0:
-            client.delete(key)
-        else:
-            client.execute_command(*_set(key, self._serializer.dumps(value), timeout))
-
     def set_many(self, data: Mapping[Any, Any], timeout: Any) -> None:
         """Store every value in one trip; Django's MSET has no expiry, and no cluster takes it."""
         pipeline = self.get_client(write=True).pipeline(transaction=False)
@@ -86,7 +72,7 @@ class KeptClient(RedisCacheClient):
             if timeout == 0:
                 pipeline.delete(key)
             else:
-                pipeline.execute_command(*_set(key, self._serializer.dumps(value), timeout))
+                pipeline.set(key, self._serializer.dumps(value), ex=timeout)
         pipeline.execute()
 
     def excuse(self, error: ServerError) -> None:
@@ -96,14 +82,9 @@ class KeptClient(RedisCacheClient):
         warn(error, self._sink)
 
 
-def _set(key: str, payload: Any, timeout: Any) -> tuple[Any, ...]:
-    """Return the command; the method `set` of redis-py looks through 18 options first."""
-    return ("SET", key, payload) if timeout is None else ("SET", key, payload, "EX", timeout)
-
-
 def _excused(name: str, instead: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the method `name`, which in an outage returns what `instead` returns."""
-    method = getattr(KeptClient, name)
+    """Return Django's method `name`, which in an outage returns what `instead` returns."""
+    method = getattr(RedisCacheClient, name)
 
     @functools.wraps(method)
     def excused(self: KeptClient, *args: Any) -> Any:

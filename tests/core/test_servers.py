@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import os
 import pickle
 import socket
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
@@ -485,3 +486,31 @@ def test_the_cause_counts_where_the_error_itself_says_little() -> None:
     outer = redis.ConnectionError("Error 111")
     outer.__context__ = REFUSED
     assert "connection refused" in str(server_error("redis://host", outer))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({}, {"ex": 60}, {"nx": True}, {"xx": True}, {"ex": 60, "nx": True}, {"px": 60_000}),
+        *({"ex": dt.timedelta(minutes=1)}, {"keepttl": True, "xx": True}, {"get": True}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("before", [None, b"before"])
+def test_set_does_what_redis_py_does(
+    redis_url: str, redis_client: redis.Redis, options: dict[str, Any], before: bytes | None
+) -> None:
+    """The usual options are sent by a shorter way, alone and in a pipeline."""
+    kept = connect(redis_url)
+    found = []
+    for client in (redis_client, kept, redis_client.pipeline(), kept.pipeline()):
+        redis_client.delete("key")
+        if before is not None:
+            redis_client.set("key", before)
+        answer = client.set("key", b"value", **options)
+        if isinstance(client, redis.client.Pipeline):
+            (answer,) = client.execute()
+        found.append((answer, redis_client.get("key"), redis_client.ttl("key")))
+    assert len(set(found)) == 1
+    with pytest.raises(redis.DataError):
+        kept.set("key", b"value", nx=True, xx=True)
