@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import pickle
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from cachelib import BaseCache
 from flask import Response, current_app
 
-from contextcache import Guard, UncacheableValueError
+from contextcache import Guard, UncacheableValueError, UnreadablePayloadError
 from contextcache_flask.scopes import within_request
 from contextcache_flask.serializers import (
     UNKNOWN,
@@ -40,6 +41,9 @@ LONGEST_KEY = 100  # characters of a cache key that a label shows
 _PLACES = {"RedisCache": "redis", "SimpleCache": "memory", "FileSystemCache": "files"}
 _SCALARS = frozenset({bool, bytes, float, int, str, type(None)})
 _SKIPPED = object()
+
+# What unpickling raises where a class is gone, or bytes are damaged
+_UNREADABLE = (AttributeError, EOFError, ImportError, pickle.UnpicklingError)
 
 
 def guarded(
@@ -146,13 +150,19 @@ class GuardedBackend(BaseCache):
 
     def _read(self, key: str, now: Reading) -> Any:
         with reading(now):
-            return super().get(key)
+            try:
+                return super().get(key)
+            except _UNREADABLE as error:
+                self._miss(now, error)
 
     def get_many(self, *keys: str) -> list[Any]:
         """Return the values under `keys`, None for each that is missing or cannot be read."""
         backend: Any = self
         if not hasattr(backend, "_read_client"):
-            return super().get_many(*keys)  # one by one, by `get`
+            try:
+                return super().get_many(*keys)
+            except _UNREADABLE:  # one of them; the others can be read
+                return [self.get(key) for key in keys]
         if not keys:
             return []
         values = []
@@ -206,6 +216,18 @@ class GuardedBackend(BaseCache):
                 raise
             return _SKIPPED
         return value
+
+    def _miss(self, now: Reading, error: Exception) -> None:
+        """Report what a serializer of the application's, or a client of memcached, cannot read."""
+        if isinstance(vars(self).get("serializer"), GuardedSerializer):
+            raise error  # it is about something else
+        unreadable = UnreadablePayloadError(
+            now.label, f"rebuilding it raised {type(error).__name__}", "delete the entry"
+        )
+        if self.guard.config.mode == "raise":
+            raise unreadable from error
+        self.guard.report_unreadable(unreadable)
+        now.unreadable = True
 
     def _place(self, key: str) -> str:
         """Return what a signature binds a payload to: the key as the server knows it."""

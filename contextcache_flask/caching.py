@@ -14,6 +14,7 @@ from contextcache import ConfigurationError, ReadOnlyServerError, ServerError
 from contextcache.servers import connect, warn
 from contextcache_flask.backends import GuardedBackend
 from contextcache_flask.clients import outage_of
+from contextcache_flask.serializers import GuardedSerializer
 from contextcache_flask.settings import settings_of
 
 if TYPE_CHECKING:
@@ -84,8 +85,11 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
             deleted += self._write_client.delete(*keys)
         return bool(deleted)
 
-    def _read(self, key: str, now: Reading) -> Any:  # noqa: ARG002
-        return self.serializer.read(self._read_client.get(now.place), now)
+    def _read(self, key: str, now: Reading) -> Any:
+        serializer = self.serializer
+        if not isinstance(serializer, GuardedSerializer):  # one of the application's own
+            return super()._read(key, now)
+        return serializer.read(self._read_client.get(now.place), now)
 
     def excuse(self, error: Exception) -> ServerError:
         """Warn of an outage that goes unnoticed otherwise, or raise it if that is the policy."""

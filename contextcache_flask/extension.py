@@ -77,7 +77,9 @@ def _settle_session(app: Flask, **_: object) -> None:
         _install_session(app)
     else:
         guard_session_interface(app)
-    if app._got_first_request:  # from then on Flask allows no extension to be initialised
+    if getattr(
+        app, "_got_first_request", True
+    ):  # from then on Flask allows no extension to be initialised
         appcontext_pushed.disconnect(_settle_session, app)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 import zlib
 
 import cachelib
@@ -19,7 +20,7 @@ from werkzeug.local import LocalProxy
 
 from contextcache import UncacheableValueError, is_stripped
 from contextcache.testing import capture_findings
-from contextcache_flask import ContextCache
+from contextcache_flask import ContextCache, guarded
 from tests.flask.shop import Basket, add_cache, make_app
 from tests.sealing import sealed
 
@@ -261,11 +262,12 @@ class Compressed(BaseSerializer):
         return pickle.loads(zlib.decompress(bvalue))
 
 
+@pytest.mark.parametrize("place", ["SimpleCache", "contextcache_flask.RedisCache"])
 @pytest.mark.parametrize("serializer", [Compressed, JSONSerializer])
-def test_a_serializer_of_the_application_is_given_clean_values(serializer):
+def test_a_serializer_of_the_application_is_given_clean_values(serializer, place):
     """It keeps its format, and the findings are the same."""
     app = make_app(CACHE_SERIALIZER=serializer)
-    app.config["CACHE_TYPE"] = "SimpleCache"
+    app.config["CACHE_TYPE"] = place
     ContextCache(app)
     cache = add_cache(app)
     with app.app_context(), capture_findings() as findings:
@@ -280,3 +282,38 @@ def test_a_serializer_of_the_application_is_given_clean_values(serializer):
                 "cache['key']['basket']._lock",
                 "cache['key']['rows']",
             ]
+
+
+class Leaving:
+    """A class that the next version of the application does not have any more."""
+
+
+@pytest.mark.parametrize("kind", ["SimpleCache", "memcached"])
+def test_a_class_that_is_gone_is_a_miss_for_those_who_pickle_by_themselves(
+    kind, memcached, monkeypatch, caplog
+):
+    """A serializer of the application's, and memcached's client, raise it: today an error page."""
+    if kind == "memcached":
+        client = PooledClient(memcached, serde=Eager(), default_noreply=False)
+        backend = guarded(cachelib.MemcachedCache(client))
+    else:
+        backend = guarded(cachelib.SimpleCache())
+        backend.serializer = Compressed()
+    backend.set_many({"gone": Leaving(), "here": 1})
+    monkeypatch.delattr(sys.modules[__name__], "Leaving")
+    assert backend.get_many("gone", "here") == [None, 1]
+    assert backend.get("gone") is None
+    assert backend.has("gone") is False
+    assert "cache['gone'] cannot be read and counts as a miss" in caplog.text
+    if kind == "memcached":
+        client.close()
+
+
+class Eager:
+    """What pylibmc does: whatever unpickling raises gets out."""
+
+    def serialize(self, key, value):
+        return pickle.dumps(value), 1
+
+    def deserialize(self, key, value, flags):
+        return pickle.loads(value)
