@@ -32,6 +32,13 @@ class Armed:
         return fire, ()
 
 
+class Newborn:
+    """Making one is the attack, as with many a class of the standard library."""
+
+    def __new__(cls) -> Any:
+        return fire()
+
+
 _FIRE = f"c{__name__}\nfire\n".encode()
 EVIL = {
     "reduce": pickle.dumps(Armed(), 5),
@@ -39,7 +46,7 @@ EVIL = {
     "inside a session": pickle.dumps({"value": {"tea": 1}, "user": Armed()}, 5),
     "INST": f"(i{__name__}\nfire\n.".encode(),
     "OBJ": b"(" + _FIRE + b"o.",
-    "NEWOBJ": b"\x80\x02" + _FIRE + b")\x81.",
+    "NEWOBJ": f"\x80\x02c{__name__}\nNewborn\n)\x81.".encode("latin-1"),
     "BUILD": b"\x80\x02" + _FIRE + b")R}b.",
     "ten values, one of them armed": pickle.dumps([*range(9), Armed()], 5),
 }

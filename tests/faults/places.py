@@ -115,14 +115,11 @@ class Entry(Place):
 class Django(Place):
     """A Django project; only one can be configured at a time."""
 
+    backend: ClassVar[dict[str, Any]] = {"BACKEND": "contextcache_django.cache.RedisCache"}
+
     def __enter__(self) -> Self:
         self._settings = override_settings(
-            CACHES={
-                "default": {
-                    "BACKEND": "contextcache_django.cache.RedisCache",
-                    "LOCATION": self.url,
-                }
-            },
+            CACHES={"default": {**self.backend, "LOCATION": self.url}},
             CONTEXTCACHE=self.options,
             ROOT_URLCONF=__name__,
         )
@@ -142,6 +139,26 @@ class DjangoCache(Entry, Django):
 
     def _write(self) -> str:
         return f"returns {caches['default'].set(self.key, self.written)}"
+
+
+class DjangoSerializer(DjangoCache):
+    """The backend of Django itself, with our serializer."""
+
+    name = "Django's RedisCache, our serializer"
+    backend = {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "OPTIONS": {"serializer": "contextcache_django.serializers.CacheSerializer"},
+    }
+
+
+class DjangoRedis(DjangoCache):
+    """django-redis, with our serializer."""
+
+    name = "django-redis, our serializer"
+    backend = {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "OPTIONS": {"SERIALIZER": "contextcache_django.serializers.DjangoRedisSerializer"},
+    }
 
 
 class FlaskCache(Entry):
@@ -242,6 +259,9 @@ class GuardedFlaskSession(FlaskSession):
 
 
 PLACES: list[type[Place]] = [DjangoCache, FlaskCache, DjangoSession, FlaskSession]
+
+PARTS: list[type[Place]] = [DjangoSerializer, DjangoRedis, GuardedFlaskSession]
+"""Where only a part is ours."""
 
 
 def _compared(found: object, written: object) -> str:

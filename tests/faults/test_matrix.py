@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults.clusters import until
-from tests.faults.places import NONE, OUTAGE, PLACES, Entry, Place
-from tests.faults.table import FAULTS, Fault
+from tests.faults.places import NONE, OUTAGE, PLACES, DjangoCache, Entry, FlaskCache, Place
+from tests.faults.proxy import Proxy
+from tests.faults.table import FAULTS, Fault, Rig, Strike, full, killed
+from tests.redis_server import KEPT, running_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,3 +60,27 @@ def test_a_fault_costs_what_the_contract_says_and_nothing_after_it(
             until(lambda: place.read() == kind.reads[NONE])
         until(lambda: place.write() == kind.writes[NONE])
         assert place.read() == kind.reads[NONE]
+
+
+@pytest.mark.parametrize("kind", [DjangoCache, FlaskCache], indirect=True)
+@pytest.mark.parametrize(
+    ("fault", "read", "write"),
+    [
+        (killed, "raises ServerError", "raises ServerError"),
+        (full, "value", "raises ReadOnlyServerError"),
+    ],
+    ids=["dies", "is full"],
+)
+def test_who_asks_for_errors_gets_them(
+    fault: Strike, read: str, write: str, kind: type[Place]
+) -> None:
+    """`ON_ERROR = "raise"` tells a cache that is gone from one that has nothing."""
+    with (
+        running_server(*KEPT) as server,
+        Proxy(server.port) as proxy,
+        kind(server.url, ON_ERROR="raise") as place,
+    ):
+        place.write()
+        with fault(Rig(server, proxy)):
+            assert place.read() == read
+            assert place.write() == write
