@@ -153,17 +153,17 @@ class RequestScope:
             write.findings = sum(finding.path.root == label for finding in found)
             self.writes.append(write)
 
-    def lost(self, label: str, reason: str) -> None:
-        """Note that what was last written under `label` did not get to where it is stored.
+    def lost(self, reason: str, count: int = 1, *, label: str = "") -> None:
+        """Note that what was written last did not get to where it is stored.
 
         Args:
-            label: As it was given to `Guard.dumps`.
             reason: Why, in a few words.
+            count: How many writes that were, where several are sent at once.
+            label: What was written, where something else may have failed.
         """
-        for write in reversed(self.writes):
-            if write.label == label:
+        for write in self.writes[-count:]:
+            if write.stored and label in ("", write.label):
                 self._fail(write, reason)
-                return
 
     @staticmethod
     def _fail(write: Write, reason: str) -> None:

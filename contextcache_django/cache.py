@@ -12,7 +12,7 @@ from django.core.cache.backends import redis as backend
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.core.exceptions import ImproperlyConfigured
 
-from contextcache import ReadOnlyServerError, ServerError
+from contextcache import ReadOnlyServerError, ServerError, current_scope
 from contextcache.servers import DEFAULT_URL
 from contextcache_django.clients import KeptClient
 from contextcache_django.conf import alias_of
@@ -87,6 +87,8 @@ class RedisCache(Guarded, backend.RedisCache):
         try:
             return super().set_many(data, timeout, version)
         except ServerError as error:
+            if (scope := current_scope()) is not None:
+                scope.lost(error.reason, len(data))
             self._cache.excuse(error)
             if isinstance(error, ReadOnlyServerError):
                 self.delete_many(data, version=version)

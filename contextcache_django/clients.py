@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 from django.core.cache.backends.redis import RedisCacheClient
 from django.core.exceptions import ImproperlyConfigured
 
-from contextcache import ConfigurationError, ReadOnlyServerError, ServerError
+from contextcache import (
+    ConfigurationError,
+    ReadOnlyServerError,
+    ServerError,
+    current_scope,
+)
 from contextcache.servers import connect, warn
 
 if TYPE_CHECKING:
@@ -91,6 +96,8 @@ def _excused(name: str, instead: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return method(self, *args)
         except ServerError as error:
+            if name in ("set", "add") and (scope := current_scope()) is not None:
+                scope.lost(error.reason)
             self.excuse(error)
             return instead(self, error, *args)
 

@@ -195,6 +195,7 @@ class SessionStore(SessionBase):
             scope = current_scope()
             if scope is not None:
                 scope.outage = error
+                scope.lost(error.reason, label=LABEL)
             raise
 
     @property

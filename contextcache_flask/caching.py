@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from flask_caching.backends import rediscache
 
-from contextcache import ConfigurationError, ReadOnlyServerError, ServerError
+from contextcache import ConfigurationError, ReadOnlyServerError, ServerError, current_scope
 from contextcache.servers import connect, warn
 from contextcache_flask.backends import GuardedBackend
 from contextcache_flask.clients import outage_of
@@ -112,6 +112,10 @@ def _excused(name: str, instead: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return method(self, *args, **kwargs)
         except Exception as error:  # noqa: BLE001  # a client of the application's raises others
+            if name in ("set", "add", "set_many") and (scope := current_scope()) is not None:
+                outage = outage_of(self._write_client, error)
+                many = len(args[0]) if name == "set_many" else 1
+                scope.lost(outage.reason if outage else type(error).__name__, many)
             return instead(self, self.excuse(error), *args)
 
     return excused

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask.signals import appcontext_pushed
 
+from contextcache_flask.cli import group
 from contextcache_flask.guarded_sessions import guard_session_interface
 from contextcache_flask.scopes import open_scopes
 from contextcache_flask.settings import EXTENSION, Settings, settings_of
@@ -53,6 +54,7 @@ class ContextCache:
         """
         settings = app.extensions[EXTENSION] = Settings(app.config)
         open_scopes(app)
+        app.cli.add_command(group)
         if PAGE_ENDPOINT not in app.view_functions:
             app.add_url_rule(PAGE_URL, PAGE_ENDPOINT, _show_page)
         backends = app.extensions.get("cache", {})

@@ -336,7 +336,10 @@ class RedisSessionInterface(SessionInterface):
         except (ServerError, RedisError) as error:
             # The text of redis-py can repeat parts of the command.
             refused = f"Redis at {address_of(client)} refused a command: {type(error).__name__}"
-            raise _unavailable(app, str(outage_of(client, error) or refused)) from error
+            outage = outage_of(client, error)
+            if (scope := current_scope()) is not None:
+                scope.lost(outage.reason if outage else type(error).__name__, label="session")
+            raise _unavailable(app, str(outage or refused)) from error
 
     def _key(self, sid: str) -> str:
         return self._key_prefix + hashlib.sha256(sid.encode()).hexdigest()

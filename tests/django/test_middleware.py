@@ -19,9 +19,10 @@ from django.test import AsyncClient, AsyncRequestFactory, RequestFactory
 from django.test import Client as WebClient
 from django.urls import ResolverMatch, resolve
 
-from contextcache import current_scope
+from contextcache import RequestScope, ServerError, current_scope, enter_scope, exit_scope
 from contextcache.testing import capture_findings
 from contextcache_django.middleware import ContextCacheMiddleware, view_of
+from contextcache_django.sessions import SessionStore
 from tests.django import views
 
 if TYPE_CHECKING:
@@ -402,3 +403,26 @@ def test_a_file_is_still_sent_by_the_server(tmp_path: Path) -> None:
     assert response.file_to_stream is not None
     assert b"".join(response) == b"content"
     response.close()
+
+
+@pytest.mark.parametrize("how", ["set", "add", "set_many", "session"])
+def test_what_an_outage_keeps_from_being_stored_is_told(how, configure, settings):
+    """A cache that is as if it were empty looks fine, and to its developer it does not."""
+    settings.DEBUG = True
+    cache = configure("redis://127.0.0.1:1/0")
+    scope = RequestScope("PUT", "/", collect=True)
+    token = enter_scope(scope)
+    try:
+        if how == "set_many":
+            cache.set_many({"a": "text", "b": "text"})
+        elif how == "session":
+            session = SessionStore()
+            session["name"] = "text"
+            with pytest.raises(ServerError):
+                session.create()
+        else:
+            getattr(cache, how)("a", "text")
+    finally:
+        exit_scope(token)
+    assert len(scope.writes) == (2 if how == "set_many" else 1)
+    assert {write.outcome for write in scope.writes} == {"not stored: connection refused"}

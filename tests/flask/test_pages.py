@@ -312,3 +312,16 @@ def test_the_notebook_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         app.test_client().put("/cache/user:7")
     assert len(notebook.writes) == 50
     assert notebook.fields[0].finding.count == 60
+
+
+def test_what_an_outage_keeps_from_being_stored_is_told() -> None:
+    """A visitor sees a cache that is as if it were empty; the developer sees why."""
+    app = make_app("redis://127.0.0.1:1/0", CONTEXTCACHE_SESSION=True)
+    client = app.test_client()
+    client.put("/cache/user:7")
+    client.put("/write/ann")
+    written = app.extensions["contextcache"].notebook.writes
+    assert [(row["label"], row["outcome"], row["state"]) for row in written] == [
+        ("session", "not stored: connection refused", "lost"),
+        ("cache['user:7']", "not stored: connection refused", "lost"),
+    ]

@@ -1,0 +1,206 @@
+"""`flask contextcache audit|explain|check`: what is stored, and whether all of it is guarded."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+from flask.sessions import SecureCookieSessionInterface
+
+from contextcache_flask.settings import settings_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flask import Flask
+
+    from contextcache.audit import Place
+    from contextcache.inventory import Trust
+
+group = AppGroup("contextcache", help=__doc__)
+
+_AS_GIVEN = {"ignore_unknown_options": True, "help_option_names": []}  # argparse reads them
+
+
+@group.command("audit", context_settings=_AS_GIVEN)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def audit_command(arguments: tuple[str, ...]) -> None:
+    """Look through what the application keeps in Redis; exit with 1 if something is wrong."""
+    from contextcache.audit import add_arguments, audit  # noqa: PLC0415  # heavy, and seldom run
+
+    options = _parsed("audit", add_arguments, arguments, with_url=False)
+    app = _app()
+    places = list(_places(app))
+    if not places:
+        raise click.ClickException("nothing of this application is in Redis")
+    sys.exit(audit(places, _trust(app, options.large), options, sys.stdout))
+
+
+@group.command("explain", context_settings=_AS_GIVEN)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def explain_command(arguments: tuple[str, ...]) -> None:
+    """Show what is in an entry (by its key) or a value (module:name), and how large it is."""
+    from contextcache.audit import explain_entry  # noqa: PLC0415
+    from contextcache.explaining import add_arguments, run  # noqa: PLC0415
+
+    options = _parsed("explain", add_arguments, arguments)
+    app = _app()
+    found = _stored(app, options.target)
+    if found is None:
+        sys.exit(run(options, sys.stdout, config=settings_of(app).config))
+    client, key = found
+    sys.exit(explain_entry(client, key, _trust(app), options, sys.stdout))
+
+
+@group.command("check")
+def check_command() -> None:
+    """Name what is not guarded or not safe; exit with 1 if there is anything."""
+    found = list(checked(_app()))
+    for one in found:
+        click.echo(f"{one.code}: {one.text}\n    HINT: {one.hint}")
+    if not found:
+        click.echo("contextcache: everything is guarded")
+    sys.exit(1 if found else 0)
+
+
+class Check(NamedTuple):
+    """Something that is not guarded or not safe.
+
+    Attributes:
+        code: Stable, such as `W001`.
+        text: What it is.
+        hint: What to do about it.
+    """
+
+    code: str
+    text: str
+    hint: str
+
+
+def checked(app: Flask) -> Iterator[Check]:
+    """Yield what is not guarded or not safe in an application that has been initialised.
+
+    Mistakes in the settings need no check: `init_app` has raised for them.
+    """
+    settings = settings_of(app)
+    config = settings.config
+    secrets = config.secret_keys or app.config.get("SECRET_KEY")
+    if config.sign is False:
+        yield Check(
+            "W001",
+            "Payloads are not signed: CONTEXTCACHE_SIGN is False.",
+            "Whoever can write to Redis can run code in this application; remove the setting.",
+        )
+    elif not secrets:
+        yield Check(
+            "W001",
+            "Payloads are not signed: there is no SECRET_KEY.",
+            "Set SECRET_KEY, or CONTEXTCACHE_SECRET_KEYS.",
+        )
+    if config.accept_unsigned:
+        yield Check(
+            "W002",
+            "Payloads that are not signed are read: CONTEXTCACHE_ACCEPT_UNSIGNED is True.",
+            "Remove the setting when `flask contextcache audit` finds none of them any more.",
+        )
+    yield from _unguarded(app)
+    in_redis = settings.session or any(True for _ in _caches_in_redis(app))
+    if in_redis and settings.redis_url.startswith("fakeredis:") and not settings.debug:
+        yield Check(
+            "W005",
+            "CONTEXTCACHE_REDIS_URL is fakeredis://, so each process keeps its own.",
+            "In production, set it to a redis:// URL.",
+        )
+
+
+def _unguarded(app: Flask) -> Iterator[Check]:
+    for backend in _backends(app):
+        if not hasattr(backend, "guard_with") and type(backend).__name__ != "NullCache":
+            yield Check(
+                "W003",
+                f"The cache {type(backend).__qualname__} is not guarded.",
+                "Only backends of cachelib's kind are; contextcache_flask.RedisCache is one.",
+            )
+    interface: Any = app.session_interface
+    serializer = getattr(interface, "serializer", None)
+    parts = (interface, serializer, getattr(interface, "cache", None))
+    if not any(type(part).__module__.startswith("contextcache_flask") for part in parts) and (
+        not hasattr(parts[2], "guard_with")
+        and not isinstance(interface, SecureCookieSessionInterface)
+    ):
+        yield Check(
+            "W004",
+            f"Sessions are kept by {type(interface).__qualname__}, which is not guarded.",
+            "Set CONTEXTCACHE_SESSION = True to keep them in Redis behind the guard.",
+        )
+
+
+def _places(app: Flask) -> Iterator[Place]:
+    """Yield where in Redis the application keeps its caches and sessions."""
+    from contextcache.audit import Place  # noqa: PLC0415
+
+    for backend in _caches_in_redis(app):
+        prefix = glob.escape(backend._get_prefix())
+        yield Place(backend._read_client, "cache", f"{prefix}*")
+    interface = app.session_interface
+    if type(interface).__module__ == "contextcache_flask.sessions":
+        server: Any = interface
+        yield Place(server._client(app), "session", f"{glob.escape(server._key_prefix)}*")
+
+
+def _stored(app: Flask, target: str) -> tuple[Any, str] | None:
+    """Return client and key of the entry that `target` names, as it is or as a key of a cache."""
+    from contextcache import ServerError  # noqa: PLC0415
+
+    for backend in _caches_in_redis(app):
+        for key in (f"{backend._get_prefix()}{target}", target):
+            try:
+                if backend._read_client.exists(key):
+                    return backend._read_client, key
+            except ServerError:
+                break  # a value of the application needs no cache to be explained
+    return None
+
+
+def _caches_in_redis(app: Flask) -> Iterator[Any]:
+    return (backend for backend in _backends(app) if hasattr(backend, "_read_client"))
+
+
+def _backends(app: Flask) -> list[Any]:
+    backends = app.extensions.get("cache", {})
+    return list(backends.values()) if isinstance(backends, dict) else []
+
+
+def _trust(app: Flask, most: int | None = None) -> Trust:
+    from contextcache.audit import LARGE  # noqa: PLC0415
+    from contextcache.inventory import Trust  # noqa: PLC0415
+
+    config = settings_of(app).guard("cache in redis").config
+    signs = bool(config.secret_keys) and config.sign is not False
+    return Trust(
+        config.secret_keys,
+        signs=signs and not config.accept_unsigned,
+        at_home=True,
+        most=most or LARGE,
+        redact=config.redact_keys,
+    )
+
+
+def _parsed(
+    name: str, add_arguments: Any, arguments: tuple[str, ...], **how: bool
+) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog=f"flask contextcache {name}", formatter_class=argparse.RawTextHelpFormatter
+    )
+    add_arguments(parser, **how)
+    return parser.parse_args(arguments)
+
+
+def _app() -> Flask:
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    return app

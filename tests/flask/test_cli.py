@@ -1,0 +1,141 @@
+"""`flask contextcache`: the commands know the application's Redis, prefixes and secrets."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from contextcache_flask import ContextCache
+from tests.flask import shop
+
+if TYPE_CHECKING:
+    import redis
+    from flask import Flask
+
+
+def make_app(redis_url: str, **config: Any) -> Flask:
+    app = shop.make_app(redis_url, **config)
+    ContextCache(app)
+    shop.add_cache(app)
+    return app
+
+
+def run(app: Flask, *arguments: str) -> tuple[int, str]:
+    result = app.test_cli_runner().invoke(args=["contextcache", *arguments])
+    return result.exit_code, result.output
+
+
+def example() -> object:
+    return {"basket": shop.Basket(7)}
+
+
+def test_caches_and_sessions_are_looked_through(redis_client: redis.Redis, redis_url: str) -> None:
+    """Both are signed, and what others keep in the same Redis is left alone."""
+    app = make_app(redis_url, CONTEXTCACHE_SESSION=True)
+    redis_client.set("celery", b"\x80\x05broken")
+    app.test_client().put("/cart")
+    app.test_client().put("/cache/user:7")
+    status, report = run(app, "audit", "--json")
+    told = json.loads(report)
+    assert status == 0
+    assert (told["entries"], told["forms"]["signed"]) == (2, 2)
+    assert told["server"] == "cache flask_cache_*, session contextcache:session:*"
+    assert "tests.flask.shop:Basket" in told["names"]["signed"]
+
+
+def test_what_was_planted_is_told(redis_client: redis.Redis, redis_url: str) -> None:
+    """As Flask-Caching without us would have stored it; the exit status is 1."""
+    app = make_app(redis_url)
+    redis_client.set("flask_cache_planted", b"!" + pickle.dumps({}, 5))
+    status, report = run(app, "audit")
+    assert status == 1
+    assert "1 entry unsigned" in report
+    assert "flask_cache_planted" in report
+    assert run(make_app(redis_url, CONTEXTCACHE_ACCEPT_UNSIGNED=True), "audit")[0] == 0
+
+
+def test_there_may_be_nothing_in_redis() -> None:
+    """A cache in memory has no keys to scan."""
+    app = shop.make_app("fakeredis://")
+    app.config["CACHE_TYPE"] = "SimpleCache"
+    ContextCache(app)
+    shop.add_cache(app)
+    assert run(app, "audit") == (1, "Error: nothing of this application is in Redis\n")
+
+
+@pytest.mark.parametrize("key", ["user:7", "flask_cache_user:7"])
+def test_an_entry_is_explained_by_its_key(
+    redis_client: redis.Redis, redis_url: str, key: str
+) -> None:
+    """As the application calls it, or as Redis does."""
+    app = make_app(redis_url)
+    app.test_client().put("/cache/user:7")
+    status, report = run(app, "explain", key)
+    assert status == 0
+    assert report.startswith("flask_cache_user:7: ")
+    assert "Basket" in report
+
+
+@pytest.mark.parametrize("url", ["fakeredis://cli", "redis://127.0.0.1:1/0"])
+def test_a_value_is_explained_by_its_name(url: str) -> None:
+    """With or without a Redis that answers."""
+    status, report = run(make_app(url), "explain", f"{__name__}:example")
+    assert status == 1
+    assert "CC102 value['basket']._lock" in report
+
+
+def test_everything_may_be_guarded(redis_url: str) -> None:
+    """Then the check says so."""
+    app = make_app(redis_url, CONTEXTCACHE_SESSION=True)
+    assert run(app, "check") == (0, "contextcache: everything is guarded\n")
+
+
+@pytest.mark.parametrize(
+    ("config", "code", "text"),
+    [
+        ({"CONTEXTCACHE_SIGN": False}, "W001", "CONTEXTCACHE_SIGN is False."),
+        ({"CONTEXTCACHE_ACCEPT_UNSIGNED": True}, "W002", "CONTEXTCACHE_ACCEPT_UNSIGNED is True."),
+        ({"CONTEXTCACHE_REDIS_URL": "fakeredis://"}, "W005", "each process keeps its own."),
+    ],
+)
+def test_what_is_not_safe_is_named(
+    redis_url: str, config: dict[str, Any], code: str, text: str
+) -> None:
+    """With what to do about it; the exit status is 1."""
+    app = shop.make_app(redis_url)
+    app.config.update(config)
+    ContextCache(app)
+    shop.add_cache(app)
+    status, report = run(app, "check")
+    assert status == 1
+    assert report.startswith(f"{code}: ")
+    assert report.splitlines()[0].endswith(text)
+    assert report.splitlines()[1].startswith("    HINT: ")
+
+
+def test_a_missing_secret_is_named(redis_url: str) -> None:
+    """Nothing is signed without one."""
+    app = make_app(redis_url)
+    app.config["SECRET_KEY"] = None
+    assert run(app, "check")[1].startswith(
+        "W001: Payloads are not signed: there is no SECRET_KEY.\n"
+    )
+
+
+def test_what_is_not_guarded_is_named(redis_url: str) -> None:
+    """A cache and a session that are of no kind we know."""
+    from flask.sessions import SessionInterface
+
+    class OwnSessions(SessionInterface): ...
+
+    app = make_app(redis_url)
+    app.extensions["cache"]["own"] = object()
+    app.session_interface = OwnSessions()
+    status, report = run(app, "check")
+    assert status == 1
+    assert "W003: The cache object is not guarded." in report
+    assert "W004: Sessions are kept by " in report
+    assert "OwnSessions, which is not guarded." in report
