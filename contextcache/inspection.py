@@ -428,6 +428,8 @@ def place_to_act_on(place: Place) -> Place | None:
 def field_to_act_on(place: Place, path: Path) -> str:
     """Say where the field to act on is set: in the user's own code, or else in which package.
 
+    Where no object has it as a field, say of code where it is defined.
+
     Args:
         place: Where the offender is.
         path: Its path.
@@ -436,7 +438,7 @@ def field_to_act_on(place: Place, path: Path) -> str:
 
     at = place_to_act_on(place)
     if at is None or at.parent is None or at.step is None:
-        return ""
+        return origins.definition(place.obj)
     told = field_origin(type(at.parent.obj), str(at.step.name))
     if at is place:
         return told

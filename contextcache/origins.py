@@ -9,10 +9,11 @@ import functools
 import inspect
 import os
 import sys
+from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import CodeType, FrameType
 
 _OWN = os.path.dirname(os.path.abspath(__file__))
 _OWN_PACKAGES = tuple(_OWN + suffix + os.sep for suffix in ("", "_django", "_flask"))
@@ -83,6 +84,23 @@ _DISPATCHERS = tuple(
 def _is_dispatcher(path: str) -> bool:
     """Tell whether the file at `path` is where a framework or event loop calls what is its turn."""
     return path.endswith(_DISPATCHERS) and is_library(path)
+
+
+def definition(obj: object) -> str:
+    """Say where a function, generator or coroutine is defined; empty for anything else."""
+    name = next((name for cls, name in _CODE if type(obj) is cls), "")
+    if not name:
+        return ""
+    code: CodeType = getattr(obj, name)
+    return f"{code.co_qualname}, defined at {relative(code.co_filename)}:{code.co_firstlineno}"
+
+
+_CODE = (
+    (FunctionType, "__code__"),
+    (GeneratorType, "gi_code"),
+    (CoroutineType, "cr_code"),
+    (AsyncGeneratorType, "ag_code"),
+)
 
 
 def describe_view(view: Any, method: str = "") -> tuple[str, str]:

@@ -91,14 +91,14 @@ def test_the_development_block(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_the_block_says_what_it_does_not_know(caplog: pytest.LogCaptureFixture) -> None:
-    """Outside a request the line that stored the value stands in; a dict has no field to show."""
+    """Outside a request the line that stored the value stands in, and for a field its code."""
     Guard(debug=True).dumps({"rows": (row for row in ())}, label="cache['top']")
     line = sys._getframe().f_lineno - 1
     assert messages(caplog) == [
         textwrap.dedent(f"""\
         contextcache CC109: cache['top']['rows'] (generator) cannot be stored: a generator, coroutine or iterator in progress cannot be resumed elsewhere
           at      {HERE}:{line}
-          field   -
+          field   test_the_block_says_what_it_does_not_know.<locals>.<genexpr>, defined at {HERE}:{line}
           did     stored the rest; on load a marker stands here that says so when it is used
           fix     store its items: list(...), or the awaited result
                   value['rows'] = list(value['rows'])

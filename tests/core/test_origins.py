@@ -68,3 +68,23 @@ def test_a_finding_names_the_line_that_stored_it(monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(HERE.parent)
     [finding] = Guard().explain([threading.Lock()])
     assert finding.origin == f"test_origins.py:{sys._getframe().f_lineno - 1}"
+
+
+def test_code_is_named_with_the_line_that_defines_it() -> None:
+    """A function, generator or coroutine in a dict has no field, but a place in the source."""
+
+    async def coroutine() -> None:
+        """Never awaited."""
+
+    made = coroutine()
+    made.close()
+    line = sys._getframe().f_lineno
+    told = [origins.definition(one) for one in (lambda: 0, (one for one in ()), made)]
+    name = "test_code_is_named_with_the_line_that_defines_it.<locals>"
+    here = origins.relative(str(HERE))
+    assert told == [
+        f"{name}.<lambda>, defined at {here}:{line + 1}",
+        f"{name}.<genexpr>, defined at {here}:{line + 1}",
+        f"{name}.coroutine, defined at {here}:{coroutine.__code__.co_firstlineno}",
+    ]
+    assert origins.definition(threading.Lock()) == ""
