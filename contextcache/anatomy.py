@@ -22,6 +22,8 @@ from contextcache.rules import BUILT_IN, Verb
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from contextcache.rules import Rule
+
 LONGEST_NAME = 200  # characters of a string that are kept, because it may be a key or a name
 SMALL_ARGUMENT = 256  # bytes below which an argument of a constructor is not worth a line
 LEAST_TWIN = 8  # bytes of data below which being stored twice is no waste
@@ -209,39 +211,48 @@ def offenders(root: Part, at: Path) -> list[Finding]:
         root: The parts of the payload.
         at: Its path.
     """
-    return [finding for part in root.walk() for finding in _named(part, at)]
+    found = []
+    for part in root.walk():
+        rule = None if part.is_atom else BUILT_IN.get(part.kind)
+        if part.stripped is not None:
+            found.append(_marker(part, at, *part.stripped))
+        elif rule is not None and rule.verb in _CUTS and rule.when is None and not rule.behind:
+            found.append(_stored(part, at, rule))
+    return found
 
 
-def _named(part: Part, at: Path) -> Iterator[Finding]:
-    path = dataclasses.replace(at, steps=part.path("").steps)
-    owner = part.above.kind if part.above is not None else ""
-    owner = "" if owner in ("dict", "list", "tuple", "set") else owner
-    if part.stripped is not None:
-        code, when = part.stripped
-        yield Finding(
-            code=code if code in CODES else "CC117",
-            path=path,
-            leaf_type=part.kind,
-            owner_type=owner,
-            action=Action.STRIPPED,
-            reason=CODES.get(code, CODES["CC117"]),
-            did=f"a marker stands here since {when}" if when else "a marker stands here",
-            fix="store the value again once the code that writes it is mended",
-        )
-        return
-    rule = BUILT_IN.get(part.kind)
-    cuts = rule is not None and rule.verb in (Verb.STRIP, Verb.SNAPSHOT, Verb.REFUSE)
-    if rule is not None and cuts and rule.when is None and not rule.behind:
-        yield Finding(
-            code=rule.code,
-            path=path,
-            leaf_type=part.kind,
-            owner_type=owner,
-            action=Action.OBSERVED,
-            reason=rule.reason or CODES[rule.code],
-            did="it is stored here",
-            fix=rule.fix,
-        )
+_CUTS = (Verb.STRIP, Verb.SNAPSHOT, Verb.REFUSE)
+
+
+def _marker(part: Part, at: Path, code: str, when: str) -> Finding:
+    return Finding(
+        code=code if code in CODES else "CC117",
+        path=dataclasses.replace(at, steps=part.path("").steps),
+        leaf_type=part.kind,
+        owner_type=_owner(part),
+        action=Action.STRIPPED,
+        reason=CODES.get(code, CODES["CC117"]),
+        did=f"a marker stands here since {when}" if when else "a marker stands here",
+        fix="store the value again once the code that writes it is mended",
+    )
+
+
+def _stored(part: Part, at: Path, rule: Rule) -> Finding:
+    return Finding(
+        code=rule.code,
+        path=dataclasses.replace(at, steps=part.path("").steps),
+        leaf_type=part.kind,
+        owner_type=_owner(part),
+        action=Action.OBSERVED,
+        reason=rule.reason or CODES[rule.code],
+        did="it is stored here",
+        fix=rule.fix,
+    )
+
+
+def _owner(part: Part) -> str:
+    above = part.above
+    return above.kind if above is not None and above.kind not in CONTAINERS else ""
 
 
 def twins(root: Part) -> Iterator[list[Part]]:

@@ -215,9 +215,9 @@ def origin_of(path: Path) -> str:
     scope = current_scope()
     if scope is None:
         return call_site()
-    key = str(Path(path.root, path.steps[:1]))
-    if key in scope.assignments:
-        return f"{scope} · set at {scope.assignments[key]}"
+    assigned = scope.assignments.get(str(Path(path.root, path.steps[:1])))
+    if assigned:
+        return f"{scope} · set at {assigned}"
     line = call_site()
     return f"{scope} · stored at {line}" if line else str(scope)
 

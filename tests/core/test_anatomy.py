@@ -235,6 +235,8 @@ def test_a_pickle_of_a_hundred_thousand_levels_is_read() -> None:
     payload = b"(" + b"]" * 100_000 + b"a" * 99_999 + b"."
     root = read(payload[1:]).root
     assert sum(1 for _ in root.walk()) == 100_000
+    assert offenders(root, Path("v")) == []
+    assert list(twins(root)) == []
     del root
 
 
