@@ -47,14 +47,12 @@ class RedisCache(Guarded, backend.RedisCache):
 
     # Django's own attributes, which its stubs do not declare.
     _servers: list[str]
-    _class: type[KeptClient]
     _options: dict[str, Any]
 
     def __init__(self, server: str | list[str], params: dict[str, Any]) -> None:
         if isinstance(server, str) and "+" in server.partition("://")[0]:
             server = [server]  # its commas are between the nodes of one URL
         super().__init__(server or DEFAULT_URL, params)
-        self._class = KeptClient
         self._options = dict(self._options)
         self._overrides: Mapping[str, Any] | None = self._options.pop("CONTEXTCACHE", None)
         alias = alias_of(server, params)
@@ -103,7 +101,7 @@ class RedisCache(Guarded, backend.RedisCache):
                     f"{type(self).__qualname__} is its own serializer: remove "
                     "OPTIONS['serializer'], or use Django's RedisCache with it"
                 )
-            self._client = self._class(
+            self._client = KeptClient(
                 self._servers,
                 config=lambda: self._guard.config,
                 sink=self._sink,

@@ -124,7 +124,7 @@ class SessionStore(db.SessionStore):
     def _cache_row(self, row: AbstractBaseSession) -> bool:
         """Cache a row that was read, and return whether it is still there."""
         self._cache_text(row, only_where_none=True)
-        if self.exists(row.session_key):
+        if super().exists(row.session_key):
             return True
         self._uncache(row.session_key)  # deleted between reading and caching it
         return False

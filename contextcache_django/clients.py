@@ -70,6 +70,9 @@ class KeptClient(RedisCacheClient):
             self._pools[index] = client
         return client
 
+    def _get_connection_pool(self, write: bool) -> redis.ConnectionPool:
+        return self.get_client(write=write).connection_pool
+
     def set_many(self, data: Mapping[Any, Any], timeout: Any) -> None:
         """Store every value in one trip; Django's MSET has no expiry, and no cluster takes it."""
         pipeline = self.get_client(write=True).pipeline(transaction=False)

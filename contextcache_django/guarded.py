@@ -305,6 +305,11 @@ class Wrapper(BaseCache):
         if "backend" in vars(self):
             self.backend.close(**options)
 
+    async def aclose(self, **options: Any) -> None:
+        """Close what the backend opened for this request."""
+        if "backend" in vars(self):
+            await self.backend.aclose(**options)
+
 
 def _plain(payload: Any) -> Any:
     return payload.stored if type(payload) is Payload else payload

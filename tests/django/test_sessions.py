@@ -231,6 +231,24 @@ def test_what_a_request_costs(commands: Callable[[], list[str]]) -> None:
     assert written_with(written) == {"XX", "EX 1209600"}
 
 
+@pytest.mark.parametrize("engine", ["sessions", "cached_db"])
+@pytest.mark.django_db
+def test_a_page_that_depends_on_the_session_varies_on_the_cookie(
+    settings: SettingsWrapper, engine: str
+) -> None:
+    """A proxy must not give one visitor's page to another, nor his cookie (CVE-2026-35192)."""
+    settings.SESSION_ENGINE = f"contextcache_django.{engine}"
+    visitor = WebClient()
+    assert "Vary" not in visitor.get("/plain").headers
+    assert visitor.get("/visit").headers["Vary"] == "Cookie"
+    assert visitor.get("/session").headers["Vary"] == "Cookie"
+    assert "Vary" not in visitor.get("/plain").headers
+    settings.SESSION_SAVE_EVERY_REQUEST = True
+    saved = visitor.get("/plain")
+    assert COOKIE in saved.cookies
+    assert saved.headers["Vary"] == "Cookie"
+
+
 # --- Life of a session --------------------------------------------------------------------------
 
 

@@ -40,6 +40,3 @@ CACHES: dict[str, Any] = {
 }
 if WHICH == "ours":
     SESSION_ENGINE = "contextcache_django.sessions"
-if WHICH == "guarded":  # the other aliases are Django's own, and get their guard in the tests
-    CACHES["sessions"] = {"BACKEND": Named.ours, "LOCATION": REDIS}
-    SESSION_CACHE_ALIAS = "sessions"

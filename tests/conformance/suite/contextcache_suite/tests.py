@@ -9,7 +9,7 @@ from typing import Any
 
 from cache import tests as cache_tests
 from django.test import TestCase, override_settings
-from sessions_tests.tests import CacheDBSessionTests, SessionTestsMixin
+from sessions_tests import tests as session_tests
 
 from contextcache_django.cached_db import SessionStore as CachedDBStore
 from contextcache_django.sessions import SessionStore
@@ -31,13 +31,14 @@ def guarded(case: type[Any]) -> type[Any]:
     return override_settings(CACHES=entries)(made)
 
 
-class SessionEngineTests(SessionTestsMixin, TestCase):
+@override_settings(CACHES={"default": {"BACKEND": "contextcache_django.cache.RedisCache"}})
+class SessionEngineTests(session_tests.SessionTestsMixin, TestCase):
     """`SESSION_ENGINE = "contextcache_django.sessions"`."""
 
     backend = SessionStore
 
 
-class CachedDBEngineTests(CacheDBSessionTests):
+class CachedDBEngineTests(session_tests.CacheDBSessionTests):
     """`SESSION_ENGINE = "contextcache_django.cached_db"`."""
 
     backend = CachedDBStore
