@@ -54,7 +54,9 @@ STYLE = """
 & dt { float: none; color: var(--soft); font-weight: 400; margin: 0; padding: 0 }
 & dd { float: none; margin: 0; padding: 0; overflow-wrap: anywhere; min-width: 0 }
 & .also { color: var(--soft) }
-& dd.fix { color: var(--good); font-weight: 500 }
+& .patch { position: relative }
+& .patch button { position: absolute; top: 8px; right: 8px }
+& .fix { color: var(--good); font-weight: 500 }
 & dd pre { display: block; margin: 2px 0 4px; padding: 8px 12px; background: var(--wash);
   border-radius: 6px; user-select: all; color: inherit }
 & dd.silence { display: flex; gap: 10px; align-items: baseline; color: var(--soft) }
@@ -134,7 +136,12 @@ def findings(rows: Iterable[Mapping[str, Any]], *, copying: bool = False) -> str
         rows: What `finding_row` returned.
         copying: Whether the page has a script for buttons that copy.
     """
-    return "".join(_finding(row, copying) for row in rows) or _none("Nothing found.")
+    told: list[str] = []
+    patches: set[str] = set()
+    for row in rows:
+        told.append(_finding(row, copying, known=row["patch"] in patches))
+        patches.add(row["patch"])
+    return "".join(told) or _none("Nothing found.")
 
 
 def writes(rows: Sequence[Mapping[str, Any]], *, requests: bool = False) -> str:
@@ -163,7 +170,7 @@ def size_in_words(size: int | None) -> str:
     return f"{size / 1000:.1f} kB" if size < 1_000_000 else f"{size / 1_000_000:.1f} MB"
 
 
-def _finding(row: Mapping[str, Any], copying: bool) -> str:
+def _finding(row: Mapping[str, Any], copying: bool, *, known: bool) -> str:
     count = f'<span class="count">{int(row["count"])}×</span>' if row["count"] > 1 else ""
     also = f'<div class="also">{escape(row["also"])}</div>' if row["also"] else ""
     told = f"<dt>at</dt><dd>{escape(row['at'] or '–')}{also}</dd>"
@@ -172,9 +179,13 @@ def _finding(row: Mapping[str, Any], copying: bool) -> str:
         line = f"<pre>{escape(source)}</pre>" if source else ""
         told += f"<dt>field</dt><dd><code>{escape(where)}</code>{line}</dd>"
     told += f"<dt>did</dt><dd>{escape(row['did'])}</dd>"
-    patch = f"<pre>{escape(row['patch'])}</pre>" if row["patch"] else ""
-    told += f'<dt>fix</dt><dd class="fix">{escape(row["fix"])}{patch}</dd>'
     button = '<button type="button" data-copy>copy</button>' if copying else ""
+    patch = ""
+    if row["patch"] and known:  # one piece of code mends all fields of a class
+        patch = '<div class="also">the code above does it</div>'
+    elif row["patch"]:
+        patch = f'<div class="patch"><pre>{escape(row["patch"])}</pre>{button}</div>'
+    told += f'<dt>fix</dt><dd><span class="fix">{escape(row["fix"])}</span>{patch}</dd>'
     told += (
         f'<dt>silence</dt><dd class="silence"><code>{escape(row["silence"])}</code>{button}</dd>'
     )

@@ -124,3 +124,11 @@ def test_nothing_is_loaded_from_elsewhere():
     """A page that is read on a train is complete."""
     page = document("contextcache", findings([finding_row(finding())]), "nonce")
     assert not read(page).names & {"src", "srcset", "action"}
+
+
+def test_one_piece_of_code_is_shown_once():
+    """It mends all fields of a class."""
+    rows = [{**finding_row(finding()), "patch": "del self.lock"} for _ in range(2)]
+    told = read(findings(rows)).text
+    assert told.count("del self.lock") == 1
+    assert told.count("the code above does it") == 1

@@ -118,8 +118,8 @@ def test_what_silences_a_finding_is_copied_by_a_button(
     browser.open(url + PAGE)
     grant = {"permissions": ["clipboardReadWrite"], "origin": url}
     browser.driver.execute_cdp_cmd("Browser.grantPermissions", grant)
-    browser.click("[data-copy]")
-    wait_until(lambda: browser.texts("[data-copy]") == ["copied"])
+    browser.click(".silence [data-copy]")
+    wait_until(lambda: "copied" in browser.texts("[data-copy]"))
     pasted = browser.driver.execute_async_script(
         "navigator.clipboard.readText().then(arguments[arguments.length - 1])"
     )
