@@ -50,6 +50,7 @@ ORDER = [
     "guard",
     "testing",
     "dialects",
+    "jsonwalk",
     "jsonable",
     "urls",
     "outages",

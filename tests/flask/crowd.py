@@ -26,6 +26,7 @@ app.config.update(
     CACHE_TYPE="contextcache_flask.RedisCache",
     CONTEXTCACHE_REDIS_URL=os.environ.get("CROWD_REDIS", "fakeredis://crowd"),
     CONTEXTCACHE_SESSION=True,
+    CONTEXTCACHE_TIMEOUT=10,  # it is about whose values they are, not about a busy machine
 )
 cache: Any = Cache(app)
 ContextCache(app)

@@ -1,0 +1,426 @@
+"""The walk through a value that is to become JSON: what is cut, what is changed, and where.
+
+A value with nothing but what comes back as it was is asked for its types, level by level. Any
+other is walked once, in the order in which it is encoded; what cannot be held is cut out of a copy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from contextcache import origins
+from contextcache.dialects import FIXES, KEPT, PLAIN_DATA, Dialect, Fate, back
+from contextcache.findings import CODES, Action, Finding
+from contextcache.paths import (
+    Path,
+    Step,
+    StepKind,
+    attribute,
+    attributes,
+    class_mro,
+    item,
+    qualified_name,
+)
+from contextcache.rules import Rule, RuleBook, Verb
+from contextcache.scopes import current_scope
+from contextcache.snapshots import NothingThere
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+MOST_NODES = 100_000  # looked at in one value; what lies behind them is encoded as it is
+MOST_LEVELS = 100  # asked for their types; a value that contains itself has no end
+
+
+# --- What becomes of a type -----------------------------------------------------------------------
+
+
+class Treatment(NamedTuple):
+    """What becomes of the objects of one class.
+
+    Attributes:
+        fate: What the encoder does with it; None where the dialect has no row for it.
+        fix: What to do where it cannot be held.
+        parts: Which builtin container, or dataclass, it is walked as.
+        plain: Makes it what comes back, for encoders that refuse subclasses.
+        rule: What a rule for pickle says, where that holds for JSON as well.
+    """
+
+    fate: Fate | None
+    fix: str = ""
+    parts: type | None = None
+    plain: Callable[[Any], object] | None = None
+    rule: Rule | None = None
+
+
+class Treatments(dict[type, Treatment]):
+    """What becomes of each class, learned as they are met.
+
+    Args:
+        dialect: What the encoder does with each type.
+        rules: The application's own rules.
+
+    Attributes:
+        atoms: The classes whose objects come back as they were and hold nothing.
+        containers: The builtin containers that come back as they were.
+    """
+
+    MOST = 4096  # classes; a program that makes them as it runs must not fill the memory
+
+    def __init__(self, dialect: Dialect, rules: Iterable[Rule]) -> None:
+        super().__init__()
+        self.dialect = dialect
+        self.atoms: set[type] = set()
+        self._own = {rule.type for rule in rules}
+        self._book = RuleBook(rules)
+        self.containers = {
+            kind for kind in (dict, list, tuple) if self[kind] == Treatment(KEPT, parts=kind)
+        }
+        for kind in (str, int, bool, type(None), bytes):
+            _ = self[kind]
+
+    def __missing__(self, cls: type) -> Treatment:
+        found = self._treatment(cls)
+        if len(self) < self.MOST:
+            self[cls] = found
+            if found == Treatment(KEPT):
+                self.atoms.add(cls)
+        return found
+
+    def _treatment(self, cls: type) -> Treatment:
+        found = self._book.lookup(cls)
+        rule = found if found is not None and found.type in self._own else None
+        mro = class_mro(cls)[:-1]
+        names = [qualified_name(base) for base in mro]
+        parts: type | None = next((base for base in mro if base in _CONTAINERS), None)
+        if "__dataclass_fields__" in {name for base in mro for name in vars(base)}:
+            names.append("dataclass")
+            parts = parts or _Dataclass
+        for at, name in enumerate(names):
+            if at < len(mro) and "__html__" in vars(mro[at]) and name not in self.dialect.types:
+                name = "__html__"  # noqa: PLW2901
+            fate = self.dialect.types.get(name)
+            if fate is not None:
+                if at == 0 or fate != KEPT:
+                    return Treatment(fate, parts=parts, rule=rule)
+                fate = back(f"a plain {name.rpartition('.')[2]}", f"a {cls.__name__}")
+                return Treatment(fate, parts=parts, plain=_PLAINLY.get(name), rule=rule)
+        fix = next((FIXES[name] for name in names if name in FIXES), PLAIN_DATA)
+        if found is not None and found.code in ("CC104", "CC116"):  # proxies and views
+            rule = found
+        return Treatment(None, fix, rule=rule)
+
+
+class _Dataclass:
+    """Stands for every dataclass among the kinds of containers."""
+
+
+_CONTAINERS: tuple[type, ...] = (dict, list, tuple, set, frozenset)
+_PLAINLY: Mapping[str, Callable[[Any], object]] = {
+    "str": str.__str__, "int": int.__int__, "float": float.__float__, "bytes": bytes.__bytes__,
+}  # fmt: skip
+
+
+def comes_back(value: Any, types: Treatments) -> bool:
+    """Tell, level by level, whether `value` is small and holds only what comes back as it was."""
+    level = [value]
+    for _ in range(MOST_LEVELS):
+        kinds = set(map(type, level))
+        if float in kinds and all(math.isfinite(held) for held in level if type(held) is float):
+            kinds.discard(float)
+        if kinds <= types.atoms:
+            return True
+        if not kinds - types.atoms <= types.containers:
+            return False
+        dicts = [held for held in level if type(held) is dict] if dict in kinds else []
+        if not _TEXT.issuperset(map(type, chain.from_iterable(dicts))):
+            return False
+        below = chain.from_iterable(map(dict.values, dicts))
+        if kinds & _SEQUENCES:
+            rest = chain.from_iterable(held for held in level if type(held) in _SEQUENCES)
+            below = chain(below, rest)
+        level = list(islice(below, MOST_NODES))
+        if len(level) == MOST_NODES:
+            return False
+    return False
+
+
+_SEQUENCES = frozenset({list, tuple})
+_TEXT = frozenset({str})
+
+
+# --- The look -------------------------------------------------------------------------------------
+
+CUT: Any = object()
+"""What stands where nothing is stored."""
+
+NOTHING = "nothing was stored"
+KEY_LEFT_OUT = "left the key out, stored the rest"
+NONE_INSTEAD = "stored None in its place"
+
+
+class Look:
+    """One walk through a value, in the order in which it is encoded.
+
+    Args:
+        value: The value.
+        root: The path of it.
+        types: What becomes of each type.
+        holds: Tells whether the encoder takes an object of a type that is not among them.
+        sink: The words for where it is being stored.
+
+    Attributes:
+        kept: What is stored: the value itself, or a copy without what was cut, or `CUT`.
+        findings: What was found.
+    """
+
+    def __init__(
+        self,
+        value: Any,
+        root: Path,
+        types: Treatments,
+        holds: Callable[[Any], bool],
+        sink: str,
+    ) -> None:
+        self.kept = value
+        self.root = root
+        self.findings: list[Finding] = []
+        self._types = types
+        self._holds = holds
+        self._sink = sink
+        self._stack: list[_Frame] = []
+        self._open: set[int] = set()
+        self._done: dict[int, tuple[Any, Any]] = {}  # an object and what is stored for it, by id
+
+    def run(self) -> None:
+        """Walk the value; nothing recurs, so that no value is too deep."""
+        self._stack = [top := _Frame([self.kept], list)]
+        for _ in range(MOST_NODES):
+            frame = self._stack[-1]
+            if frame.advance():
+                self._visit(frame)
+            elif frame is top:
+                break
+            else:
+                self._leave(self._stack.pop())
+        while self._stack[-1] is not top:  # there is too much of it: keep what has been cut so far
+            self._leave(self._stack.pop())
+        self.kept = top.changes.get(0, self.kept)
+
+    def note(
+        self,
+        code: str,
+        path: Path,
+        obj: object,
+        action: Action,
+        *,
+        did: str,
+        fix: str = "",
+        reason: str = "",
+    ) -> None:
+        """Add a finding about `obj`."""
+        scope = current_scope()
+        owner = next((frame.obj for frame in self._stack[::-1] if frame.parts is _Dataclass), None)
+        self.findings.append(
+            Finding(
+                code=code,
+                path=path,
+                leaf_type=qualified_name(type(obj)),
+                owner_type="" if owner is None else qualified_name(type(owner)),
+                action=action,
+                reason=reason or CODES[code].replace("JSON", self._types.dialect.name),
+                did=did,
+                fix=fix or PLAIN_DATA,
+                sink=self._sink,
+                origin=str(scope) if scope is not None else origins.call_site(),
+            )
+        )
+
+    def _visit(self, frame: _Frame) -> None:
+        obj = stored = frame.child
+        if type(obj) in self._types.atoms:
+            return
+        treatment = self._types[type(obj)]
+        if treatment.rule is not None and (treatment.rule.when is None or treatment.rule.when(obj)):
+            stored = self._ruled(frame, obj, treatment.rule)
+            if stored is CUT or treatment.rule.verb is Verb.ALLOW:
+                return
+            treatment = self._types[type(stored)]
+        if id(stored) in self._done:
+            frame.put(frame.at, self._done[id(stored)][1])
+            return
+        if id(stored) in self._open:
+            self._cut(frame, stored, reason="it contains itself")
+            return
+        fate = treatment.fate
+        if fate is None:
+            if self._holds(stored):
+                frame.put(frame.at, stored)
+            else:
+                self._cut(frame, stored, treatment.fix)
+            return
+        if (fate.did or fate.fix) and (fate.when is None or fate.when(stored)):
+            self.note("CC141", self._path(), stored, Action.OBSERVED, did=fate.did, fix=fate.fix)
+        if treatment.plain is not None:
+            stored = treatment.plain(stored)
+        if treatment.parts is None:
+            frame.put(frame.at, stored)
+        else:
+            self._open.add(id(stored))
+            self._stack.append(inner := _Frame(stored, treatment.parts))
+            self._check_keys(inner)
+
+    def _ruled(self, frame: _Frame, obj: Any, rule: Rule) -> Any:
+        """Do what a rule for pickle says; return what is stored for `obj` then."""
+        match rule.verb:
+            case Verb.SNAPSHOT:
+                try:
+                    made = attributes(obj) if rule.make is None else rule.make(obj)
+                except NothingThere:
+                    return self._cut(frame, obj, rule.fix, code=rule.code)
+                did = rule.did or "stored a snapshot of it"
+                self._note_rule(rule, obj, Action.SNAPSHOTTED, did)
+                return made
+            case Verb.STRIP | Verb.REFUSE:
+                return self._cut(frame, obj, rule.fix, code=rule.code)
+            case Verb.OBSERVE:
+                self._note_rule(rule, obj, Action.OBSERVED, rule.did or "stored it as it is")
+        return obj
+
+    def _note_rule(self, rule: Rule, obj: object, action: Action, did: str) -> None:
+        reason = rule.reason or CODES[rule.code]
+        self.note(rule.code, self._path(), obj, action, did=did, fix=rule.fix, reason=reason)
+
+    def _cut(
+        self, frame: _Frame, obj: object, fix: str = "", *, code: str = "CC140", reason: str = ""
+    ) -> Any:
+        path = self._path()
+        if not path.steps:
+            action, did = Action.REFUSED, NOTHING
+        elif frame.is_named:
+            action, did = Action.LEFT_OUT, KEY_LEFT_OUT
+        else:
+            action, did = Action.STRIPPED, NONE_INSTEAD
+        self.note(code, path, obj, action, did=did, fix=fix, reason=reason)
+        frame.put(frame.at, CUT)
+        return CUT
+
+    def _check_keys(self, frame: _Frame) -> None:
+        """Find the keys of a dict that come back as text, and those that cannot be held."""
+        if frame.parts is not dict or _TEXT.issuperset(map(type, frame.obj)):
+            return
+        dialect, changed = self._types.dialect, set()
+        for at, (key, _) in enumerate(frame.items):
+            names = [qualified_name(base) for base in class_mro(type(key))]
+            if any(name in dialect.changed_keys for name in names):
+                changed.add(names[0])
+            elif not any(name in dialect.keys for name in names):
+                path = self._path() / Step(StepKind.KEY, at)
+                did = "left out the key and what is under it, stored the rest"
+                self.note("CC140", path, key, Action.LEFT_OUT, did=did, fix="use text for keys")
+                frame.put(at, CUT)
+        if changed:
+            self.note(
+                "CC141",
+                self._path(),
+                frame.obj,
+                Action.OBSERVED,
+                did="stored them; they come back as text",
+                fix="use text for keys, or turn them back on read",
+                reason=f"its keys of type {', '.join(sorted(changed))} become text",
+            )
+            frame.texts = True
+
+    def _leave(self, frame: _Frame) -> None:
+        self._open.discard(id(frame.obj))
+        self._done[id(frame.obj)] = frame.obj, (stored := frame.result())
+        holder = self._stack[-1]
+        holder.put(holder.at, stored)
+
+    def _path(self) -> Path:
+        """Return the path of what is being looked at."""
+        below = [frame.step() for frame in self._stack[1:] if frame.at >= 0]
+        return dataclasses.replace(self.root, steps=tuple(below))
+
+
+class _Frame:
+    """A container on the way from the value to what is looked at.
+
+    Attributes:
+        items: What it holds, each with its key, name or position.
+        at: The position of what is looked at; -1 before the first.
+        child: What is looked at.
+        texts: Whether its keys are stored as text.
+    """
+
+    __slots__ = ("at", "changes", "child", "items", "obj", "parts", "texts")
+
+    def __init__(self, obj: Any, parts: type) -> None:
+        self.obj = obj
+        self.parts = parts
+        self.items = _items(obj, parts)
+        self.at = -1
+        self.child: Any = None
+        self.texts = False
+        self.changes: dict[int, Any] = {}
+
+    @property
+    def is_named(self) -> bool:
+        """Whether what is cut goes with its name; else the positions of the others must stay."""
+        return self.parts in (dict, _Dataclass)
+
+    def advance(self) -> bool:
+        """Look at the next item; tell whether there is one."""
+        self.at += 1
+        while self.at in self.changes:  # its key was cut
+            self.at += 1
+        if self.at >= len(self.items):
+            return False
+        self.child = self.items[self.at][1]
+        return True
+
+    def put(self, at: int, stored: Any) -> None:
+        """Store `stored` for the item at a position."""
+        if stored is not self.items[at][1]:
+            self.changes[at] = stored
+
+    def step(self) -> Step:
+        """Return the step to what is looked at."""
+        key = self.items[self.at][0]
+        if self.parts is dict:
+            return item(key, self.at)
+        if self.parts is _Dataclass:
+            return attribute(key)
+        return Step(StepKind.ITEM if self.parts in (list, tuple) else StepKind.ELEMENT, self.at)
+
+    def result(self) -> Any:
+        """Return what is stored: the container itself where nothing in it was changed."""
+        if not self.changes and not self.texts:
+            return self.obj
+        stored = [(key, self.changes.get(at, held)) for at, (key, held) in enumerate(self.items)]
+        if self.is_named:
+            return {
+                _TEXTS[type(key)](key) if type(key) in _TEXTS else key: held
+                for key, held in stored
+                if held is not CUT
+            }
+        values = [None if held is CUT else held for _, held in stored]
+        return tuple(values) if self.parts is tuple else values
+
+
+def _items(obj: Any, parts: type) -> list[tuple[Any, Any]]:
+    if parts is dict:  # a subclass may show other items than it holds, and those are encoded
+        return list(obj.items())
+    if parts is _Dataclass:
+        own = attributes(obj)
+        return [(name, own[name]) for name in type(obj).__dataclass_fields__ if name in own]
+    return list(enumerate(parts.__iter__(obj)))  # type: ignore[attr-defined]
+
+
+_TEXTS: Mapping[type, Callable[[Any], str]] = {
+    int: int.__repr__, float: float.__repr__,
+    bool: lambda key: "true" if key else "false", type(None): lambda _: "null",
+}  # fmt: skip
