@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from contextcache import Guard
 from contextcache.testing import capture_findings
 
 ROOT = Path(__file__).parents[1]
@@ -278,3 +279,68 @@ def test_the_commands_are_those_of_the_makefile() -> None:
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for command in re.findall(r"^make ([\w-]+)", README, re.MULTILINE):
         assert command in targets
+
+
+SHOP = """\
+import threading
+from dataclasses import dataclass, field
+
+
+class Client:
+    def __init__(self):
+        self.id = 7
+        self._lock = threading.Lock()
+        self._local = threading.local()
+
+
+@dataclass
+class Product:
+    sku: str
+    title: str
+    tags: list
+
+
+@dataclass
+class Cart:
+    client: Client = field(default_factory=Client)
+    items: list = field(default_factory=list)
+
+
+def example():
+    results = [Product(f"SKU-{n}", f"product number {n}", ["new"]) for n in range(6000)]
+    return {
+        "search": {"words": "shoes", "results": results},
+        "cart": Cart(items=results[:3]),
+        "seen": [product.sku + "!" for product in results],
+        "export": (product for product in results),
+    }
+"""
+
+
+def test_the_tree_is_what_explain_prints(tmp_path: Path) -> None:
+    """The sizes, too, which are those of the payload."""
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "__init__.py").touch()
+    (tmp_path / "shop" / "cart.py").write_text(SHOP)
+    asked = ["explain", "shop.cart:example", "--label", "session"]
+    said = in_a_project(tmp_path, f"from contextcache.cli import main; main({asked})")
+    assert said.startswith(BLOCKS["tree"] + "\nCC102 session['cart'].client._lock")
+
+
+def test_markers_are_heard_and_nothing_is_said() -> None:
+    """Both ways of marking a field."""
+    names: dict[str, Any] = {"threading": threading, "__name__": "readme"}
+    exec(BLOCKS["markers"], names)
+    feed, basket = names["Feed"](), names["Basket"]()
+    feed._lock, feed._rows, basket._lock = threading.Lock(), iter([1]), threading.Lock()
+    sys.modules["readme"] = types.ModuleType("readme")
+    vars(sys.modules["readme"]).update(names)
+    try:
+        with capture_findings() as findings:
+            stored = Guard().loads(Guard().dumps([feed, basket]))
+    finally:
+        del sys.modules["readme"]
+    assert findings == []
+    assert not stored[0]._lock.locked()
+    assert stored[0]._rows is None
+    assert not stored[1]._lock.locked()

@@ -1,0 +1,113 @@
+"""The code blocks of the pages in docs/ work, and what the pages name is there."""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from contextcache import is_stripped
+from tests.child import ROOT, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.glob("*.md"), ROOT / "README.md", ROOT / "SECURITY.md"])
+BLOCKS = {
+    (path.stem, match["name"]): match["text"]
+    for path in DOCS.glob("*.md")
+    for match in re.finditer(
+        r"^<!-- (?P<name>[\w ]+) -->\n```python\n(?P<text>.*?)^```$",
+        path.read_text(encoding="utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
+}
+
+
+def test_every_block_is_executed_here() -> None:
+    """A new block gets its test."""
+    assert set(BLOCKS) == {
+        ("django", "guarded cache"),
+        ("django", "by reference"),
+        ("django", "panel"),
+        ("flask", "guarded"),
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Links within the repository."""
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", text):
+        assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_exist(page: Path) -> None:
+    """Every `make` target a page names is one."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
+    named = set(re.findall(r"`make ([\w-]+)", page.read_text(encoding="utf-8")))
+    assert named <= targets
+
+
+def test_any_django_cache_is_guarded() -> None:
+    """As it stands there, in a project of its own."""
+    said = run(f"""
+        import threading
+        import django
+        from django.conf import settings
+        exec({BLOCKS["django", "guarded cache"]!r})
+        settings.configure(SECRET_KEY="x", CACHES=CACHES)
+        django.setup()
+        from django.core.cache import cache
+        cache.set("cart", {{"lock": threading.Lock(), "items": [1, 2]}})
+        print(cache.get("cart")["items"], cache.get("cart")["lock"].locked())
+    """)
+    assert said == "[1, 2] False\n"
+
+
+def test_a_user_is_stored_by_reference() -> None:
+    """The rule is understood, and what it names is there."""
+    said = run(f"""
+        import django
+        from django.conf import settings
+        settings.configure(
+            SECRET_KEY="x",
+            INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"],
+        )
+        django.setup()
+        exec({BLOCKS["django", "by reference"]!r})
+        from django.contrib.auth.models import User
+        from contextcache import Config, Guard
+        guard = Guard(Config.from_mapping(CONTEXTCACHE))
+        print(b"secret" in guard.dumps(User(pk=1, password="secret")))
+        user = User(pk=1, password="secret")
+        user._state.adding, user._state.db = False, "default"
+        print(b"secret" in guard.dumps(user))
+    """)
+    assert said == "True\nFalse\n"  # one that was never saved has nothing to refer to
+
+
+def test_the_panel_has_its_name() -> None:
+    """Where the settings say it is."""
+    names: dict[str, Any] = {}
+    exec(BLOCKS["django", "panel"], names)
+    [dotted] = names["DEBUG_TOOLBAR_PANELS"]
+    module, _, name = dotted.rpartition(".")
+    source = ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
+    assert f"class {name}(" in source
+
+
+def test_a_bare_backend_is_guarded() -> None:
+    """Outside of any application."""
+    names: dict[str, Any] = {}
+    exec(BLOCKS["flask", "guarded"], names)
+    cache = names["cache"]
+    assert cache.set("k", {"lock": threading.Lock(), "rows": (n for n in [1]), "n": 1})
+    assert cache.get("k")["n"] == 1
+    assert not cache.get("k")["lock"].locked()
+    assert is_stripped(cache.get("k")["rows"])
