@@ -130,11 +130,11 @@ class TimedSocket:
             self._limit_next_wait()
             self._sock.sendall(data)
             return
+        _moved(len(data))  # at once, because to pack it has taken time already
         with memoryview(data) as view:
             for start in range(0, len(view), CHUNK):
                 self._limit_next_wait()
                 self._sock.sendall(view[start : start + CHUNK])
-                _moved(CHUNK)
 
     def _limit_next_wait(self) -> None:
         seconds = self._limit
