@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 BYTES_PER_SECOND = 16 * 2**20
 CHUNK = 2**18  # bytes that are sent in one wait
-MUCH = 2**12  # bytes at once that count as progress; fewer would move the deadline by nothing
+MUCH = 2**10  # bytes at once that count, less than a packet; fewer would move it by nothing
 PRECISION = 0.005  # seconds by which a wait may be longer or shorter, to spare a system call
 
 _current: ContextVar[Deadline | None] = ContextVar("contextcache_deadline", default=None)

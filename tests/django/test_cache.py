@@ -607,11 +607,11 @@ def test_the_timeout_of_an_alias_is_that_of_its_operations(
     """`TIMEOUT` stands among the settings of the alias, beside Django's own of another meaning."""
     cache = configure(redis_url, OPTIONS={"CONTEXTCACHE": {"TIMEOUT": 0.1, "ON_ERROR": "raise"}})
     cache.set("key", "value")
-    redis_client.execute_command("CLIENT", "PAUSE", "300", "ALL")
+    redis_client.execute_command("CLIENT", "PAUSE", "1500", "ALL")
     started = time.monotonic()
     with pytest.raises(ServerError):
         cache.get("key")
-    assert time.monotonic() - started < 0.25
+    assert time.monotonic() - started < 1
     redis_client.ping()
 
 
