@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import django
 from django.core.cache import caches
+from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpResponse
-from django.test import Client, override_settings
+from django.test import override_settings
 from django.urls import path
 from flask import Flask
 from flask import request as flask_request
@@ -22,6 +23,7 @@ from flask import session as flask_session
 from flask_caching import Cache
 from flask_session import Session
 from redis import Redis
+from werkzeug.test import Client
 
 from contextcache_flask import ContextCache
 
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
 VALUE = {"tea": 1}
+
+HOST = "testserver"  # which Django's settings allow
 
 # For what is not about the deadline: on a busy machine a reply may take a while.
 PATIENT = {"TIMEOUT": 10}
@@ -185,6 +189,9 @@ class Visited(Place):
     reads = {NONE: "200, value", OUTAGE: "503, cookie kept", UNREADABLE: "200, empty session"}
     writes = {NONE: "200, cookie kept", OUTAGE: "503, cookie kept"}
 
+    cookie_name: ClassVar[str]
+    app: Any
+
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
         self.elsewhere()
@@ -194,7 +201,11 @@ class Visited(Place):
 
     def visit(self, page: str, cookie: str) -> tuple[int, str, str]:
         """Return status, text and the cookie the browser has after it, empty for a deleted one."""
-        raise NotImplementedError
+        browser = Client(self.app)
+        browser.set_cookie(self.cookie_name, cookie, domain=HOST)
+        response = browser.get(page, base_url=f"http://{HOST}/")
+        held = browser.get_cookie(self.cookie_name, domain=HOST)
+        return response.status_code, response.text, "" if held is None else held.value
 
     def _read(self) -> str:
         status, self.found, kept = self._visit("/read")
@@ -219,27 +230,21 @@ class Visited(Place):
 
 class DjangoSession(Visited, Django):
     name = "Django session"
+    cookie_name = "sessionid"
 
-    def visit(self, page: str, cookie: str) -> tuple[int, str, str]:
-        browser = Client(raise_request_exception=False)
-        browser.cookies["sessionid"] = cookie
-        response = browser.get(page)
-        return response.status_code, response.content.decode(), browser.cookies["sessionid"].value
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.app = WSGIHandler()
+        return self
 
 
 class FlaskSession(Visited):
     name = "Flask session"
+    cookie_name = "session"
 
     def __enter__(self) -> Self:
         self.app = flask_app(self.url, SESSION=True, **self.options)
         return self
-
-    def visit(self, page: str, cookie: str) -> tuple[int, str, str]:
-        browser = self.app.test_client()
-        browser.set_cookie("session", cookie)
-        response = browser.get(page)
-        held = browser.get_cookie("session")
-        return response.status_code, response.text, "" if held is None else held.value
 
 
 class GuardedFlaskSession(FlaskSession):
