@@ -108,10 +108,7 @@ class Config:
         if not isinstance(mapping, Mapping):
             raise ConfigurationError(f"{where} is a dict with the keys {', '.join(cls.KEYS)}")
         if base is None:
-            setting = (
-                f'app.config["{where}IGNORE"]' if where.endswith("_") else f'{where}["IGNORE"]'
-            )
-            base = cls(debug=debug, silence=setting)
+            base = cls(debug=debug, silence=f'{where}["IGNORE"]')
         changes: dict[str, object] = {}
         for key, value in mapping.items():
             match key:

@@ -74,7 +74,9 @@ class Settings:
         for key in own.keys() - KEYS:
             raise ConfigurationError(_unknown(key))
         self.config = Config.from_mapping(
-            {key.removeprefix(PREFIX): value for key, value in own.items()}, where="CONTEXTCACHE"
+            {key.removeprefix(PREFIX): value for key, value in own.items()},
+            where="CONTEXTCACHE",
+            base=Config(silence=f'app.config["{PREFIX}IGNORE"]'),
         )
         self._app_config = app_config
         self._told = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -229,3 +230,17 @@ def test_another_extension_called_cache_is_left_alone():
     app.extensions["cache"] = other = object()
     ContextCache(app)
     assert app.extensions["cache"] is other
+
+
+def test_the_log_names_the_setting_that_silences_it(caplog):
+    """In the way in which a Flask application sets it."""
+    app = make_app(DEBUG=True)
+    with app.app_context():
+        add_cache(app).set("basket", Basket())
+    [line] = re.findall(r"silence (.*)", caplog.text)
+    assert line == """app.config["CONTEXTCACHE_IGNORE"] += ["cache['basket']._lock"]"""
+    app = make_app(DEBUG=True, CONTEXTCACHE_IGNORE=[])
+    exec(line, {"app": app})
+    with app.app_context(), capture_findings() as findings:
+        add_cache(app).set("basket", Basket())
+    assert findings == []
