@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from contextcache import audit, explaining
+from contextcache.commands import audit, explaining
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

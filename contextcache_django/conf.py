@@ -18,8 +18,8 @@ from django.core.signals import setting_changed
 from django.core.signing import JSONSerializer
 
 from contextcache import Config, ConfigurationError, Guard
-from contextcache.dialects import PLAIN
 from contextcache.jsonable import JSONGuard
+from contextcache.jsonable.dialects import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

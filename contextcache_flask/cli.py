@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-    from contextcache.audit import Place
-    from contextcache.inventory import Trust
+    from contextcache.commands.audit import Place
+    from contextcache.commands.inventory import Trust
 
 group = AppGroup("contextcache", help=__doc__)
 
@@ -31,7 +31,7 @@ _AS_GIVEN = {"ignore_unknown_options": True, "help_option_names": []}  # argpars
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def audit_command(arguments: tuple[str, ...]) -> None:
     """Look through what the application keeps in Redis; exit with 1 if something is wrong."""
-    from contextcache.audit import add_arguments, audit  # noqa: PLC0415  # heavy, and seldom run
+    from contextcache.commands.audit import add_arguments, audit  # noqa: PLC0415  # heavy, and seldom run
 
     options = _parsed("audit", add_arguments, arguments, with_url=False)
     app = _app()
@@ -45,8 +45,8 @@ def audit_command(arguments: tuple[str, ...]) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def explain_command(arguments: tuple[str, ...]) -> None:
     """Show what is in an entry (by its key) or a value (module:name), and how large it is."""
-    from contextcache.audit import explain_entry  # noqa: PLC0415
-    from contextcache.explaining import add_arguments, run  # noqa: PLC0415
+    from contextcache.commands.audit import explain_entry  # noqa: PLC0415
+    from contextcache.commands.explaining import add_arguments, run  # noqa: PLC0415
 
     options = _parsed("explain", add_arguments, arguments)
     app = _app()
@@ -142,7 +142,7 @@ def _unguarded(app: Flask) -> Iterator[Check]:
 
 def _places(app: Flask) -> Iterator[Place]:
     """Yield where in Redis the application keeps its caches and sessions."""
-    from contextcache.audit import Place  # noqa: PLC0415
+    from contextcache.commands.audit import Place  # noqa: PLC0415
 
     for backend in _caches_in_redis(app):
         prefix = glob.escape(backend._get_prefix())
@@ -177,8 +177,8 @@ def _backends(app: Flask) -> list[Any]:
 
 
 def _trust(app: Flask, most: int | None = None) -> Trust:
-    from contextcache.audit import LARGE  # noqa: PLC0415
-    from contextcache.inventory import Trust  # noqa: PLC0415
+    from contextcache.commands.audit import LARGE  # noqa: PLC0415
+    from contextcache.commands.inventory import Trust  # noqa: PLC0415
 
     config = settings_of(app).guard("cache in redis").config
     signs = bool(config.secret_keys) and config.sign is not False

@@ -16,8 +16,8 @@ from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SecureCookieSessionInterface
 
 from contextcache import UnreadablePayloadError
-from contextcache.dialects import FLASK, MSGPACK, MSGSPEC_JSON
 from contextcache.jsonable import JSONGuard
+from contextcache.jsonable.dialects import FLASK, MSGPACK, MSGSPEC_JSON
 from contextcache_flask.scopes import within_request
 from contextcache_flask.settings import settings_of
 

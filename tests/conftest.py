@@ -14,4 +14,4 @@ __all__ = ["_chromium", "any_url", "browser", "memcached", "redis_client", "redi
 @pytest.fixture(autouse=True)
 def _tell_of_every_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test keep quiet what another one has been told within this minute."""
-    monkeypatch.setattr("contextcache.outages._told", {})
+    monkeypatch.setattr("contextcache.servers.outages._told", {})

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PACKAGES = ("contextcache", "contextcache_django", "contextcache_flask")
 FRAMEWORKS = ("django", "flask", "werkzeug", "redis", "fakeredis", "cachelib", "asgiref")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-CORE = [path for path in SOURCES if path.parent.name == "contextcache"]
+CORE = [path for path in SOURCES if path.relative_to(ROOT).parts[0] == "contextcache"]
 ADAPTERS = [path for path in SOURCES if path not in CORE]
 
 # Each module may import those before it: the sentence of the design, module by module.
@@ -37,7 +37,6 @@ ORDER = [
     "config",
     "origins",
     "scopes",
-    "lookup",
     "markup",
     "terminal",
     "records",
@@ -49,23 +48,25 @@ ORDER = [
     "inspection",
     "guard",
     "testing",
-    "dialects",
-    "jsonwalk",
+    "jsonable.dialects",
+    "jsonable.walk",
     "jsonable",
-    "urls",
-    "outages",
-    "breaker",
-    "deadlines",
-    "connections",
-    "clients",
+    "servers.urls",
+    "servers.outages",
+    "servers.breaker",
+    "servers.deadlines",
+    "servers.connections",
+    "servers.clients",
     "servers",
-    "pages",
-    "anatomy",
-    "examination",
-    "tree",
-    "explaining",
-    "inventory",
-    "audit",
+    "commands",
+    "commands.lookup",
+    "commands.pages",
+    "commands.anatomy",
+    "commands.examination",
+    "commands.tree",
+    "commands.explaining",
+    "commands.inventory",
+    "commands.audit",
     "cli",
     "metrics",
     "pytest_plugin",
@@ -82,12 +83,15 @@ PUBLIC = {
     "explain", "is_sealed", "is_stripped", "show_findings", "summary",
 }  # fmt: skip
 
-REDIS = {"connections", "clients"}  # they build on redis-py, and are imported with it
+REDIS = {
+    "servers.connections",
+    "servers.clients",
+}  # they build on redis-py, and are imported with it
 
 # What a module of the core may import; `annotationlib` and `compression` are of Python 3.14.
 KNOWN_TO = {
-    "clients": {"redis"},
-    "connections": {"redis"},
+    "servers.clients": {"redis"},
+    "servers.connections": {"redis"},
     "envelope": {"backports", "compression"},
     "markers": {"annotationlib"},
     "metrics": {"prometheus_client", "opentelemetry"},
@@ -97,10 +101,10 @@ KNOWN_TO = {
 
 PUBLIC_MODULES = (
     "contextcache",
-    "contextcache.dialects",
-    "contextcache.audit",
-    "contextcache.explaining",
-    "contextcache.inventory",
+    "contextcache.jsonable.dialects",
+    "contextcache.commands.audit",
+    "contextcache.commands.explaining",
+    "contextcache.commands.inventory",
     "contextcache.jsonable",
     "contextcache.markup",
     "contextcache.servers",
@@ -132,13 +136,20 @@ def imports(path: Path, *, only_at_import: bool = True) -> set[tuple[str, str]]:
     return found
 
 
+def name_of(path: Path) -> str:
+    """Return the name of a core module within the core: `servers.urls`, and `servers` itself."""
+    parts = path.relative_to(ROOT / "contextcache").with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
 def core_modules(path: Path, *, only_at_import: bool = True) -> set[str]:
     """Return the core modules that the core module `path` imports."""
     found = set()
     for module, name in imports(path, only_at_import=only_at_import):
         package, _, rest = module.partition(".")
         if package == "contextcache":
-            found.add(rest or name)
+            inner = f"{rest}.{name}" if rest else name
+            found.add(inner if inner in ORDER else rest)
     return found
 
 
@@ -150,12 +161,12 @@ def shown(path: Path) -> str:
 def test_the_core_imports_the_standard_library_only(path: Path) -> None:
     """No framework, and no Redis, when a module of the core is imported."""
     outside = {module.partition(".")[0] for module, _ in imports(path)}
-    if path.stem in REDIS:
+    if name_of(path) in REDIS:
         outside.remove("redis")
-    if path.stem == "pytest_plugin":
+    if name_of(path) == "pytest_plugin":
         outside.remove("pytest")
     assert outside <= sys.stdlib_module_names | {"contextcache"}
-    assert not core_modules(path) & REDIS or path.stem in REDIS
+    assert not core_modules(path) & REDIS or name_of(path) in REDIS
 
 
 @pytest.mark.parametrize("path", CORE, ids=shown)
@@ -163,26 +174,26 @@ def test_third_parties_are_known_by_few_modules(path: Path) -> None:
     """Two modules build on redis-py, and one imports them when asked for a client; and so on."""
     everywhere = {module.partition(".")[0] for module, _ in imports(path, only_at_import=False)}
     outside = everywhere - sys.stdlib_module_names - {"contextcache"}
-    assert outside <= KNOWN_TO.get(path.stem, set())
+    assert outside <= KNOWN_TO.get(name_of(path), set())
     asked = core_modules(path, only_at_import=False) & REDIS
-    assert not asked or path.stem in (*REDIS, "servers")
+    assert not asked or name_of(path) in (*REDIS, "servers")
 
 
 def test_every_module_of_the_core_has_its_place() -> None:
     """A new module is put into the order on purpose."""
-    assert {path.stem for path in CORE} == set(ORDER)
+    assert {name_of(path) for path in CORE} == set(ORDER)
 
 
 @pytest.mark.parametrize("path", CORE, ids=shown)
 def test_imports_of_the_core_go_one_way(path: Path) -> None:
     """A module imports only what stands before it."""
-    before = set(ORDER[: ORDER.index(path.stem)])
+    before = set(ORDER[: ORDER.index(name_of(path))])
     assert core_modules(path) <= before
 
 
 def test_the_core_has_no_cycle() -> None:
     """Whatever the order says, the modules can be sorted."""
-    TopologicalSorter({path.stem: core_modules(path) for path in CORE}).prepare()
+    TopologicalSorter({name_of(path): core_modules(path) for path in CORE}).prepare()
 
 
 @pytest.mark.parametrize("path", ADAPTERS, ids=shown)
@@ -214,7 +225,7 @@ def test_every_package_is_typed(package: str) -> None:
 def test_the_public_names_are_these() -> None:
     """A name that is added here stays; one that is missing breaks somebody."""
     exported = {name for name in vars(contextcache) if not name.startswith("_")}
-    modules = {path.stem for path in CORE} | {"annotations"}
+    modules = {name_of(path) for path in CORE} | {"annotations"}
     assert exported - modules == PUBLIC
     from contextcache.servers import DEFAULT_URL, connect, public_url, server_error, warn
     from contextcache.testing import assert_cacheable, capture_findings

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contextcache import Guard, Path, UnreadablePayloadError
-from contextcache.anatomy import offenders, place, read, shared, twins
+from contextcache.commands.anatomy import offenders, place, read, shared, twins
 
 
 class Client:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import redis
 
-from contextcache import audit, cli
-from contextcache.inventory import Form, Inventory, Problem, Trust, judged, shown
+from contextcache import cli
+from contextcache.commands import audit
+from contextcache.commands.inventory import Form, Inventory, Problem, Trust, judged, shown
 from contextcache.servers import connect
 from tests.sealing import SECRET, sealed
 
@@ -304,7 +305,7 @@ def test_the_rate_is_bounded(redis_client, redis_url, monkeypatch):
     for number in range(300):
         redis_client.set(f"k{number}", 1)
     waits: list[float] = []
-    monkeypatch.setattr("contextcache.audit.time.sleep", waits.append)
+    monkeypatch.setattr("contextcache.commands.audit.time.sleep", waits.append)
     audit.take_stock(audit.Place(connect(redis_url), "redis"), Trust(), Inventory(), rate=100)
     assert len(waits) == 3
     assert all(wait > 0.5 for wait in waits)

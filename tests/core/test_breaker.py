@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from contextcache.breaker import PAUSE, THRESHOLD, Breaker
 from contextcache.exceptions import ServerError
 from contextcache.servers import connect
+from contextcache.servers.breaker import PAUSE, THRESHOLD, Breaker
 from tests.redis_server import free_port, running_server
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr("contextcache.breaker.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("contextcache.servers.breaker.time.monotonic", lambda: self.now)
 
     def wait(self, seconds: float) -> None:
         self.now += seconds

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from contextcache.deadlines import Deadline, time_left
 from contextcache.exceptions import ServerError
 from contextcache.servers import connect
+from contextcache.servers.deadlines import Deadline, time_left
 from tests.redis_server import free_port, running_redis, running_server
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def test_a_large_value_is_given_the_time_it_takes(redis_url: str) -> None:
 def test_bytes_are_worth_the_time_they_take(monkeypatch: pytest.MonkeyPatch) -> None:
     """16 MiB move the deadline by a second, and no single wait is longer than all of it was."""
     now = [0.0]
-    monkeypatch.setattr("contextcache.deadlines.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("contextcache.servers.deadlines.time.monotonic", lambda: now[0])
     deadline = Deadline(0.5)
     with deadline:
         assert deadline.left() == 0.5
@@ -248,7 +248,7 @@ def test_a_connection_nobody_needs_is_closed(
         return sum(row["name"] == "idle" for row in redis_client.client_list())
 
     assert connected() == 8
-    monkeypatch.setattr("contextcache.connections.IDLE_SECONDS", 0.05)
+    monkeypatch.setattr("contextcache.servers.connections.IDLE_SECONDS", 0.05)
     time.sleep(0.1)
     for _ in range(10):
         client.get("key")

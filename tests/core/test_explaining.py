@@ -16,8 +16,8 @@ import pytest
 
 from contextcache import Guard
 from contextcache.cli import main
+from contextcache.commands.pages import page
 from contextcache.findings import CODES
-from contextcache.pages import page
 from contextcache.terminal import in_words
 from tests.child import ROOT
 

@@ -29,8 +29,8 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.local import LocalProxy
 
 from contextcache import Config, Rule, UncacheableValueError
-from contextcache.dialects import DJANGO, FLASK, MSGPACK, MSGSPEC_JSON, PLAIN
 from contextcache.jsonable import JSONGuard
+from contextcache.jsonable.dialects import DJANGO, FLASK, MSGPACK, MSGSPEC_JSON, PLAIN
 from contextcache.testing import capture_findings
 
 Point = namedtuple("Point", "x y")

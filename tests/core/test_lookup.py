@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from contextcache.lookup import Standing, standing
+from contextcache.commands.lookup import Standing, standing
 
 if TYPE_CHECKING:
     from pathlib import Path

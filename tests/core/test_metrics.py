@@ -16,9 +16,10 @@ from pythonjsonlogger.json import JsonFormatter
 from sentry_sdk.integrations.logging import LoggingIntegration
 from sentry_sdk.transport import Transport
 
-from contextcache import Guard, UnreadablePayloadError, metrics, outages
+from contextcache import Guard, UnreadablePayloadError, metrics
 from contextcache.exceptions import ServerError
 from contextcache.reporting import counters
+from contextcache.servers import outages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

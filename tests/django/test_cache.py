@@ -16,8 +16,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from contextcache import ServerError, UncacheableValueError, UnreadablePayloadError, is_stripped
 from contextcache.servers import connect
+from contextcache.servers.urls import SCHEMES as _SCHEMES
 from contextcache.testing import capture_findings
-from contextcache.urls import SCHEMES as _SCHEMES
 from contextcache_django.cache import RedisCache
 from tests.django.shop import Brittle, Cart, Client, Item, PerThread, dirty_cart, generator
 from tests.redis_server import free_port, running_redis

@@ -9,7 +9,7 @@ from django.core.checks import CheckMessage, Error, Warning, run_checks  # noqa:
 from django.core.exceptions import ImproperlyConfigured
 
 from contextcache import Config
-from contextcache.urls import SCHEMES
+from contextcache.servers.urls import SCHEMES
 from contextcache_django.checks import check_coverage, check_settings
 from contextcache_django.conf import guard_for, project_config
 

@@ -13,11 +13,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
 from contextcache import ServerError
-from contextcache.audit import LARGE, Place, audit, explain_entry
-from contextcache.audit import add_arguments as add_audit_arguments
-from contextcache.explaining import add_arguments as add_explain_arguments
-from contextcache.explaining import run as explain
-from contextcache.inventory import Trust
+from contextcache.commands.audit import LARGE, Place, audit, explain_entry
+from contextcache.commands.audit import add_arguments as add_audit_arguments
+from contextcache.commands.explaining import add_arguments as add_explain_arguments
+from contextcache.commands.explaining import run as explain
+from contextcache.commands.inventory import Trust
 from contextcache_django.cache import RedisCache
 from contextcache_django.conf import guard_for, project_config
 from contextcache_django.serializers import CacheSerializer

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 from redis.connection import ConnectionPool
 
-from contextcache.deadlines import TimedSocket, time_left
+from contextcache.servers.deadlines import TimedSocket, time_left
 
 if TYPE_CHECKING:
     from redis.connection import AbstractConnection as _Connection

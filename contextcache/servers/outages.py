@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from contextcache.exceptions import ReadOnlyServerError, ServerError
 from contextcache.locks import ProcessLock
 from contextcache.reporting import tally
-from contextcache.urls import public_url
+from contextcache.servers.urls import public_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

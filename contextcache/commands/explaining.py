@@ -18,13 +18,13 @@ from contextlib import redirect_stdout
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from contextcache.commands.examination import Examination, examine, examine_payload, pickle_in
+from contextcache.commands.pages import page
+from contextcache.commands.tree import Bounds, Tree
 from contextcache.config import Config
-from contextcache.examination import Examination, examine, examine_payload, pickle_in
 from contextcache.exceptions import ContextCacheError, UnreadablePayloadError
 from contextcache.origins import is_library, relative
-from contextcache.pages import page
 from contextcache.terminal import Paper, Progress, counted
-from contextcache.tree import Bounds, Tree
 
 if TYPE_CHECKING:
     import argparse

@@ -1,6 +1,6 @@
 """The page of each code: what it means, why, and how to fix it.
 
-The pages are Markdown, in `docs/findings` of a checkout and beside this module in a wheel.
+The pages are Markdown, in `docs/findings` of a checkout and in the package in a wheel.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from contextcache.findings import CODES
 
-_HERE = Path(__file__).parent
-_PLACES = (_HERE / "docs", _HERE.parent / "docs" / "findings")
+_PACKAGE = Path(__file__).parent.parent
+_PLACES = (_PACKAGE / "docs", _PACKAGE.parent / "docs" / "findings")
 
 
 def page(code: str) -> str:

@@ -1,8 +1,8 @@
 """What the entries of a Redis are: signed or not, readable or not, and what they hold.
 
 An entry is judged from its bytes alone. Its signature is verified, its pickle is read as
-`contextcache.anatomy` reads one, and whether the names in it still exist is found out without
-importing them. Nothing that stands in an entry is run.
+`contextcache.commands.anatomy` reads one, and whether the names in it still exist is found out
+without importing them. Nothing that stands in an entry is run.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections import Counter
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from contextcache import anatomy
+from contextcache.commands import anatomy
+from contextcache.commands.lookup import Standing, standing
 from contextcache.envelope import Envelope
 from contextcache.exceptions import UnreadablePayloadError, UntrustedPayloadError
 from contextcache.loading import HARMLESS, is_sealed
-from contextcache.lookup import Standing, standing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,10 +13,10 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from contextcache.config import Config
-from contextcache.dialects import PLAIN, Dialect
 from contextcache.findings import Action, Finding
 from contextcache.guard import uncacheable
-from contextcache.jsonwalk import CUT, KEY_LEFT_OUT, NOTHING, Look, Treatments, comes_back
+from contextcache.jsonable.dialects import PLAIN, Dialect
+from contextcache.jsonable.walk import CUT, KEY_LEFT_OUT, NOTHING, Look, Treatments, comes_back
 from contextcache.paths import Path, item
 from contextcache.reporting import Reporter, report_internal, show_findings
 from contextcache.scopes import current_scope

@@ -14,10 +14,18 @@ import time
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from contextcache.examination import examine_payload
+from contextcache.commands.examination import examine_payload
+from contextcache.commands.explaining import CLEAN, FOUND, UNUSABLE, show
+from contextcache.commands.inventory import (
+    EXPLAINED,
+    Form,
+    Inventory,
+    Problem,
+    Trust,
+    judged,
+    shown,
+)
 from contextcache.exceptions import ConfigurationError, ServerError, UnreadablePayloadError
-from contextcache.explaining import CLEAN, FOUND, UNUSABLE, show
-from contextcache.inventory import EXPLAINED, Form, Inventory, Problem, Trust, judged, shown
 from contextcache.loading import is_sealed
 from contextcache.servers import connect, public_url
 from contextcache.terminal import Paper, Progress, counted, in_words

@@ -9,15 +9,15 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from contextcache import anatomy
+from contextcache.commands import anatomy
 from contextcache.paths import Path
 from contextcache.terminal import counted, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from contextcache.anatomy import Part
-    from contextcache.examination import Examination
+    from contextcache.commands.anatomy import Part
+    from contextcache.commands.examination import Examination
     from contextcache.terminal import Paper
 
 MOST_BRANCHES = 10  # of one part that are shown for their size; as many again for their findings

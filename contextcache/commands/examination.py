@@ -7,7 +7,7 @@ import re
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from contextcache import anatomy
+from contextcache.commands import anatomy
 from contextcache.config import Config
 from contextcache.envelope import unverified
 from contextcache.findings import Action
@@ -21,7 +21,7 @@ from contextcache.walker import contents
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from contextcache.anatomy import Part
+    from contextcache.commands.anatomy import Part
     from contextcache.findings import Finding
 
 SHARE = 200  # plain data below this part of the whole gets no line of its own

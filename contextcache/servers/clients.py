@@ -25,10 +25,10 @@ from redis.sentinel import (
     SentinelManagedSSLConnection,
 )
 
-from contextcache.breaker import Breaker
-from contextcache.connections import kept
-from contextcache.deadlines import Deadline
-from contextcache.outages import Diagnosis, diagnose, worded
+from contextcache.servers.breaker import Breaker
+from contextcache.servers.connections import kept
+from contextcache.servers.deadlines import Deadline
+from contextcache.servers.outages import Diagnosis, diagnose, worded
 
 try:
     from redis.maint_notifications import MaintNotificationsConfig
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from contextcache.urls import Address
+    from contextcache.servers.urls import Address
 
     _Commands = redis.Redis
 else:  # it is added to classes of redis-py

@@ -12,8 +12,8 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from contextcache import origins
-from contextcache.dialects import FIXES, KEPT, PLAIN_DATA, Dialect, Fate, back
 from contextcache.findings import CODES, Action, Finding
+from contextcache.jsonable.dialects import FIXES, KEPT, PLAIN_DATA, Dialect, Fate, back
 from contextcache.paths import (
     Path,
     Step,

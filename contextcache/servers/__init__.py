@@ -17,8 +17,9 @@ servers that hold the data; sentinels take `?sentinel_username=…&sentinel_pass
 adds options of redis-py, as in `redis://host/0?client_name=shop`. Valkey is addressed alike.
 
 A client answers or raises within its timeout, whatever the server does: it never retries, and a
-server that is silent is left alone for a while. See `contextcache.outages` for what each error
-means, `contextcache.deadlines` for what the timeout covers, and `contextcache.breaker`.
+server that is silent is left alone for a while. The modules here: `outages` says what each error
+means, `deadlines` what the timeout covers, `breaker` who is left alone; `urls` has the grammar,
+`connections` and `clients` what is built on redis-py.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from contextcache.config import TIMEOUT as DEFAULT_TIMEOUT
 from contextcache.exceptions import ConfigurationError
-from contextcache.outages import server_error, warn
-from contextcache.urls import parse, public_url
+from contextcache.servers.outages import server_error, warn
+from contextcache.servers.urls import parse, public_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     import fakeredis
     import redis
 
-    from contextcache.urls import Address
+    from contextcache.servers.urls import Address
 
 __all__ = ["DEFAULT_TIMEOUT", "DEFAULT_URL", "connect", "public_url", "server_error", "warn"]
 
@@ -66,7 +67,7 @@ def connect(
     Args:
         url: `redis://` or any other of the schemes above.
         timeout: Seconds for each command or pipeline as a whole, and more for a large body; see
-            `contextcache.deadlines`. A `socket_timeout` among the options takes its place.
+            `contextcache.servers.deadlines`. A `socket_timeout` among the options takes its place.
         pool_class: Another connection pool of redis-py, such as `BlockingConnectionPool`.
         options: Options of redis-py's connections, but for those about retries, which are not
             made; the query of the URL wins over them.
@@ -118,7 +119,7 @@ def _new_client(
     if address.transport == "fakeredis":
         return _embedded_client(url, address, options)
     try:
-        from contextcache.clients import new_client  # noqa: PLC0415
+        from contextcache.servers.clients import new_client  # noqa: PLC0415
     except ImportError as error:
         raise _missing("redis", address) from error
     try:

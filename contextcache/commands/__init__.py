@@ -1,0 +1,1 @@
+"""What the command line does: explain a value or a payload, and audit a server."""
