@@ -68,6 +68,7 @@ ORDER = [
     "commands.inventory",
     "commands.audit",
     "cli",
+    "__main__",
     "metrics",
     "pytest_plugin",
     "__init__",
@@ -83,10 +84,7 @@ PUBLIC = {
     "explain", "is_sealed", "is_stripped", "show_findings", "summary",
 }  # fmt: skip
 
-REDIS = {
-    "servers.connections",
-    "servers.clients",
-}  # they build on redis-py, and are imported with it
+REDIS = {"servers.connections", "servers.clients"}  # imported together with redis-py
 
 # What a module of the core may import; `annotationlib` and `compression` are of Python 3.14.
 KNOWN_TO = {

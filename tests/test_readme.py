@@ -325,6 +325,8 @@ def test_the_tree_is_what_explain_prints(tmp_path: Path) -> None:
     asked = ["explain", "shop.cart:example", "--label", "session"]
     said = in_a_project(tmp_path, f"from contextcache.cli import main; main({asked})")
     assert said.startswith(BLOCKS["tree"] + "\nCC102 session['cart'].client._lock")
+    assert said.count("def __getstate__(self):") == 1  # one mends both fields
+    assert "with the code above, of CC102 ._lock" in said
 
 
 def test_markers_are_heard_and_nothing_is_said() -> None:

@@ -118,7 +118,8 @@ def _page(code: str, out: TextIO) -> int:
 
 
 def _write_findings(seen: Examination, paper: Paper) -> None:
-    """Write each finding once, however many fields show it."""
+    """Write each finding once, however many fields show it, and the code that mends it once."""
+    shown: dict[str, str] = {}
     groups: dict[tuple[str, ...], list[Finding]] = {}
     for finding in seen.findings:
         groups.setdefault((finding.code, finding.path.pattern, finding.did), []).append(finding)
@@ -132,8 +133,13 @@ def _write_findings(seen: Examination, paper: Paper) -> None:
             paper.write(f"  field   {finding.field}")
         paper.write(f"  did     {finding.did}")
         paper.write(paper.paint(f"  fix     {finding.fix}", "green"))
+        if finding.patch in shown:
+            paper.write(f"          with the code above, of {shown[finding.patch]}")
+            continue
         for line in finding.patch.splitlines():
             paper.write(f"          {line}".rstrip())
+        if finding.patch:
+            shown[finding.patch] = f"{finding.code} {finding.path.last}"
 
 
 def _examined(options: argparse.Namespace, config: Config) -> Examination:
