@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 VERSION = b"\x01"
 LEAST_COMPRESSED = 4096  # bytes of a pickle below which compression saves too little
+MOST_COPIED = 2**16  # bytes of a body up to which a copy costs less than a signature in two steps
 MOST_RATIO = 1000  # of a body to what it was compressed to; a bomb is refused unopened
 
 _HEADER = 7  # bytes before the signature
@@ -55,7 +56,7 @@ class Codec(NamedTuple):
 
     flag: bytes
     compress: Callable[[bytes], bytes]
-    expand: Callable[[bytes, int], bytes]
+    expand: Callable[[bytes | memoryview, int], bytes]
 
 
 class Envelope:
@@ -105,9 +106,9 @@ class Envelope:
             small = self._codec.compress(body)
             if len(small) < len(body) <= len(small) * MOST_RATIO:
                 header, body = header[:2] + self._codec.flag + header[3:], small
-        return header + _mac(self._keys[0], header, key, body) + body
+        return b"".join((header, _mac(self._keys[0], header, key, body), body))
 
-    def open(self, payload: bytes, key: str | bytes, label: str) -> bytes:
+    def open(self, payload: bytes, key: str | bytes, label: str) -> bytes | memoryview:
         """Return the body of a payload that this application sealed for `key`.
 
         Args:
@@ -119,7 +120,7 @@ class Envelope:
             UntrustedPayloadError: It was not sealed with one of the secrets, or for another place.
             UnreadablePayloadError: Its body cannot be expanded.
         """
-        header, body = payload[:_HEADER], payload[self.OVERHEAD :]
+        header, body = payload[:_HEADER], memoryview(payload)[self.OVERHEAD :]
         if len(payload) < self.OVERHEAD:
             raise UnreadablePayloadError(label, "it ends before its signature does", _DAMAGED)
         if header[1:2] != VERSION:
@@ -157,10 +158,10 @@ def unverified(payload: bytes, *, label: str, most: int) -> bytes:
     """
     if len(payload) < Envelope.OVERHEAD:
         raise UnreadablePayloadError(label, "it ends before its signature does", _DAMAGED)
-    return _body(payload[2:3], payload[Envelope.OVERHEAD :], label, most)
+    return bytes(_body(payload[2:3], payload[Envelope.OVERHEAD :], label, most))
 
 
-def _body(flag: bytes, body: bytes, label: str, most: int) -> bytes:
+def _body(flag: bytes, body: bytes | memoryview, label: str, most: int) -> bytes | memoryview:
     if flag == b"\0":
         return body
     name = _NAMES.get(flag)
@@ -191,10 +192,14 @@ def key_id(key: bytes) -> bytes:
     return hmac.digest(key, b"id", "sha256")[:4]
 
 
-def _mac(secret: bytes, header: bytes, key: str | bytes, body: bytes) -> bytes:
+def _mac(secret: bytes, header: bytes, key: str | bytes, body: bytes | memoryview) -> bytes:
     place = key.encode() if isinstance(key, str) else key
-    signed = b"".join((header, len(place).to_bytes(8, "big"), place, body))
-    return hmac.digest(secret, signed, "sha256")
+    before = b"".join((header, len(place).to_bytes(8, "big"), place))
+    if len(body) < MOST_COPIED:
+        return hmac.digest(secret, before + body, "sha256")
+    mac = hmac.new(secret, before, "sha256")
+    mac.update(body)
+    return mac.digest()
 
 
 # --- Compression ----------------------------------------------------------------------------------
@@ -229,5 +234,5 @@ def codec(name: str) -> Codec:
     raise ConfigurationError(f"unknown compression {name!r}")
 
 
-def _unzlib(body: bytes, most: int) -> bytes:
+def _unzlib(body: bytes | memoryview, most: int) -> bytes:
     return zlib.decompressobj().decompress(body, most)

@@ -51,7 +51,7 @@ _TOO_MUCH = frozenset({
 })  # fmt: skip
 
 
-def load(body: bytes, names: Names | None, label: str) -> Any:
+def load(body: bytes | memoryview, names: Names | None, label: str) -> Any:
     """Turn a pickle into the value.
 
     Args:
@@ -63,7 +63,7 @@ def load(body: bytes, names: Names | None, label: str) -> Any:
         UnreadablePayloadError: It cannot be read, for whatever reason.
     """
     try:
-        return pickle.loads(body) if names is None else names.loads(body)
+        return pickle.loads(body) if names is None else names.loads(bytes(body))
     except Exception as error:
         raise unreadable(error, label) from error
 

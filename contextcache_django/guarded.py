@@ -16,13 +16,13 @@ from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
 
 from contextcache import UncacheableValueError, UnreadablePayloadError
-from contextcache_django.conf import alias_of, guard_for, place_of
+from contextcache_django.conf import alias_of, guard_for, place_of, project_config
 from contextcache_django.serializers import cache_label, decode, encode, miss
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from contextcache import Guard
+    from contextcache import Config, Guard
 
 
 class Payload:
@@ -49,6 +49,7 @@ class Guarded(BaseCache):
     _sink: str
     _where: str
     _overrides: Mapping[str, Any] | None
+    _kept: tuple[Config, Guard] | None = None
 
     def guard(self, sink: str, *, session: bool = False) -> Guard:
         """Return a guard with the settings of this alias, for another kind of value in it."""
@@ -165,7 +166,10 @@ class Guarded(BaseCache):
 
     @property
     def _guard(self) -> Guard:
-        return self.guard(self._sink)
+        kept = self._kept
+        if kept is None or kept[0] is not project_config():  # the settings were changed, in a test
+            kept = vars(self)["_kept"] = project_config(), self.guard(self._sink)
+        return kept[1]
 
     def _encode(self, key: Any, value: Any, version: int | None) -> Any:
         """Return the payload of `value`, or `SKIPPED` where there is nothing to store."""

@@ -95,7 +95,7 @@ class Trust:
             envelope = _envelope(tuple(self.secrets), purpose)
             for place in (key, b""):  # a serializer alone is not told the key
                 try:
-                    return envelope.open(payload, place, "it")
+                    return bytes(envelope.open(payload, place, "it"))
                 except UntrustedPayloadError as error:
                     if failure is None or "another secret" in failure.reason:
                         failure = error
