@@ -128,16 +128,23 @@ class _KeptPool(_Pool):
     Whoever uses a connection has it alone, and gives it back by one atomic `append`. So nothing
     is locked, threads, greenlets and tasks are all alike, and the connections there are more of
     than needed sink to the bottom, where they are closed.
+
+    One that is closed is kept for whoever needs another: to a pool with `max_connections`, what
+    it has made counts for ever, and a lock would be needed to count down.
     """
 
     _available_connections: deque[Any]  # type: ignore[assignment]  # a list there
+    _closed: deque[Any]
 
     def get_connection(self, *_: Any, **__: Any) -> Any:
-        try:
-            connection = self._available_connections.pop()
-        except IndexError:
+        connection = _taken(self._available_connections) or _taken(self._closed)
+        if connection is None:
             connection = self.make_connection()
-        connection.ready()
+        try:
+            connection.ready()
+        except BaseException:
+            self._closed.append(connection)
+            raise
         return connection
 
     def release(self, connection: Any) -> None:
@@ -148,13 +155,13 @@ class _KeptPool(_Pool):
         idle.append(connection)
         try:
             while now - idle[0].idle_since > IDLE_SECONDS:
-                idle.popleft().disconnect()
+                self._close(idle.popleft())
         except IndexError:
             pass  # other threads have taken them all meanwhile
 
     def reset(self) -> None:
         super().reset()
-        self._available_connections = deque()
+        self._available_connections, self._closed = deque(), deque()
 
     def disconnect(self, inuse_connections: bool = True) -> None:  # noqa: ARG002  in redis-py's
         self.disconnect_free_connections()
@@ -164,6 +171,17 @@ class _KeptPool(_Pool):
         idle = self._available_connections
         while idle:
             try:
-                idle.popleft().disconnect()
+                self._close(idle.popleft())
             except IndexError:
                 return
+
+    def _close(self, connection: Any) -> None:
+        connection.disconnect()
+        self._closed.append(connection)
+
+
+def _taken(connections: deque[Any]) -> Any:
+    try:
+        return connections.pop()
+    except IndexError:
+        return None

@@ -126,6 +126,30 @@ def test_more_than_a_hundred_connections_can_be_in_use(redis_url: str) -> None:
     client.connection_pool.disconnect()
 
 
+def test_a_pool_with_a_limit_gets_over_an_outage() -> None:
+    """An attempt that fails uses up none of `max_connections`."""
+    client = connect(f"redis://127.0.0.1:{free_port()}/0", max_connections=1)
+    for _ in range(3):  # the third one opens the breaker
+        with pytest.raises(ServerError, match="connection refused"):
+            client.ping()
+
+
+def test_a_pool_with_a_limit_closes_what_is_idle_and_connects_again(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that was closed because nobody needed it counts no more."""
+    monkeypatch.setattr("contextcache.servers.connections.IDLE_SECONDS", 0.01)
+    client = connect(redis_url, client_name="limited", max_connections=3)
+    for _ in range(3):
+        with contextlib.ExitStack() as stack:
+            holders = [stack.enter_context(client.client()) for _ in range(3)]
+            assert len({holder.client_id() for holder in holders}) == 3
+        time.sleep(0.02)
+        assert client.ping()
+        assert sum(row["name"] == "limited" for row in client.client_list()) == 1
+    client.connection_pool.disconnect()
+
+
 def test_the_default_is_embedded_and_shared_within_the_process() -> None:
     """`fakeredis://` needs no server; the same name is the same data, another name is not."""
     assert DEFAULT_URL == "fakeredis://"
