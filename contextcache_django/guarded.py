@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 
 
 class Payload:
-    """Holds bytes that are what is to be stored, unlike bytes that are somebody's value."""
+    """Holds bytes that the guard has made, unlike bytes that are somebody's value."""
 
     __slots__ = ("stored",)
 
     def __init__(self, stored: bytes) -> None:
         self.stored = stored
+
+    def __reduce__(self) -> tuple[type[Payload], tuple[bytes]]:
+        return Payload, (self.stored,)  # the shortest, and for any protocol of a backend
 
 
 SKIPPED = object()
@@ -209,6 +212,9 @@ class Wrapper(BaseCache):
         Raises:
             ImproperlyConfigured: The settings name none, or one that cannot be imported.
         """
+        return self._made()
+
+    def _made(self) -> BaseCache:
         # Not in __init__: Django's own system checks make every cache, and would end in a
         # traceback before ours can report the mistake.
         options = dict(self._params.get("OPTIONS") or {})
@@ -241,6 +247,8 @@ class Wrapper(BaseCache):
         """Find what the backend has, such as `version`, and `ttl` of django-redis."""
         if name.startswith("__"):
             raise AttributeError(name)
+        if name == "backend":  # Python asks here where making it raised an `AttributeError`
+            return self._made()
         return getattr(self.backend, name)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -261,16 +269,15 @@ class Wrapper(BaseCache):
 
     def set(self, *args: Any, **options: Any) -> Any:
         """Store a payload."""
-        return self.backend.set(args[0], _plain(args[1]), *args[2:], **options)
+        return self.backend.set(*args, **options)
 
     def add(self, *args: Any, **options: Any) -> bool:
         """Store a payload where nothing is."""
-        return self.backend.add(args[0], _plain(args[1]), *args[2:], **options)
+        return self.backend.add(*args, **options)
 
-    def set_many(self, data: Mapping[Any, Any], *args: Any, **options: Any) -> list[Any]:
+    def set_many(self, data: dict[Any, Any], *args: Any, **options: Any) -> list[Any]:
         """Store payloads."""
-        plain = {key: _plain(payload) for key, payload in data.items()}
-        return self.backend.set_many(plain, *args, **options)
+        return self.backend.set_many(data, *args, **options)
 
     def get(self, *args: Any, **options: Any) -> Any:
         """Return a payload."""
@@ -315,18 +322,15 @@ class Wrapper(BaseCache):
             await self.backend.aclose(**options)
 
 
-def _plain(payload: Any) -> Any:
-    return payload.stored if type(payload) is Payload else payload
-
-
 class GuardedCache(Guarded, Wrapper):
     """`CACHES[...]["BACKEND"]`: the backend that `OPTIONS["BACKEND"]` names, behind the guard.
 
     It wraps any backend of Django's API: memory, database, files, memcached, django-redis. What
-    the backend gets is bytes, which it stores as they are, so a value is pickled once, and one
-    that cannot be read any more costs its own key only. `LOCATION` and all other `OPTIONS` are
-    the backend's own, but for `CONTEXTCACHE`: settings of this alias that differ from the
-    project's.
+    the backend gets is a `Payload`, which is bytes and a name, so a value is pickled once, and one
+    that cannot be read any more costs its own key only. Bytes alone would not do: they may be a
+    value from before, an upload say, and must not be unpickled. `LOCATION` and all other
+    `OPTIONS` are the backend's own, but for `CONTEXTCACHE`: settings of this alias that differ
+    from the project's.
 
     The bytes are not signed. These backends unpickle what they find by themselves, before anyone
     could look at a signature: who can write to such a server can run code here, as without the
@@ -353,9 +357,9 @@ class GuardedCache(Guarded, Wrapper):
         return guard_for(sink, self._overrides, where=self._where, session=session, signed=False)
 
     def _decode(self, key: Any, payload: Any, version: int | None, default: Any) -> Any:
-        if not isinstance(payload, bytes):
+        if type(payload) is not Payload:
             return payload  # a plain int, or what the backend held before it was guarded
-        return super()._decode(key, payload, version, default)
+        return super()._decode(key, payload.stored, version, default)
 
     def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
         """Add `delta` to the number under `key`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import pickle
 import secrets
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from django.core.management import call_command
 from contextcache import UncacheableValueError, UnreadablePayloadError
 from contextcache.testing import capture_findings
 from contextcache_django.cache import GuardedCache
+from contextcache_django.guarded import Payload
 from tests.django.shop import Client, Item, PerThread, dirty_cart, generator
 
 if TYPE_CHECKING:
@@ -194,12 +196,30 @@ def test_a_write_of_nothing_storable_is_skipped(call: Callable[..., Any]) -> Non
 
 
 def test_a_value_is_pickled_once(guarded: GuardedCache) -> None:
-    """What the backend gets is bytes, which every backend stores as they are."""
+    """What the backend gets is bytes, under a name that tells them from somebody's value."""
     guarded.set("key", {"a": [1, 2]})
     held = guarded.backend.get("key")
-    assert type(held) is bytes
+    assert type(held) is Payload
+    assert held.stored == pickle.dumps({"a": [1, 2]}, 5)
     guarded.set("number", 7)
     assert guarded.backend.get("number") == 7
+
+
+def test_bytes_from_before_are_a_value_and_never_unpickled(
+    call: Callable[..., Any], guarded: GuardedCache
+) -> None:
+    """An application caches what its visitors upload, and that may be a pickle or a number."""
+    for held in (pickle.dumps(Forbidden()), b"\xcc" + bytes(60), b"123", b"-1", b"", b"text"):
+        guarded.backend.set("upload", held)
+        assert call("get", "upload") == held
+        assert call("get_many", ["upload"]) == {"upload": held}
+
+
+class Forbidden:
+    """Fails the test that unpickles it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pytest.fail, ("a value was unpickled",)
 
 
 def test_an_unreadable_payload_costs_only_its_own_key(
@@ -207,7 +227,7 @@ def test_an_unreadable_payload_costs_only_its_own_key(
 ) -> None:
     """The other keys are answered, and the log says which it was."""
     call("set", "good", "value")
-    guarded.backend.set("rotten", b"\x80\x04\x8c\x04gone\x8c\x04Gone\x93.")
+    guarded.backend.set("rotten", Payload(b"\x80\x04\x8c\x04gone\x8c\x04Gone\x93."))
     assert call("get", "rotten", "default") == "default"
     assert call("get_many", ["good", "rotten"]) == {"good": "value"}
     [warning] = [record for record in caplog.records if record.levelname == "WARNING"]
@@ -223,7 +243,7 @@ def test_modes_of_an_alias(entry: dict[str, Any], settings: SettingsWrapper) -> 
         cache.set("cart", dirty_cart())
     with pytest.raises(UncacheableValueError, match=r"cache\['rows'\]"):
         async_to_sync(cache.aset)("rows", generator())
-    cache.backend.set("rotten", b"garbage")
+    cache.backend.set("rotten", Payload(b"garbage"))
     with pytest.raises(UnreadablePayloadError):
         cache.get("rotten")
 
@@ -292,6 +312,20 @@ def test_what_the_backend_held_before_is_still_there() -> None:
     cache = locmem()
     cache.backend.set("old", {"a": 1})
     assert cache.get("old") == {"a": 1}
+
+
+class Failing:
+    """A backend that cannot be made."""
+
+    def __init__(self, *_: object) -> None:
+        raise AttributeError("no pool")
+
+
+def test_what_a_backend_raises_when_it_is_made_gets_out() -> None:
+    """Python takes an `AttributeError` of a property for its absence, and asks once more."""
+    cache = GuardedCache("", {"OPTIONS": {"BACKEND": f"{__name__}.Failing"}})
+    with pytest.raises(AttributeError, match="no pool"):
+        cache.get("key")
 
 
 @pytest.mark.parametrize(
