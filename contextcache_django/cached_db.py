@@ -93,6 +93,9 @@ class SessionStore(db.SessionStore):
         """Delete the session with this id, or this one."""
         session_key = self.session_key if session_key is None else session_key
         if session_key is not None:
+            # Before the row, because an outage is to fail while a second attempt still finds it,
+            # and after it, because somebody may have cached it in between.
+            self._uncache(session_key)
             super().delete(session_key)
             self._uncache(session_key)
 

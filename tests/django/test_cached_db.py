@@ -221,8 +221,10 @@ def test_a_logout_that_would_be_undone_fails(
     """The entry would still be in the cache when it is back, so the visitor is told."""
     session = saved(visits=1)
     break_cache(settings)
-    with pytest.raises(redis.ConnectionError):
-        call(SessionStore(session.session_key), "flush")
+    for _ in range(2):  # to try again is no logout either
+        with pytest.raises(redis.ConnectionError):
+            call(SessionStore(session.session_key), "flush")
+    assert Session.objects.get().get_decoded() == {"visits": 1}
 
 
 @pytest.mark.parametrize("engine", ["ours"], indirect=True)
