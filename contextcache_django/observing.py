@@ -99,9 +99,10 @@ _SCALARS = frozenset({bool, bytes, float, int, str, type(None)})
 
 
 def _observed(cache: Any, alias: str) -> Any:
-    if not isinstance(cache, Observed) and not is_guarded(alias):
+    kind: Any = type(cache)
+    # What is no BaseCache would get the methods of one, which do nothing but raise.
+    if issubclass(kind, BaseCache) and not (issubclass(kind, Observed) or is_guarded(alias)):
         # A class with __slots__ or one written in C cannot be changed, and is left as it is.
-        kind: Any = type(cache)
         with contextlib.suppress(TypeError):
             cache.__class__ = _observed_type(kind)
             cache._contextcache_alias = alias

@@ -134,6 +134,23 @@ def test_the_cache_stays_what_it_is() -> None:
     assert not isinstance(LocMemCache("other", {}), Observed)
 
 
+class Alien:
+    """A backend that has the interface, and not Django's base class."""
+
+    def __init__(self, *_: object) -> None:
+        self.held: dict[str, object] = {}
+
+    def set(self, key: str, value: object) -> None:
+        self.held[key] = value
+
+
+def test_a_backend_without_the_base_class_is_left_alone(settings: SettingsWrapper) -> None:
+    """The methods of Django's `BaseCache` would come before its own, and only raise."""
+    settings.CACHES = {"default": {"BACKEND": f"{__name__}.Alien"}}
+    caches["default"].set("key", 1)
+    assert caches["default"].held == {"key": 1}
+
+
 def test_caches_that_were_there_before_and_those_of_other_threads() -> None:
     """The thread that starts the server has its own, and so has each worker."""
     seen = [isinstance(caches["dummy"], Observed)]
