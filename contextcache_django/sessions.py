@@ -208,11 +208,11 @@ class SessionStore(SessionBase):
         return key
 
     def _store(self, key: str, payload: bytes, age: float, must_create: bool) -> None:
-        new = must_create
+        new, seconds = must_create, int(age)
         with self._asking() as redis:
-            if age > 0:
-                done = bool(redis.set(key, payload, ex=int(age), nx=new, xx=not new))
-            else:  # it expired already, which Redis has no `ex` for
+            if seconds > 0:
+                done = bool(redis.set(key, payload, ex=seconds, nx=new, xx=not new))
+            else:  # it has expired, or will within the second: Redis has no `ex` for that
                 done = bool(redis.delete(key)) or new
         if not done:
             raise CreateError if new else UpdateError
