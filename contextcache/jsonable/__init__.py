@@ -112,13 +112,13 @@ class JSONGuard(Generic[T]):
         Args:
             session: What the cookie was made of.
             size: Bytes of the cookie.
-            limit: The most bytes it may have.
+            limit: The most bytes it may have; 0 where nobody minds.
             fix: What to do about it; the largest keys and their sizes are added.
 
         Raises:
             UncacheableValueError: The mode is `raise`, and the finding is not ignored.
         """
-        if size < limit * CLOSE or not session:
+        if not 0 < limit * CLOSE <= size or not session:
             return
         sizes = {key: self._size(key, held) for key, held in session.items()}
         steps = {key: item(key, at) for at, key in enumerate(session)}

@@ -272,9 +272,10 @@ def test_a_cookie_that_browsers_drop() -> None:
         strict.test_client().put("/put")
 
 
-def test_a_small_cookie_is_not_weighed() -> None:
-    """An ordinary session is no finding."""
-    app = make_app(lambda: {"user": "ann"})
+@pytest.mark.parametrize("limit", [{}, {"MAX_COOKIE_SIZE": 0}])
+def test_a_small_cookie_is_not_weighed(limit: dict[str, int]) -> None:
+    """An ordinary session is no finding, nor any where Werkzeug is told not to mind."""
+    app = make_app(lambda: {"user": "ann"}, CONTEXTCACHE_MODE="raise", **limit)
     ContextCache(app)
     with capture_findings() as findings:
         app.test_client().put("/put")
