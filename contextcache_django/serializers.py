@@ -34,6 +34,7 @@ def cache_label(key: Any) -> str:
         return f"cache[{key}]"
     if not isinstance(key, str):
         return UNKNOWN_KEY
+    key = str.__str__(key)  # of a subclass, no method of the user's own is run
     if key.startswith(_SESSION_KEY):
         return "session"
     shown = key if len(key) <= LONGEST_KEY else key[: LONGEST_KEY - 1] + "…"

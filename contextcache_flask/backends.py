@@ -240,6 +240,7 @@ class GuardedBackend(BaseCache):
             return self._own_label
         if not isinstance(key, str):
             return UNKNOWN
+        key = str.__str__(key)  # of a subclass, no method of the user's own is run
         shown = key if len(key) <= LONGEST_KEY else key[: LONGEST_KEY - 1] + "…"
         return f"cache[{shown!r}]"
 

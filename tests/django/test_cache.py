@@ -688,3 +688,20 @@ def test_the_values_of_a_cart_survive(either: Either) -> None:
 
 def _store(either: Either) -> str:
     return "fakeredis" if either.cache._servers[0].startswith("fakeredis") else "redis"
+
+
+class Key(str):
+    """A key whose words are the user's."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        pytest.fail("a repr of the user's was run")
+
+
+def test_the_key_is_named_without_its_repr(cache: RedisCache) -> None:
+    """An enum's key reads as it is stored."""
+    with capture_findings() as findings:
+        cache.set(Key("cart"), Client())
+    assert {finding.path.root for finding in findings} == {"cache['cart']"}
+    assert cache.get("cart") is not None

@@ -317,3 +317,20 @@ class Eager:
 
     def deserialize(self, key, value, flags):
         return pickle.loads(value)
+
+
+class Key(str):
+    """A key whose words are the user's."""
+
+    __slots__ = ()
+
+    def __repr__(self):
+        pytest.fail("a repr of the user's was run")
+
+
+def test_the_key_is_named_without_its_repr():
+    """An enum's key reads as it is stored."""
+    cache = guarded(cachelib.SimpleCache())
+    with capture_findings() as findings:
+        cache.set(Key("basket"), Basket())
+    assert {finding.path.root for finding in findings} == {"cache['basket']"}
