@@ -228,8 +228,9 @@ class Dump:
         action = Action.REFUSED if rule.verb is Verb.REFUSE else Action.STRIPPED
         self.hit(leaf, rule, action, MARKED)
         kind = qualified_name(type(leaf))
-        where = self.where.get(id(leaf), self.label)
-        return Stripped, (rule.code, kind, where, now())
+        proxy = self.covered.get(id(leaf))  # what stands in the value, where this is behind it
+        at = id(leaf) if proxy is None else id(proxy.leaf)
+        return Stripped, (rule.code, kind, self.where.get(at, self.label), now())
 
     def apply(self, rule: Rule, obj: object) -> Reduced | None:
         """Treat `obj` as `rule` says; None means that it is no offender after all.

@@ -301,6 +301,16 @@ def test_a_marker_names_its_own_field() -> None:
         assert repr(loaded["b"].held) == "<stripped session['b'].held: CC109 generator>"
 
 
+def test_a_marker_for_what_is_behind_a_proxy_names_the_field_of_the_proxy() -> None:
+    """It is the proxy that stands in the value."""
+    from werkzeug.local import LocalProxy
+
+    guard = Guard()
+    value = {"a": [{"rows": LocalProxy(generator)}]}
+    loaded = guard.loads(guard.dumps(value, label="session"))
+    assert repr(loaded["a"][0]["rows"]) == "<stripped session['a'][0]['rows']: CC109 generator>"
+
+
 def test_a_marker_never_names_a_field_of_an_earlier_value() -> None:
     """A guard that knows one place of offenders does not mistake another place for it."""
     guard = Guard()
