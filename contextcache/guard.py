@@ -386,14 +386,19 @@ class Guard:
 
     def _observed(self, value: object, findings: Sequence[Finding]) -> bytes:
         """Report `findings` and store exactly what would have been stored without us."""
-        seen = [dataclasses.replace(one, action=Action.OBSERVED, did=UNCHANGED) for one in findings]
+        failed: Exception | None = None
+        payload = None
+        if not stack_is_at_risk() or not any(one.code in ENDLESS for one in findings):
+            try:
+                payload = pickle.dumps(value, PROTOCOL)
+            except Exception as error:  # noqa: BLE001  # whatever it was, it is raised below
+                failed = error
+        did = UNCHANGED if payload is not None else REFUSED_BY_PICKLE
+        seen = [dataclasses.replace(one, action=Action.OBSERVED, did=did) for one in findings]
         self._reporter.report(seen)
-        if stack_is_at_risk() and any(one.code in ENDLESS for one in findings):
-            raise uncacheable(findings)
-        try:
-            return pickle.dumps(value, PROTOCOL)
-        except Exception as error:
-            raise uncacheable(findings) from error
+        if payload is None:
+            raise uncacheable(findings) from failed
+        return payload
 
     def _oversized(self, value: object, label: str) -> Finding:
         steps, kind = heaviest(value)
@@ -478,6 +483,7 @@ _CONTAINERS = frozenset({list, tuple, dict})
 
 ENDLESS = frozenset({"CC130", "CC133"})  # codes of what makes pickle recurse too deep
 UNCHANGED = "stored unchanged (mode warn)"
+REFUSED_BY_PICKLE = f"{NOTHING}: pickle refuses it (mode warn)"
 
 
 def uncacheable(findings: Sequence[Finding]) -> UncacheableValueError:

@@ -295,7 +295,7 @@ class Inspection:
             action=action,
             reason=hit.rule.reason or CODES[hit.rule.code],
             did=did,
-            fix=fix.replace("the class that holds it", owner.rpartition(".")[2] or "its holder"),
+            fix=_about(fix, owner),
             cut=cut,
             sink=self._sink,
             origin=origin_of(path),
@@ -476,3 +476,10 @@ def _has_default(cls: type, name: str) -> bool:
         if name in base.__dict__:
             return not hasattr(type(base.__dict__[name]), "__set__")
     return False
+
+
+def _about(fix: str, owner: str) -> str:
+    """Name the class that holds the field; a dict or list has no `__getstate__` to speak of."""
+    if not owner:
+        return fix.replace(" in __getstate__ of the class that holds it", "")
+    return fix.replace("the class that holds it", owner.rpartition(".")[2])

@@ -31,6 +31,7 @@ T = TypeVar("T")
 CLOSE = 0.8  # of the limit of a cookie, from where on its size is reported
 LISTED = 5  # keys of a session whose sizes are listed
 UNCHANGED = "stored unchanged (mode warn)"
+REFUSED = f"{NOTHING}: {{}} refuses it (mode warn)"
 
 
 class JSONGuard(Generic[T]):
@@ -184,11 +185,9 @@ class JSONGuard(Generic[T]):
             failed = error
             if not any(finding.code == "CC140" for finding in look.findings):
                 self._blame(look, error)
+        did = UNCHANGED if failed is None else REFUSED.format(self._types.dialect.name)
         self._reporter.report(
-            [
-                dataclasses.replace(one, action=Action.OBSERVED, did=UNCHANGED)
-                for one in look.findings
-            ]
+            [dataclasses.replace(one, action=Action.OBSERVED, did=did) for one in look.findings]
         )
         if failed is not None:
             raise uncacheable(look.findings) from failed

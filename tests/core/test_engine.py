@@ -516,6 +516,21 @@ def test_warn_fails_as_pickle_does_but_with_the_path() -> None:
     assert [str(one.path) for one in caught.value.findings] == ["value['a']"]
 
 
+def test_warn_does_not_claim_to_have_stored_what_pickle_refuses() -> None:
+    """The log says what became of the value, not what the mode is for."""
+    heard: list[Finding] = []
+    with pytest.raises(UncacheableValueError):
+        Guard(mode="warn", on_finding=(heard.append,)).dumps({"a": threading.Lock()})
+    assert heard[0].did == "nothing was stored: pickle refuses it (mode warn)"
+
+
+def test_a_dict_is_not_told_to_have_a_getstate() -> None:
+    """The advice is about what holds the field: a class of the application, or no class at all."""
+    held, bare = explain({"a": shapes.Thing(held=threading.Lock()), "b": [threading.Lock()]})
+    assert held.fix.startswith("leave it out in __getstate__ of Thing; ")
+    assert bare.fix == "leave it out; across processes it protects nothing"
+
+
 @pytest.mark.parametrize("mode", ["strip", "warn", "raise"])
 def test_a_clean_value_is_the_same_in_every_mode(mode: Any) -> None:
     """Modes differ only where there is something to find."""

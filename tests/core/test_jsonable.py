@@ -215,6 +215,7 @@ def test_mode_warn(caplog: pytest.LogCaptureFixture) -> None:
     assert "did: stored unchanged (mode warn)" in caplog.text
     with pytest.raises(UncacheableValueError, match=r"CC140 session\['a'\] \(set\)") as raised:
         stored({"a": {1}, "b": 1}, Config(mode="warn"))
+    assert "did: nothing was stored: JSON refuses it (mode warn)" in caplog.text
     assert type(raised.value.__cause__) is TypeError
     with pytest.raises(UncacheableValueError, match=r"CC140 session\['a'\] \(int\)"):
         stored({"a": 10**5000, "b": 1}, Config(mode="warn"))
