@@ -109,12 +109,11 @@ def checked(app: Flask) -> Iterator[Check]:
             "Remove the setting when `flask contextcache audit` finds none of them any more.",
         )
     yield from _unguarded(app)
-    in_redis = settings.session or any(True for _ in _caches_in_redis(app))
-    if in_redis and settings.redis_url.startswith("fakeredis:") and not settings.debug:
+    if not settings.debug and any(_is_embedded(place.client) for place in _places(app)):
         yield Check(
             "W005",
-            "CONTEXTCACHE_REDIS_URL is fakeredis://, so each process keeps its own.",
-            "In production, set it to a redis:// URL.",
+            "Redis is embedded, fakeredis://, so each process keeps its own.",
+            "In production, set CONTEXTCACHE_REDIS_URL to a redis:// URL.",
         )
 
 
@@ -165,6 +164,10 @@ def _stored(app: Flask, target: str) -> tuple[Any, str] | None:
             except ServerError:
                 break  # a value of the application needs no cache to be explained
     return None
+
+
+def _is_embedded(client: object) -> bool:
+    return any(cls.__module__.partition(".")[0] == "fakeredis" for cls in type(client).__mro__)
 
 
 def _caches_in_redis(app: Flask) -> Iterator[Any]:

@@ -139,7 +139,7 @@ def audit(places: Sequence[Place], trust: Trust, options: argparse.Namespace, ou
         json.dump(data(inventory, name, seconds), out, indent=2, ensure_ascii=False)
         out.write("\n")
     else:
-        _write(inventory, name, seconds, bool(trust.secrets), Paper(out))
+        _write(inventory, name, seconds, trust, Paper(out))
     return FOUND if inventory.problems else CLEAN
 
 
@@ -278,14 +278,18 @@ def data(inventory: Inventory, name: str, seconds: float) -> dict[str, Any]:
     }
 
 
-def _write(inventory: Inventory, name: str, seconds: float, verified: bool, paper: Paper) -> None:
+def _write(inventory: Inventory, name: str, seconds: float, trust: Trust, paper: Paper) -> None:
     found = ", ".join(f"{number:,} {form}" for form, number in inventory.forms.most_common())
     paper.write(
         f"{paper.paint(name, 'bold')}: {_entries(inventory.entries)}, "
         f"{in_words(inventory.bytes)}, in {seconds:.1f} s"
     )
     if found:
-        told = found if verified or not inventory.forms[Form.SIGNED] else f"{found}, not verified"
+        told = (
+            found if trust.secrets or not inventory.forms[Form.SIGNED] else f"{found}, not verified"
+        )
+        if told != found and not trust.at_home:
+            told = f"{told}: no secret is known here; put it into {SECRET}"
         paper.write(f"  {told}")
     if inventory.skipped:
         paper.write(f"  {inventory.skipped:,} more with lists, hashes and so on, not looked into")

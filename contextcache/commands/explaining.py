@@ -190,13 +190,31 @@ def _imported(target: str) -> Any:
         try:
             value: Any = import_module(module)
             for part in name.split("."):
+                if not hasattr(value, part):
+                    raise UnusableError(f"{target} cannot be imported: there is no {part} in it")
                 value = getattr(value, part)
+        except UnusableError:
+            raise
         except Exception as error:  # noqa: BLE001  # whatever the application raises
             raise UnusableError(f"{target} cannot be imported: {_failure(error)}") from None
+        if not inspect.isroutine(value):
+            return value
+        if _needs_arguments(value):
+            raise UnusableError(f"{target} takes arguments; name a function that takes none")
         try:
-            return value() if inspect.isroutine(value) else value
+            return value()
         except Exception as error:  # noqa: BLE001  # whatever the application raises
             raise UnusableError(f"{target}() failed: {_failure(error)}") from None
+
+
+def _needs_arguments(function: Any) -> bool:
+    try:
+        inspect.signature(function).bind()
+    except TypeError:
+        return True
+    except ValueError:  # a function in C that tells no signature
+        return False
+    return False
 
 
 def _failure(error: BaseException) -> str:

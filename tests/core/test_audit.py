@@ -145,7 +145,7 @@ def test_without_the_secret_nothing_is_said_to_be_verified(run, redis_client):
     redis_client.set("plain", pickled(Cart()))
     status, report = run(secret="")
     assert status == 0
-    assert "not verified" in report
+    assert "not verified: no secret is known here; put it into CONTEXTCACHE_SECRET_KEY" in report
     assert "Named by unsigned entries only" in report
 
 

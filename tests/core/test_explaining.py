@@ -56,6 +56,10 @@ def clean():
     return {"user_id": 42}
 
 
+def priced(cart):
+    return cart
+
+
 def rows():
     yield "canary-7f3a9c"
 
@@ -293,8 +297,9 @@ def test_the_page_of_a_code(capsys: pytest.CaptureFixture[str], code: str) -> No
         ("CC999", "there is no code 'CC999'; codes run from CC100 to "),
         ("nowhere.pickle", "there is no file nowhere.pickle; a value is named as module:name\n"),
         ("nowhere:value", "nowhere:value cannot be imported: there is no module nowhere\n"),
-        ("shop:nothing", "shop:nothing cannot be imported: AttributeError"),
-        ("shop:fails", "shop:fails() failed: ValueError at shop.py:49\n"),
+        ("shop:nothing", "shop:nothing cannot be imported: there is no nothing in it\n"),
+        ("shop:priced", "shop:priced takes arguments; name a function that takes none\n"),
+        ("shop:fails", "shop:fails() failed: ValueError at shop.py:53\n"),
         ("shop.py", "payload cannot be read: it is no pickle, or one that is damaged from byte "),
         (".", ". cannot be read: Is a directory\n"),
     ],

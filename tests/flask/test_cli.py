@@ -116,6 +116,16 @@ def test_what_is_not_safe_is_named(
     assert report.splitlines()[1].startswith("    HINT: ")
 
 
+def test_only_a_redis_that_is_used_is_said_to_be_embedded(redis_url: str) -> None:
+    """The application names its server as Flask-Caching does, and none for contextcache."""
+    app = shop.make_app(redis_url)
+    del app.config["CONTEXTCACHE_REDIS_URL"]
+    app.config.update(CACHE_TYPE="RedisCache", CACHE_REDIS_URL=redis_url)
+    ContextCache(app)
+    shop.add_cache(app)
+    assert run(app, "check") == (0, "contextcache: everything is guarded\n")
+
+
 def test_a_missing_secret_is_named(redis_url: str) -> None:
     """Nothing is signed without one."""
     app = make_app(redis_url)
