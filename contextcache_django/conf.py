@@ -96,7 +96,8 @@ def guard_for(
         try:
             guard = Guard(config, sink=sink, session=session)
         except ConfigurationError as error:
-            raise ImproperlyConfigured(f"{where}: {error}") from error
+            named = where if overrides else SETTING
+            raise ImproperlyConfigured(f"{named}: {error}") from error
         # Keeping the overrides keeps their id from being given to another mapping.
         kept = _guards.setdefault(key, (guard, overrides))
     return kept[0]

@@ -39,6 +39,12 @@ class Reference(SimpleLazyObject):  # type: ignore[type-arg]  # no generic outsi
         super().__init__(lambda: _fetch(label, pk, using))
         self.__dict__["_reference"] = label, pk, using
 
+    def __repr__(self) -> str:
+        if self._wrapped is not empty:
+            return repr(self._wrapped)
+        label, pk, _ = self.__dict__["_reference"]
+        return f"<Reference: {label} {pk!r}>"
+
     def __reduce__(self) -> Any:
         return Reference, self.__dict__["_reference"]
 

@@ -133,6 +133,17 @@ def test_a_cache_that_cannot_be_made(settings: SettingsWrapper) -> None:
     ]
 
 
+def test_a_mistake_of_the_project_is_not_blamed_on_the_options_of_a_cache(
+    settings: SettingsWrapper,
+) -> None:
+    """The names are looked up when the guard of a cache is made, wherever they were listed."""
+    settings.CACHES = {"default": OURS}
+    settings.CONTEXTCACHE = {"LOADABLE": ["shop.nothing"]}
+    [error] = found()
+    assert error.id == "contextcache.E004"
+    assert error.msg.startswith("CACHES['default']: CONTEXTCACHE: LOADABLE: 'shop.nothing' ")
+
+
 def test_a_backend_behind_the_guard_that_cannot_be_made(settings: SettingsWrapper) -> None:
     """The backend inside is made, too, and the guard around it is one."""
     guarded = "contextcache_django.cache.GuardedCache"

@@ -59,6 +59,7 @@ def test_a_user_is_fetched_when_it_is_used_and_is_what_it_is_by_then(
     user = User.objects.create_user("canary", password="canary")
     with queries() as asked:
         found = stored(cache, {"who": user})
+        assert repr(found["who"]) == f"<Reference: auth.User {user.pk}>"
     assert len(asked) == 0
     assert b"canary" not in server.get(":1:key")
     User.objects.update(username="ada")
