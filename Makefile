@@ -15,21 +15,21 @@ EXAMPLE = -e ".[django,flask]" -r example_project/requirements.txt
 
 .PHONY: help
 help:
-	@echo "make demo      perform the example's scenarios, stock and with contextcache"
-	@echo "make serve     serve the example shops on this machine, until Ctrl-C"
-	@echo "make test      run the tests"
-	@echo "make test-faults  run only the tests that do real servers harm"
-	@echo "make soak      use everything for ten minutes (MINUTES=10) under constant faults"
+	@echo "make demo               perform the example's scenarios, stock and with contextcache"
+	@echo "make serve              serve the example shops on this machine, until Ctrl-C"
+	@echo "make test               run the tests"
+	@echo "make test-all           run the tests on each supported Python that is installed"
+	@echo "make test-faults        run only the tests that do real servers harm"
+	@echo "make conformance        run the suites of Django and django-redis on our classes"
 	@echo "make conformance-flask  run the suites of Flask-Caching and cachelib on our backends"
-	@echo "make fuzz      give what reads payloads what is none, for a minute (SECONDS=60)"
-	@echo "make fault-matrix  do all of that once more, slowly, into docs/fault-matrix.md"
-	@echo "make test-all  run the tests on each supported Python that is installed"
-	@echo "make bench     measure everything beside what people use today, into docs/benchmarks.md"
-	@echo "make conformance  run the suites of Django and django-redis on our classes"
-	@echo "make before-after  perform reported failures, then and now, into docs/"
-	@echo "make lint      check style and types"
-	@echo "make build     build the wheel into dist/"
-	@echo "make clean     remove what these commands made"
+	@echo "make fault-matrix       do real servers harm and note what it costs, into docs/fault-matrix.md"
+	@echo "make soak               use everything for ten minutes (MINUTES=10) under constant faults"
+	@echo "make fuzz               give what reads payloads what is none, for a minute (SECONDS=60)"
+	@echo "make bench              measure everything beside what people use today, into docs/benchmarks.md"
+	@echo "make before-after       perform real reports once more, into docs/before-after.md"
+	@echo "make lint               check style and types"
+	@echo "make build              build the wheel into dist/"
+	@echo "make clean              remove what these commands made"
 
 .PHONY: demo
 demo: $(VENV)/example.stamp
@@ -107,7 +107,7 @@ lint: $(VENV)/dev.stamp
 	$(VENV)/bin/mypy
 
 .PHONY: bench
-bench: $(VENV)/bench.stamp redis-server
+bench: $(VENV)/bench.stamp servers
 	$(VENV)/bin/python -m tests.bench $(ARGS)
 
 .PHONY: before-after

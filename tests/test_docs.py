@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,25 @@ def test_commands_exist(page: Path) -> None:
     targets = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
     named = set(re.findall(r"`make ([\w-]+)", page.read_text(encoding="utf-8")))
     assert named <= targets
+
+
+TARGETS = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_make_knows_how_to_make_everything(target: str) -> None:
+    """No target needs another one that is not there any more; nothing is run here."""
+    done = subprocess.run(
+        ["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_make_help_lists_what_there_is() -> None:
+    """But for what it needs itself."""
+    said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = set(re.findall(r"^make ([\w-]+)", said.stdout, re.MULTILINE))
+    assert listed == set(TARGETS) - {"help", "servers"}
 
 
 def test_any_django_cache_is_guarded() -> None:
