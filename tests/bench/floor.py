@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from tests.bench.report import Plots
 
 
+EXPLAINED = """\
+Here nothing else runs in between, so all code is still in the caches of the processor; in the
+tables above, as in a real page, it is not, and each Python function that is passed through costs
+several times as much. The floor is `redis-benchmark -c 1` of the same machine: a program in C that
+sends the same bytes and waits for the answer."""
+
+
 def redis_benchmark(url: str, size: int, effort: Effort) -> float:
     """Return the median seconds of one SET and one GET, asked by a program written in C."""
     port = str(urlsplit(url).port)
@@ -96,4 +103,4 @@ def section(url: str, effort: Effort, _plots: Plots) -> str:
         "guard and signature",
         "backend",
     )
-    return table(header, lines)
+    return f"{EXPLAINED}\n\n{table(header, lines)}"

@@ -96,6 +96,7 @@ def everyone(url: str) -> dict[str, Operations]:
     """Return every cache by the name it has in the tables; the first is 1.00."""
     app = Flask(__name__)
     app.secret_key = FLASK_SECRET
+    app.config["CONTEXTCACHE_TIMEOUT"] = 10
     app.app_context().push()  # for as long as the process lives
     return {
         RAW: raw(url),
