@@ -505,12 +505,15 @@ class _Machine:
             states = list(state.items)
         if made.same_as is None and all(one.kind in ("dict", "None") for one in states):
             made.size += state.size - sum(one.size for one in states)
+            before = len(made.parts)  # a forged pickle may give state to one object very often
             for one in states:
                 self._take_over(made, one, StepKind.ATTRIBUTE)
-            for inner in [part for part in made.parts if part.steps == (_DICT,)]:
-                made.parts.remove(inner)  # pydantic keeps its fields in a dict inside its state
-                made.size -= inner.size
-                self._take_over(made, inner, StepKind.ATTRIBUTE)
+            given = made.parts[before:]
+            made.parts[before:] = [part for part in given if part.steps != (_DICT,)]
+            for inner in given:
+                if inner.steps == (_DICT,):  # pydantic keeps its fields in a dict inside its state
+                    made.size -= inner.size
+                    self._take_over(made, inner, StepKind.ATTRIBUTE)
         else:
             self._add(made, (Step(StepKind.STATE, None),), state)
         self._settle()

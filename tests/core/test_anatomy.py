@@ -8,6 +8,7 @@ import datetime as dt
 import decimal
 import pickle
 import threading
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -238,6 +239,14 @@ def test_a_pickle_of_a_hundred_thousand_levels_is_read() -> None:
     assert offenders(root, Path("v")) == []
     assert list(twins(root)) == []
     del root
+
+
+def test_a_forgery_does_not_keep_it_busy() -> None:
+    """An object may be given state as often as there are bytes, and each time is as quick."""
+    many = 20_000
+    began = time.process_time()
+    assert len(read(b"\x80\x04]" + b"]a" * many + b"}b" * many + b".").root.parts) == many
+    assert time.process_time() - began < 15  # it was minutes, and hours for a megabyte
 
 
 def test_progress_is_told() -> None:
