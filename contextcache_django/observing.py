@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
 
-from contextcache import UncacheableValueError
 from contextcache_django.conf import guard_for, observes, place_of
 from contextcache_django.coverage import is_guarded
 from contextcache_django.serializers import cache_label
@@ -86,7 +85,8 @@ def _looking(cache: Observed, data: dict[Any, Any]) -> Iterator[None]:
     guard = guard_for(f"cache {cache._contextcache_alias!r} in {place}", _AS_IT_IS)
     for key, value in data.items():
         if type(value) not in _SCALARS:
-            with contextlib.suppress(UncacheableValueError):  # it has been reported
+            # It has been reported; and where it is a failure of ours, the write is to go on.
+            with contextlib.suppress(Exception):
                 guard.dumps(value, label=cache_label(key))
     token = _looked.set(True)
     try:

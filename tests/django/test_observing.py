@@ -16,6 +16,7 @@ from django.http import HttpResponse
 from django.test import Client as WebClient
 
 from contextcache.testing import capture_findings
+from contextcache_django import observing
 from contextcache_django.middleware import ContextCacheMiddleware
 from contextcache_django.observing import Observed
 from tests.django.shop import generator
@@ -134,6 +135,16 @@ def test_the_cache_stays_what_it_is() -> None:
     assert not isinstance(LocMemCache("other", {}), Observed)
 
 
+def test_a_failure_of_ours_fails_no_write(
+    monkeypatch: pytest.MonkeyPatch, call: Callable[..., Any]
+) -> None:
+    """Nobody who only looks may stand in the way."""
+    monkeypatch.setattr("contextcache.guard.heaviest", lambda _: 1 / 0)
+    monkeypatch.setitem(observing._AS_IT_IS, "MAX_SIZE", 1)
+    call("set", "key", [1])
+    assert call("get", "key") == [1]
+
+
 class Alien:
     """A backend that has the interface, and not Django's base class."""
 
@@ -142,6 +153,9 @@ class Alien:
 
     def set(self, key: str, value: object) -> None:
         self.held[key] = value
+
+    def close(self) -> None:
+        """Django calls it after each request."""
 
 
 def test_a_backend_without_the_base_class_is_left_alone(settings: SettingsWrapper) -> None:
