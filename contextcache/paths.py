@@ -119,7 +119,10 @@ def generalised(text: str) -> str:
 
 
 _VARYING = re.compile(
-    r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<![0-9a-zA-Z])[0-9a-f]{16,}(?![0-9a-zA-Z])|\d+"
+    r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<![0-9a-zA-Z])[0-9a-f]{16,}(?![0-9a-zA-Z])"
+    # A key of Flask-Caching's memoize: base64 of a hash and of a version, 16 and 6 characters
+    r"|(?<![\w+/])(?=\D{0,21}\d)(?=[^A-Z]{0,21}[A-Z])(?=[^a-z]{0,21}[a-z])[0-9a-zA-Z+/]{22}(?![\w+/])"
+    r"|\d+"
 )
 
 
