@@ -71,6 +71,10 @@ class Config:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ConfigurationError(unknown(self.mode, MODES, "unknown mode"))
+        if isinstance(self.ignore, str):
+            raise ConfigurationError("ignore is a list of path patterns, not one of them")
+        if not all(isinstance(rule, Rule) for rule in self.rules):
+            raise ConfigurationError("rules are a list of contextcache.Rule")
         for pattern in self.ignore:
             try:
                 tokens(pattern)

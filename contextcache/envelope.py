@@ -21,7 +21,6 @@ unknown is refused. `docs/format.md` has the same byte by byte, with samples.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import zlib
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
@@ -88,7 +87,9 @@ class Envelope:
         self._by_id: dict[bytes, list[int]] = {}
         for place, key in enumerate(keys):
             self._by_id.setdefault(key_id(key), []).append(place)
-        self._signers = [Signer(key) for key in keys]
+        # Begun once: for each `hmac.digest`, OpenSSL looks SHA-256 up again, which can take longer
+        # than all the rest of a small command.
+        self._begun = [hmac.new(key, digestmod="sha256") for key in keys]
         self._plain = MAGIC + VERSION + b"\0" + key_id(keys[0])
         self._codec = codec(compress) if compress else None
         self._most = most
@@ -106,7 +107,7 @@ class Envelope:
             small = self._codec.compress(body)
             if len(small) < len(body) <= len(small) * MOST_RATIO:
                 header, body = header[:2] + self._codec.flag + header[3:], small
-        return b"".join((header, self._signers[0].sign(header, key, body), body))
+        return b"".join((header, _mac(self._begun[0], header, key, body), body))
 
     def open(self, payload: bytes, key: str | bytes, label: str) -> bytes | memoryview:
         """Return the body of a payload that this application sealed for `key`.
@@ -128,7 +129,7 @@ class Envelope:
                 label, "its format is not known here", "upgrade contextcache, or delete the entry"
             )
         for place in self._by_id.get(header[3:], ()):
-            expected = self._signers[place].sign(header, key, body)
+            expected = _mac(self._begun[place], header, key, body)
             if hmac.compare_digest(expected, payload[_HEADER : self.OVERHEAD]):
                 self.reads[place] += 1
                 return _body(header[2:3], body, label, self._most)
@@ -192,32 +193,13 @@ def key_id(key: bytes) -> bytes:
     return hmac.digest(key, b"id", "sha256")[:4]
 
 
-class Signer:
-    """HMAC-SHA256 with one key, for a header, a Redis key and a body.
-
-    As RFC 2104 defines it: the hash of each of the two blocks that the key fills is begun here,
-    once, and every signature goes on from a copy. `hmac.digest` gives the same, but has OpenSSL
-    look for SHA-256 each time, which can take longer than all the rest of a small command.
-
-    Args:
-        key: At most 64 bytes, as `derived` makes it.
-    """
-
-    __slots__ = ("_inner", "_outer")
-
-    def __init__(self, key: bytes) -> None:
-        block = key.ljust(64, b"\0")
-        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
-        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
-
-    def sign(self, header: bytes, key: str | bytes, body: bytes | memoryview) -> bytes:
-        """Return the signature of `body` under `key`; the body is not copied."""
-        place = key.encode() if isinstance(key, str) else key
-        inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(b"".join((header, len(place).to_bytes(8, "big"), place)))
-        inner.update(body)
-        outer.update(inner.digest())
-        return outer.digest()
+def _mac(begun: hmac.HMAC, header: bytes, key: str | bytes, body: bytes | memoryview) -> bytes:
+    """Return the signature of `body` under `key`, without a copy of the body."""
+    place = key.encode() if isinstance(key, str) else key
+    mac = begun.copy()
+    mac.update(b"".join((header, len(place).to_bytes(8, "big"), place)))
+    mac.update(body)
+    return mac.digest()
 
 
 # --- Compression ----------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import copyreg
+import functools
 import io
 import operator
 import pickle
@@ -291,8 +292,12 @@ class Dump:
             self.allowed.add(id(held))
             return held
         if marker is Marker.RECREATE:
-            known = rule is not None and rule.verb is Verb.RECREATE
-            made = Fresh(_renewed(rule, held) if rule is not None and known else (type(held), ()))
+            if rule is not None and rule.verb is Verb.RECREATE:
+                made = Fresh(_renewed(rule, held))
+            elif _can_be_made(type(held)):  # type: ignore[arg-type]  # a class is hashable
+                made = Fresh((type(held), ()))
+            else:
+                return held  # it is reported as if unmarked
         else:
             known = rule is not None and rule.verb is Verb.SNAPSHOT and rule.make is not None
             make = rule.make if rule is not None and known and rule.make else current_values
@@ -513,6 +518,17 @@ def _ruled(rule: Rule) -> Reducer:
         return _guarded(obj) if reduced is None else reduced
 
     return reduce
+
+
+@functools.lru_cache(maxsize=512)
+def _can_be_made(cls: type) -> bool:
+    """Tell whether `cls` needs no arguments, which a reader would find out too late."""
+    try:
+        cls()
+    except Exception as error:  # noqa: BLE001  # a constructor may raise anything
+        report_internal(f"the marker Recreate of a field with a {qualified_name(cls)}", error)
+        return False
+    return True
 
 
 def _renewed(rule: Rule, obj: object) -> tuple[object, tuple[object, ...]]:

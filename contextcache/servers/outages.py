@@ -19,6 +19,7 @@ connection lost, garbage    cannot be reached             yes      no
 too many connections        cannot be used                no       no
 `OOM`, `READONLY`           takes no writes               no       yes
 `MISCONF`, `NOREPLICAS`     takes no writes               no       yes
+`WRONGTYPE`                 cannot be used                no       other keys do
 anything else               is left as redis-py raised it: it is about the command
 ==========================  ============================  =======  ==========================
 
@@ -137,6 +138,11 @@ _DIAGNOSES = {
         UNUSABLE,
         "it is a node of a Redis Cluster (MOVED)",
         "begin the URL with redis+cluster://",
+    ),
+    "WRONGTYPE": Diagnosis(
+        UNUSABLE,
+        "under this key it holds something else than a value (WRONGTYPE)",
+        "delete the key; if it comes back, look for who else writes it",
     ),
     "OutOfMemoryError": Diagnosis(
         READ_ONLY,

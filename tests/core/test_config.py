@@ -327,3 +327,17 @@ def test_a_function_may_return_the_object_itself() -> None:
         found = guard.loads(guard.dumps({"c": Client()}))["c"]
     assert (type(found), found.id) == (Client, 3)
     assert [str(finding.path) for finding in findings] == ["value['c'].lock"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ignore": "session"}, "ignore is a list of path patterns, not one of them"),
+        ({"rules": {"x.y": "strip"}}, "rules are a list of contextcache.Rule"),
+    ],
+)
+def test_the_core_is_as_strict_as_the_settings(options: dict[str, Any], message: str) -> None:
+    """A mistake is not taken letter by letter, nor found at the first write."""
+    with pytest.raises(ConfigurationError) as caught:
+        Config(**options)
+    assert str(caught.value) == message

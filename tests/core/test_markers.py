@@ -20,7 +20,6 @@ from contextcache import (
     Recreate,
     Snapshot,
     explain,
-    is_stripped,
 )
 from contextcache.testing import capture_findings
 
@@ -196,29 +195,6 @@ def test_what_cannot_be_stored_is_reported_though_it_is_allowed() -> None:
     assert (found.code, str(found.path)) == ("CC109", "value._rows")
 
 
-class Wants:
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-
-class Holder:
-    _wants: Annotated[Wants, Recreate]
-
-    def __init__(self) -> None:
-        self.id = 7
-        self._wants = Wants(3)
-
-
-def test_what_cannot_be_made_without_arguments_is_found_before_it_is_stored() -> None:
-    """The payload is tried: a marker cannot store what nobody can load."""
-    guard = Guard()
-    for _ in range(2):
-        with capture_findings() as findings:
-            again = guard.loads(guard.dumps({"it": Holder()}))["it"]
-        assert is_stripped(again)
-        assert [(one.code, str(one.path)) for one in findings] == [("CC119", "value['it']")]
-
-
 class Unset:
     _lock: Annotated[threading.Lock | None, Recreate]
 
@@ -300,3 +276,34 @@ def test_a_marker_on_a_class_names_its_fields(names: Any) -> None:
     """`@Recreate` alone, above a class, says what is missing."""
     with pytest.raises(ConfigurationError, match="a marker names fields"):
         Recreate(*names)
+
+
+class Needy:
+    """Cannot be made without an argument."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+
+class Needs:
+    _needy: Annotated[Needy, Recreate]
+    _rows: Annotated[Any, Recreate]
+
+    def __init__(self) -> None:
+        self.id = 7
+        self._needy = Needy("here")
+        self._rows = (row for row in ())
+
+
+@pytest.mark.provoked
+def test_what_cannot_be_made_anew_is_treated_as_if_unmarked(caplog: Any) -> None:
+    """The holder is stored, the field that offends is named, and the marker is told of once."""
+    guard = Guard()
+    for _ in range(2):
+        with capture_findings() as findings:
+            stored = guard.loads(guard.dumps(Needs(), label="cache['h']"))
+        assert (stored.id, stored._needy.url) == (7, "here")
+        assert [(one.code, str(one.path)) for one in findings] == [("CC109", "cache['h']._rows")]
+    told = [line for line in caplog.messages if "the marker Recreate" in line]
+    assert len(told) == 2  # once for each type, whatever is stored after that
+    assert f"a field with a {__name__}.Needy failed with TypeError" in told[0]

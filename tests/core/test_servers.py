@@ -457,6 +457,13 @@ REPLICA = redis.exceptions.ReadOnlyError("hush")
             ),
         ),
         (
+            redis.ResponseError("WRONGTYPE hush"),
+            (
+                "cannot be used: under this key it holds something else than a value (WRONGTYPE); "
+                "delete the key; if it comes back, look for who else writes it"
+            ),
+        ),
+        (
             redis.OutOfMemoryError("hush"),
             (
                 "takes no writes: its memory is full (OOM); raise maxmemory, or set "
@@ -492,7 +499,6 @@ def test_every_kind_of_outage_has_its_words(error: Exception, words: str) -> Non
 @pytest.mark.parametrize(
     "error",
     [
-        redis.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value"),
         redis.ResponseError(
             "Command # 1 (SET OOM BUSY) of pipeline caused error: ERR syntax error"
         ),

@@ -705,3 +705,14 @@ def test_the_key_is_named_without_its_repr(cache: RedisCache) -> None:
         cache.set(Key("cart"), Client())
     assert {finding.path.root for finding in findings} == {"cache['cart']"}
     assert cache.get("cart") is not None
+
+
+def test_a_key_of_another_type_is_a_miss(
+    configure: Callable[..., RedisCache], redis_url: str, redis_client: redis.Redis
+) -> None:
+    """Whoever else writes to Redis takes no page down with a list."""
+    cache = configure(redis_url)
+    redis_client.lpush(":1:list", 1)
+    assert cache.get("list", "default") == "default"
+    cache.set("list", "value")
+    assert cache.get("list") == "value"
