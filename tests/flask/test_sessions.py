@@ -689,8 +689,18 @@ def test_a_replica_gives_a_session_and_loses_none(redis_url, redis_client):
     assert client.get("/read").text == "ann"
 
 
-def test_a_refused_command_is_an_outage(redis_url, redis_client, caplog):
+def test_a_refused_command_is_an_outage(caplog):
     """Any other error of Redis is 503 as well, and nothing of its text is logged."""
+    with running_redis("--rename-command", "SET", "") as url:
+        answer = make(url).test_client().put("/write/ann")
+    assert (answer.status_code, "Set-Cookie" in answer.headers) == (503, False)
+    assert caplog.messages == [
+        f"Redis at {url} refused a command: ResponseError (PUT '/write/ann' is answered with 503)"
+    ]
+
+
+def test_a_key_of_another_type_is_an_outage(redis_url, redis_client, caplog):
+    """What another program put there is no session, and no reason to log anybody out."""
     app = make(redis_url)
     client = app.test_client()
     client.put("/write/ann")
@@ -699,9 +709,9 @@ def test_a_refused_command_is_an_outage(redis_url, redis_client, caplog):
     redis_client.lpush(key, "hush")
     answer = client.get("/read")
     assert (answer.status_code, "Set-Cookie" in answer.headers) == (503, False)
-    assert caplog.messages == [
-        f"Redis at {redis_url} refused a command: ResponseError (GET '/read' is answered with 503)"
-    ]
+    [message] = caplog.messages
+    assert "under this key it holds something else than a value (WRONGTYPE)" in message
+    assert "hush" not in message
 
 
 def test_an_error_handler_of_the_application_makes_the_page(real_app, monkeypatch):
