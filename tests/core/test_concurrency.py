@@ -9,7 +9,6 @@ import os
 import pickle
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ import pytest
 from contextcache import Guard, RequestScope, UncacheableValueError, enter_scope, exit_scope
 from contextcache.testing import capture_findings
 from tests.core import shapes
+from tests.waiting import exit_code
 from tests.zoo import INNOCENTS, OFFENDERS, unlocked
 
 if TYPE_CHECKING:
@@ -214,9 +214,7 @@ def test_a_forked_child_writes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     for thread in threads:
         thread.start()
     try:
-        outcomes: list[int | None] = []
-        while len(outcomes) < 30 and None not in outcomes:
-            outcomes.append(_forked(guard))
+        outcomes = [_forked(guard) for _ in range(30)]
     finally:
         done.set()
         for thread in threads:
@@ -224,7 +222,7 @@ def test_a_forked_child_writes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert outcomes == [0] * 30
 
 
-def _forked(guard: Guard) -> int | None:
+def _forked(guard: Guard) -> int:
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -234,12 +232,4 @@ def _forked(guard: Guard) -> int | None:
             code = 0 if unlocked(loaded["client"]._lock) else 2
         finally:
             os._exit(code)
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.001)
-    os.kill(pid, 9)
-    os.waitpid(pid, 0)
-    return None
+    return exit_code(pid)

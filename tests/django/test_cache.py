@@ -22,6 +22,7 @@ from contextcache_django.cache import RedisCache
 from tests.django.shop import Brittle, Cart, Client, Item, PerThread, dirty_cart, generator
 from tests.redis_server import free_port, running_redis
 from tests.sealing import sealed
+from tests.waiting import exit_code, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -496,10 +497,7 @@ def test_replicas_are_read_and_the_first_is_written(
         cache = configure([redis_url, copy])
         cache.set("key", "value")
         replica = connect(copy)
-        deadline = time.monotonic() + 20
-        while not replica.exists(":1:key"):
-            assert time.monotonic() < deadline, "the replica did not follow"
-            time.sleep(0.02)
+        until(lambda: replica.exists(":1:key"), why="the replica did not follow")
         assert cache.get("key") == "value"
         redis_client.delete(":1:key")
         redis_client.execute_command("WAIT", 1, 5000)
@@ -631,13 +629,7 @@ def test_a_forked_child_makes_its_own_connections(
                 cache.set("key", f"child {own is not inherited}")
             finally:
                 os._exit(0)
-        deadline = time.monotonic() + 20
-        while os.waitpid(pid, os.WNOHANG) == (0, 0):
-            if time.monotonic() > deadline:
-                os.kill(pid, 9)
-                os.waitpid(pid, 0)
-                pytest.fail("the forked child hung")
-            time.sleep(0.01)
+        exit_code(pid)
     assert cache.get("key") == "child True"
     assert cache.connection().connection_pool is inherited
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.child import ROOT
+from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     import redis
 
     from tests.browser import Browser
 
 PANEL = "#ContextCachePanel"
-SEEN_WITHIN = 15  # seconds
 
 
 @pytest.fixture(params=["wsgi", "asgi"])
@@ -40,18 +40,11 @@ def served(how: str, redis_url: str) -> Iterator[str]:
             server.terminate()
 
 
-def wait_until(condition: Callable[[], object], pause: float = 0.05) -> None:
-    deadline = time.monotonic() + SEEN_WITHIN
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(pause)
-
-
 def open_panel(browser: Browser, url: str) -> None:
     browser.open(url)
-    wait_until(lambda: any(browser.texts("#djdt-ContextCachePanel a")))
+    until(lambda: any(browser.texts("#djdt-ContextCachePanel a")))
     browser.click("#djdt-ContextCachePanel a")
-    wait_until(lambda: any(browser.texts(f"{PANEL} .contextcache")))
+    until(lambda: any(browser.texts(f"{PANEL} .contextcache")))
 
 
 def numbers(browser: Browser) -> list[str]:
@@ -116,7 +109,7 @@ def test_an_earlier_request_is_shown_by_the_history(browser: Browser, project: s
     browser.driver.execute_async_script("fetch('/').then(arguments[arguments.length - 1])")
     browser.click("#djdt-HistoryPanel a")
     rows = "#djdtHistoryRequests > tr"
-    wait_until(lambda: any("\n/\n" in row for row in browser.texts(rows)))
+    until(lambda: any("\n/\n" in row for row in browser.texts(rows)))
     [place] = [at for at, row in enumerate(browser.texts(rows), 1) if "\n/\n" in row]
 
     def switched() -> bool:
@@ -125,4 +118,4 @@ def test_an_earlier_request_is_shown_by_the_history(browser: Browser, project: s
         time.sleep(0.5)
         return numbers(browser) == ["5 findings, 4 writes, 1 not stored"]
 
-    wait_until(switched, pause=1)
+    until(switched)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import TYPE_CHECKING
 
 from tests.redis_server import KEPT, running_server
+from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     import redis
 
@@ -23,14 +23,6 @@ CLUSTER = (
     *("--cluster-enabled", "yes", "--cluster-node-timeout", "1000"),
     *("--cluster-require-full-coverage", "no", "--cluster-allow-replica-migration", "no"),
 )
-
-
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
-    """Wait until `condition` holds, and fail if it does not within `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.02)
 
 
 @contextlib.contextmanager

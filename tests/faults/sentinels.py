@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from tests.faults.clusters import until
 from tests.redis_server import KEPT, RedisServer, free_port, running_server
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,10 +14,11 @@ from contextlib import AbstractContextManager, contextmanager
 import redis
 
 from tests.faults import proxy
-from tests.faults.clusters import CLUSTER, SLOTS, meet, move_slot, settled, until
+from tests.faults.clusters import CLUSTER, SLOTS, meet, move_slot, settled
 from tests.faults.places import NONE, OUTAGE, Effect
 from tests.faults.proxy import Proxy
 from tests.redis_server import KEPT, RedisServer, free_port, running_server
+from tests.waiting import until
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.clusters import until
 from tests.faults.places import NONE, OUTAGE, PLACES, DjangoCache, Entry, FlaskCache, Place
 from tests.faults.proxy import Proxy
 from tests.faults.table import FAULTS, Fault, Rig, Strike, full, killed
 from tests.redis_server import KEPT, running_server
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

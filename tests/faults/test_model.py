@@ -27,10 +27,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.faults.clusters import until
 from tests.faults.payloads import EVIL, disguised, executed
 from tests.faults.places import PATIENT, DjangoCache, FlaskCache
 from tests.redis_server import KEPT, RedisServer, running_server
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.clusters import move_slot, running_cluster, until
+from tests.faults.clusters import move_slot, running_cluster
 from tests.faults.places import NONE, OUTAGE, PLACES, Place
 from tests.faults.sentinels import running_sentinels
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +42,7 @@ def test_a_failover_is_an_outage_and_then_over(how: str) -> None:
                 seen.add(place.read())
                 return place.reads[NONE] in seen
 
-            until(is_back, seconds=30)
+            until(is_back)
             assert seen <= {place.reads[NONE], place.reads[OUTAGE]}
             until(lambda place=place: place.write() == place.writes[NONE])
         assert watched.master() != first.port

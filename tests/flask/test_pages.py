@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import pytest
 from contextcache import ConfigurationError
 from contextcache_flask import ContextCache
 from tests.flask import shop
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from tests.browser import Browser
 
 PAGE = "/__contextcache__/"
-SEEN_WITHIN = 10  # seconds
 
 
 def generator() -> object:
@@ -119,7 +118,7 @@ def test_what_silences_a_finding_is_copied_by_a_button(
     grant = {"permissions": ["clipboardReadWrite"], "origin": url}
     browser.driver.execute_cdp_cmd("Browser.grantPermissions", grant)
     browser.click(".silence [data-copy]")
-    wait_until(lambda: "copied" in browser.texts("[data-copy]"))
+    until(lambda: "copied" in browser.texts("[data-copy]"))
     pasted = browser.driver.execute_async_script(
         "navigator.clipboard.readText().then(arguments[arguments.length - 1])"
     )
@@ -135,7 +134,7 @@ def test_the_page_has_news_when_somebody_comes_back_to_it(
     put(url + "/cache/user:7")
     assert browser.texts(".head .path") == []
     browser.run("dispatchEvent(new Event('focus'))")
-    wait_until(lambda: browser.texts(".head .path") == ["cache['user:7']['basket']._lock"])
+    until(lambda: browser.texts(".head .path") == ["cache['user:7']['basket']._lock"])
     assert browser.complaints() == []
 
 
@@ -182,13 +181,6 @@ def test_nothing_is_wider_than_the_window(
         assert browser.run("return document.documentElement.scrollWidth") <= width
     finally:
         browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SEEN_WITHIN
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 # --- By nobody else -------------------------------------------------------------------------------
