@@ -118,6 +118,9 @@ class Guard:
         ConfigurationError: Payloads cannot be signed, compressed or restricted as the policy says.
     """
 
+    UNTOUCHED_BECAUSE = "mode warn"
+    """Why a value is stored as it is, in the words of a report."""
+
     def __init__(
         self,
         config: Config | None = None,
@@ -394,6 +397,7 @@ class Guard:
             except Exception as error:  # noqa: BLE001  # whatever it was, it is raised below
                 failed = error
         did = UNCHANGED if payload is not None else REFUSED_BY_PICKLE
+        did = f"{did} ({self.UNTOUCHED_BECAUSE})"
         seen = [dataclasses.replace(one, action=Action.OBSERVED, did=did) for one in findings]
         self._reporter.report(seen)
         if payload is None:
@@ -482,8 +486,8 @@ _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
 _CONTAINERS = frozenset({list, tuple, dict})
 
 ENDLESS = frozenset({"CC130", "CC133"})  # codes of what makes pickle recurse too deep
-UNCHANGED = "stored unchanged (mode warn)"
-REFUSED_BY_PICKLE = f"{NOTHING}: pickle refuses it (mode warn)"
+UNCHANGED = "stored unchanged"
+REFUSED_BY_PICKLE = f"{NOTHING}: pickle refuses it"
 
 
 def uncacheable(findings: Sequence[Finding]) -> UncacheableValueError:

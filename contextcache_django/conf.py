@@ -72,6 +72,7 @@ def guard_for(
     where: str = "OPTIONS['CONTEXTCACHE']",
     session: bool = False,
     signed: bool = True,
+    kind: type[Guard] = Guard,
 ) -> Guard:
     """Return the guard of one place where values are stored, always the same one.
 
@@ -81,11 +82,12 @@ def guard_for(
         where: What a message about a mistake in `overrides` calls them.
         session: Whether the values are session dicts.
         signed: Whether the guard signs; not where Django signs what the guard returns.
+        kind: The class of the guard.
 
     Raises:
         ImproperlyConfigured: The settings contain a mistake.
     """
-    key = (sink, session, signed, id(overrides) if overrides else None)
+    key = (sink, kind, session, signed, id(overrides) if overrides else None)
     kept = _guards.get(key)
     if kept is None:
         config = project_config()
@@ -94,7 +96,7 @@ def guard_for(
         if not signed:
             config = dataclasses.replace(config, sign=False, compress="")
         try:
-            guard = Guard(config, sink=sink, session=session)
+            guard = kind(config, sink=sink, session=session)
         except ConfigurationError as error:
             named = where if overrides else SETTING
             raise ImproperlyConfigured(f"{named}: {error}") from error
@@ -103,7 +105,7 @@ def guard_for(
     return kept[0]
 
 
-_guards: dict[tuple[str, bool, bool, int | None], tuple[Guard, Mapping[str, Any] | None]] = {}
+_guards: dict[tuple[Any, ...], tuple[Guard, Mapping[str, Any] | None]] = {}
 
 
 @functools.cache

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
 
+from contextcache import Guard
 from contextcache_django.conf import guard_for, observes, place_of
 from contextcache_django.coverage import is_guarded
 from contextcache_django.serializers import cache_label
@@ -75,6 +76,12 @@ _looked: ContextVar[bool] = ContextVar("contextcache_looked", default=False)
 _AS_IT_IS = {"MODE": "warn", "SIGN": False, "COMPRESS": ""}
 
 
+class Observer(Guard):
+    """Reports, in whatever mode the project is, and changes nothing."""
+
+    UNTOUCHED_BECAUSE = "nothing guards this cache"
+
+
 @contextlib.contextmanager
 def _looking(cache: Observed, data: dict[Any, Any]) -> Iterator[None]:
     if _looked.get() or not observes():
@@ -82,7 +89,8 @@ def _looking(cache: Observed, data: dict[Any, Any]) -> Iterator[None]:
         return
     kind = type(cache).__mro__[2]
     place = place_of(f"{kind.__module__}.{kind.__qualname__}")
-    guard = guard_for(f"cache {cache._contextcache_alias!r} in {place}", _AS_IT_IS)
+    sink = f"cache {cache._contextcache_alias!r} in {place}"
+    guard = guard_for(sink, _AS_IT_IS, kind=Observer)
     for key, value in data.items():
         if type(value) not in _SCALARS:
             # It has been reported; and where it is a failure of ours, the write is to go on.

@@ -88,7 +88,7 @@ def test_every_write_is_reported_once_and_stored_as_ever(call: Callable[..., Any
             write()
         assert [str(finding.path) for finding in findings] == [f"cache['{key}']['cookie']"]
         assert findings[0].sink == "cache 'default' in memory"
-        assert findings[0].did == "stored unchanged (mode warn)"
+        assert findings[0].did == "stored unchanged (nothing guards this cache)"
         assert call("get", key) == profile()
     stored = caches["default"]._cache[":1:key"]  # type: ignore[attr-defined]
     assert stored == pickle.dumps(profile(), pickle.HIGHEST_PROTOCOL)
@@ -99,6 +99,8 @@ def test_what_django_cannot_store_fails_as_ever_and_is_reported(call: Callable[.
     with capture_findings() as findings, pytest.raises(TypeError, match="cannot pickle"):
         call("set", "rows", {"rows": generator()})
     assert [str(finding.path) for finding in findings] == ["cache['rows']['rows']"]
+    refused = "nothing was stored: pickle refuses it (nothing guards this cache)"
+    assert findings[0].did == refused
 
 
 def test_a_clean_write_reports_nothing(call: Callable[..., Any]) -> None:
