@@ -39,7 +39,8 @@ class Config:
             empty and warns once a minute, `raise` lets the `ServerError` out.
         timeout: Seconds that Redis is given for one operation.
         debug: Whether a developer reads along: the log is a block, and every finding is located.
-        silence: The setting to which the log tells the developer to add what to ignore.
+        silence: The line of settings that the log tells the developer to add, with an empty list
+            where the patterns to ignore go.
         secret_keys: What payloads are signed with; the first one signs, each verifies.
         sign: Whether payloads are signed; None where there are `secret_keys`.
         accept_unsigned: Whether a payload without a signature is read, for the time of a migration.
@@ -56,7 +57,7 @@ class Config:
     on_error: OnError = "miss"
     timeout: float = TIMEOUT
     debug: bool = False
-    silence: str = 'CONTEXTCACHE["IGNORE"]'
+    silence: str = 'CONTEXTCACHE["IGNORE"] += []'
     secret_keys: tuple[str | bytes, ...] = dataclasses.field(default=(), repr=False)
     sign: bool | None = None
     accept_unsigned: bool = False
@@ -112,7 +113,7 @@ class Config:
         if not isinstance(mapping, Mapping):
             raise ConfigurationError(f"{where} is a dict with the keys {', '.join(cls.KEYS)}")
         if base is None:
-            base = cls(debug=debug, silence=f'{where}["IGNORE"]')
+            base = cls(debug=debug, silence=f'{where}["IGNORE"] += []')
         changes: dict[str, object] = {}
         for key, value in mapping.items():
             match key:

@@ -79,16 +79,16 @@ STYLE = """
 
 
 def finding_row(
-    finding: Finding, *, silence: str = 'CONTEXTCACHE["IGNORE"]', also: Sequence[str] = ()
+    finding: Finding, *, silence: str = 'CONTEXTCACHE["IGNORE"] += []', also: Sequence[str] = ()
 ) -> Row:
     """Return what a page shows of `finding`, as plain data.
 
     Args:
         finding: Any finding.
-        silence: The setting that holds the patterns to ignore.
+        silence: The line that silences, with an empty list for the patterns; see `Config`.
         also: Other views in which this field was found.
     """
-    pattern = json.dumps(finding.path.pattern, ensure_ascii=False)
+    pattern = json.dumps([finding.path.pattern], ensure_ascii=False)
     return {
         "code": finding.code,
         "path": str(finding.path),
@@ -101,7 +101,7 @@ def finding_row(
         "did": finding.did,
         "fix": finding.fix,
         "patch": getattr(finding, "patch", ""),
-        "silence": f"{silence} += [{pattern}]",
+        "silence": silence.replace("[]", pattern),
         "count": finding.count,
     }
 

@@ -60,7 +60,7 @@ def message(leaves: Sequence[Finding], config: Config) -> tuple[str, tuple[objec
 
     Args:
         leaves: The findings.
-        config: Whether a developer reads along, and to which setting to add what to ignore.
+        config: Whether a developer reads along, and how they say what to ignore.
     """
     first, *others = leaves
     origin = " · ".join(filter(None, (first.origin, first.sink))) or "-"
@@ -83,7 +83,7 @@ def message(leaves: Sequence[Finding], config: Config) -> tuple[str, tuple[objec
         _joined((leaf.field or "-" for leaf in leaves), INDENT),
         _joined(_dids(leaves), INDENT),
         _joined((*_fixes(leaves), *_short_patches(leaves)), INDENT),
-        f"{config.silence} += {patterns}",
+        config.silence.replace("[]", patterns),
         f"contextcache explain {codes}{seen}",
     )
 

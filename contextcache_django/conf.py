@@ -42,8 +42,8 @@ def project_config() -> Config:
         ImproperlyConfigured: A key, mode or rule in it is unknown; the message names it and the
             nearest valid one.
     """
-    base = Config(debug=settings.DEBUG, secret_keys=_secrets())
     mapping = getattr(settings, SETTING, {})
+    base = Config(debug=settings.DEBUG, secret_keys=_secrets(), silence=_silence())
     if isinstance(mapping, dict):
         mapping = {key: value for key, value in mapping.items() if key != OBSERVE}
     config = _understood(mapping, where=SETTING, base=base)
@@ -56,6 +56,15 @@ def project_config() -> Config:
 def observes() -> bool:
     """Tell whether the middleware reports what is written to caches that nobody guards."""
     return bool(getattr(settings, SETTING, {}).get(OBSERVE, True))
+
+
+def _silence() -> str:
+    """Return the line that silences a finding at the end of these settings, as they are."""
+    own = getattr(settings, SETTING, None)
+    if own is None:
+        return f'{SETTING} = {{"IGNORE": []}}'
+    adding = "+=" if isinstance(own, dict) and "IGNORE" in own else "="
+    return f'{SETTING}["IGNORE"] {adding} []'
 
 
 def _secrets() -> tuple[str | bytes, ...]:

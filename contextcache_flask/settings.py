@@ -73,10 +73,11 @@ class Settings:
         self.page_networks = _networks(own.pop(PAGE, LOOPBACK))
         for key in own.keys() - KEYS:
             raise ConfigurationError(_unknown(key))
+        adding = "+=" if f"{PREFIX}IGNORE" in own else "="
         self.config = Config.from_mapping(
             {key.removeprefix(PREFIX): value for key, value in own.items()},
             where="CONTEXTCACHE",
-            base=Config(silence=f'app.config["{PREFIX}IGNORE"]'),
+            base=Config(silence=f'app.config["{PREFIX}IGNORE"] {adding} []'),
         )
         self._app_config = app_config
         self._told = False

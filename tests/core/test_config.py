@@ -44,7 +44,7 @@ def test_the_defaults_cut_and_report_everything() -> None:
         "on_error": "miss",
         "timeout": 0.5,
         "debug": False,
-        "silence": 'CONTEXTCACHE["IGNORE"]',
+        "silence": 'CONTEXTCACHE["IGNORE"] += []',
         "secret_keys": (),
         "sign": None,
         "accept_unsigned": False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +24,11 @@ DJANGOS = {
 }
 UPDATE = "django.middleware.cache.UpdateCacheMiddleware"
 PYMEMCACHE = "django.core.cache.backends.memcached.PyMemcacheCache"
+
+
+class Rows:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
 
 
 def found() -> list[CheckMessage]:
@@ -354,6 +360,33 @@ def test_the_settings_are_read_once_and_again_when_they_change(
     assert project_config().debug
     settings.CONTEXTCACHE = {}
     assert project_config().mode == "strip"
+
+
+@pytest.mark.parametrize(
+    ("written", "line"),
+    [
+        ("", """CONTEXTCACHE = {"IGNORE": ["cache['rows'].lock"]}"""),
+        ("CONTEXTCACHE = {}", """CONTEXTCACHE["IGNORE"] = ["cache['rows'].lock"]"""),
+        ('CONTEXTCACHE = {"IGNORE": []}', """CONTEXTCACHE["IGNORE"] += ["cache['rows'].lock"]"""),
+    ],
+)
+def test_the_line_that_silences_is_one_for_these_settings(
+    settings: SettingsWrapper, caplog: pytest.LogCaptureFixture, written: str, line: str
+) -> None:
+    """Pasted at their end it does not fail, and the field is not reported any more."""
+    settings.DEBUG = True
+    told = []
+    for lines in (written, f"{written}\n{line}"):
+        module: dict[str, Any] = {}
+        exec(lines, module)
+        del settings.CONTEXTCACHE
+        if "CONTEXTCACHE" in module:
+            settings.CONTEXTCACHE = module["CONTEXTCACHE"]
+        caplog.clear()
+        guard_for("cache in redis").dumps(Rows(), label="cache['rows']")
+        told.append(caplog.text)
+    assert f"  silence {line}\n" in told[0]
+    assert told[1] == ""
 
 
 def test_guards_are_kept_per_place_and_per_settings() -> None:

@@ -232,14 +232,15 @@ def test_another_extension_called_cache_is_left_alone():
     assert app.extensions["cache"] is other
 
 
-def test_the_log_names_the_setting_that_silences_it(caplog):
+@pytest.mark.parametrize(("given", "adding"), [({}, "="), ({"CONTEXTCACHE_IGNORE": []}, "+=")])
+def test_the_log_names_the_setting_that_silences_it(caplog, given, adding):
     """In the way in which a Flask application sets it."""
-    app = make_app(DEBUG=True)
+    app = make_app(DEBUG=True, **given)
     with app.app_context():
         add_cache(app).set("basket", Basket())
     [line] = re.findall(r"silence (.*)", caplog.text)
-    assert line == """app.config["CONTEXTCACHE_IGNORE"] += ["cache['basket']._lock"]"""
-    app = make_app(DEBUG=True, CONTEXTCACHE_IGNORE=[])
+    assert line == f"""app.config["CONTEXTCACHE_IGNORE"] {adding} ["cache['basket']._lock"]"""
+    app = make_app(DEBUG=True, **given)
     exec(line, {"app": app})
     with app.app_context(), capture_findings() as findings:
         add_cache(app).set("basket", Basket())
