@@ -100,6 +100,13 @@ def item(key: object, position: int) -> Step:
     return Step(StepKind.VALUE, position)
 
 
+def one_line(text: str) -> str:
+    """Escape what is not printable, which would forge a log line or move a terminal's cursor."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 def printable(key: object) -> bool:
     """Tell whether `key` may stand in a message: a short str, an int, None, or a tuple of them."""
     kind = type(key)

@@ -14,7 +14,7 @@ from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING
 
 from contextcache.origins import call_site
-from contextcache.paths import Path, item, printable
+from contextcache.paths import Path, item, one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -179,7 +179,7 @@ class RequestScope:
     def header(self) -> str:
         """The findings in one short line of ASCII, for the response header `HEADER`."""
         told = "; ".join(f"{finding.code} {finding.path}" for finding in self.findings)
-        text = _one_line(f"{self.count}; {told}").encode("ascii", "backslashreplace").decode()
+        text = one_line(f"{self.count}; {told}").encode("ascii", "backslashreplace").decode()
         return text if len(text) <= LONGEST_HEADER else text[: LONGEST_HEADER - 3] + "..."
 
     def __str__(self) -> str:
@@ -189,12 +189,7 @@ class RequestScope:
             text += f" · {name}"
         if location:
             text += f" ({location})"
-        return _one_line(text)
-
-
-def _one_line(text: str) -> str:
-    """Escape what is not printable: a URL path may hold a newline, which would forge a log line."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+        return one_line(text)
 
 
 _scope: ContextVar[RequestScope | None] = ContextVar("contextcache_request", default=None)

@@ -52,7 +52,8 @@ def explain_command(arguments: tuple[str, ...]) -> None:
     app = _app()
     found = _stored(app, options.target)
     if found is None:
-        sys.exit(run(options, sys.stdout, config=settings_of(app).config))
+        asked = "a cache that answers" if any(_caches_in_redis(app)) else ""
+        sys.exit(run(options, sys.stdout, config=settings_of(app).config, caches=asked))
     client, key = found
     sys.exit(explain_entry(client, key, _trust(app), options, sys.stdout))
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from contextcache.exceptions import UnreadablePayloadError
 from contextcache.findings import CODES, Action, Finding
-from contextcache.paths import Path, Step, StepKind, attribute, item
+from contextcache.paths import Path, Step, StepKind, attribute, item, one_line
 from contextcache.rules import BUILT_IN, Verb
 
 if TYPE_CHECKING:
@@ -414,7 +414,7 @@ class _Machine:
         self._push(part)
 
     def _import(self, module: str, name: str) -> Part:
-        module = _OLD_MODULES.get(module, module)
+        module, name = one_line(_OLD_MODULES.get(module, module)), one_line(name)
         qualified = name if module == "builtins" else f"{module}.{name}"
         self.names.add(f"{module}:{name}")
         return self._push(Part(NAME, qualified))
@@ -465,11 +465,10 @@ class _Machine:
         items = arguments.items
         if name in _FACTORIES and items:
             first = items[0]
-            words = [str(_text(word)) for word in first.items] or [str(_text(first))]
-            name = ".".join(words)
+            name = ".".join(map(_word, first.items or [first]))
         made = Part(name)
         if name == _STRIPPED and len(items) == 4:
-            code, kind, _, when = (str(_text(part)) for part in items)
+            code, kind, _, when = map(_word, items)
             made.kind, made.stripped = kind, (code, when)
         if name == "_operator.getitem" and items and items[0].items:
             made = items[0].items[0]  # how contextcache stores one object in place of another
@@ -529,6 +528,11 @@ def _sum_columns(holder: Part, part: Part) -> None:
                 columns[step] = columns.get(step, 0) + size
         if holder.kind != "tuple":  # which may be the state of an object that follows
             part.small = {}
+
+
+def _word(part: Part) -> str:
+    """Return what a name or a word in a payload says, as it may be printed."""
+    return one_line(str(_text(part)))
 
 
 def _text(part: Part) -> object:

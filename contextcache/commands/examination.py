@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from contextcache.commands import anatomy
+from contextcache.commands.lookup import runs_code
 from contextcache.config import Config
 from contextcache.envelope import unverified
 from contextcache.findings import Action
@@ -28,6 +29,8 @@ SHARE = 200  # plain data below this part of the whole gets no line of its own
 MOST_PARTS = 1000  # of a value that cannot be stored whole that are examined apart
 MOST_LEVELS = 3
 
+COMPUTED = "a name that it computes"  # which no pickler writes, but a forger may
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Examination:
@@ -39,6 +42,7 @@ class Examination:
         findings: Everything that is wrong with it.
         stored: Whether any of it can be stored.
         names: Qualified names of what loading it imports.
+        runs: What a payload that was only read may run when it is loaded, and no data needs.
         loaded: False where a payload was only read, so that findings go by names alone.
         hidden: Whether no key is shown.
     """
@@ -48,6 +52,7 @@ class Examination:
     findings: tuple[Finding, ...]
     stored: bool = True
     names: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
     loaded: bool = True
     hidden: bool = False
 
@@ -128,7 +133,13 @@ def examine_payload(
     heard = _heard(found, config)
     anatomy.place(read.root, heard)
     return Examination(
-        label, read.root, tuple(heard), names=read.names, loaded=False, hidden=config.redact_keys
+        label,
+        read.root,
+        tuple(heard),
+        names=read.names,
+        runs=tuple(filter(runs_code, read.names)) + (COMPUTED,) * read.computed,
+        loaded=False,
+        hidden=config.redact_keys,
     )
 
 

@@ -68,13 +68,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace, out: TextIO, *, config: Config | None = None) -> int:
+def run(
+    options: argparse.Namespace, out: TextIO, *, config: Config | None = None, caches: str = ""
+) -> int:
     """Examine `options.target`, and print the tree and the findings.
 
     Args:
         options: What `add_arguments` has parsed.
         out: Where to print.
         config: Whose rules and ignore patterns apply.
+        caches: The words for where there is no key of this name, such as `CACHES['default']`.
 
     Returns:
         0 if nothing was found, 1 if something was, 2 if the target cannot be looked at.
@@ -86,8 +89,9 @@ def run(options: argparse.Namespace, out: TextIO, *, config: Config | None = Non
         config = dataclasses.replace(config, redact_keys=True)
     try:
         seen = _examined(options, config)
-    except (UnusableError, UnreadablePayloadError) as error:
-        sys.stderr.write(f"contextcache: {error}\n")
+    except UnusableError as error:
+        nor = f"; nor is it a key of {caches}" if caches else ""
+        sys.stderr.write(f"contextcache: {error}{nor}\n")
         return UNUSABLE
     return show(seen, options, out)
 
@@ -105,7 +109,7 @@ def show(seen: Examination, options: argparse.Namespace, out: TextIO) -> int:
         paper = Paper(out)
         tree.draw(paper)
         _write_findings(seen, paper)
-    return FOUND if seen.findings else CLEAN
+    return FOUND if seen.findings or seen.runs else CLEAN
 
 
 def _page(code: str, out: TextIO) -> int:
@@ -149,9 +153,12 @@ def _examined(options: argparse.Namespace, config: Config) -> Examination:
         if is_file and not options.trusted:
             label = options.label or "payload"
             payload = _payload(target)
-            return examine_payload(
-                payload, label=label, config=config, smallest=smallest, progress=progress
-            )
+            try:
+                return examine_payload(
+                    payload, label=label, config=config, smallest=smallest, progress=progress
+                )
+            except UnreadablePayloadError as error:
+                raise _unreadable(target, error) from None
         value = _loaded(target) if is_file else _imported(target)
         label = options.label or "value"
         seen = examine(value, label=label, config=config, smallest=smallest, progress=progress)
@@ -163,20 +170,40 @@ def _examined(options: argparse.Namespace, config: Config) -> Examination:
 def _payload(target: str) -> bytes:
     try:
         if target == "-":
-            return sys.stdin.buffer.read()
-        with open(target, "rb") as file:
-            return file.read()
+            payload = sys.stdin.buffer.read()
+        else:
+            with open(target, "rb") as file:
+                payload = file.read()
     except OSError as error:
         raise UnusableError(f"{target} cannot be read: {error.strerror}") from None
+    if not payload.strip():  # what `redis-cli get` prints of a key that is not there
+        raise UnusableError(f"{_named(target)} is empty")
+    return payload
+
+
+def _named(target: str) -> str:
+    return "standard input" if target == "-" else target
+
+
+def _unreadable(target: str, error: UnreadablePayloadError) -> UnusableError:
+    return UnusableError(f"{_named(target)} cannot be read: {error.reason}")
 
 
 def _loaded(target: str) -> object:
+    payload = _payload(target)
+    _look_here_too()
     try:
-        return pickle.loads(pickle_in(_payload(target)))
-    except ContextCacheError:
-        raise
+        return pickle.loads(pickle_in(payload))
+    except UnreadablePayloadError as error:
+        raise _unreadable(target, error) from None
     except Exception as error:  # noqa: BLE001  # whatever its classes raise
-        raise UnusableError(f"{target} cannot be loaded: {_failure(error)}") from None
+        raise UnusableError(f"{_named(target)} cannot be loaded: {_failure(error)}") from None
+
+
+def _look_here_too() -> None:
+    """Let modules of the working directory be imported, which a script's own directory hides."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
 
 
 def _imported(target: str) -> Any:
@@ -184,8 +211,7 @@ def _imported(target: str) -> Any:
     module, colon, name = target.partition(":")
     if not colon or not name:
         raise UnusableError(f"there is no file {target}; a value is named as module:name")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    _look_here_too()
     with redirect_stdout(sys.stderr):  # what the application prints is not our output
         try:
             value: Any = import_module(module)
@@ -197,6 +223,10 @@ def _imported(target: str) -> Any:
             raise
         except Exception as error:  # noqa: BLE001  # whatever the application raises
             raise UnusableError(f"{target} cannot be imported: {_failure(error)}") from None
+        if isinstance(value, type):
+            raise UnusableError(
+                f"{target} is a class; name an object of it, or a function that returns one"
+            )
         if not inspect.isroutine(value):
             return value
         if _needs_arguments(value):

@@ -15,10 +15,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from contextcache.commands import anatomy
-from contextcache.commands.lookup import Standing, standing
+from contextcache.commands.lookup import Standing, runs_code, standing
 from contextcache.envelope import Envelope
 from contextcache.exceptions import UnreadablePayloadError, UntrustedPayloadError
 from contextcache.loading import HARMLESS, is_sealed
+from contextcache.paths import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,8 +50,9 @@ class Problem(StrEnum):
     UNREADABLE = "unreadable"
     UNTRUSTED = "untrusted"
     UNSIGNED = "unsigned"
-    GONE = "class gone"
-    COMPUTED = "computed names"
+    GONE = "of a class that is gone"
+    COMPUTED = "with a computed name"
+    RUNS = "that may run code"
     OVERSIZED = "oversized"
 
 
@@ -60,6 +62,7 @@ EXPLAINED = {
     Problem.UNSIGNED: "a reader gets a miss, unless ACCEPT_UNSIGNED is set",
     Problem.GONE: "a reader gets a miss: a class was renamed or removed",
     Problem.COMPUTED: "no pickler writes such a pickle, but a forger may",
+    Problem.RUNS: "it names what no data needs",
     Problem.OVERSIZED: "look at what they hold: explain shows the largest parts",
 }
 
@@ -165,11 +168,14 @@ def judged(key: bytes, size: int, payload: bytes | None, trust: Trust) -> Entry:
         kind, names = read.root.kind, read.names
         if read.computed:
             problems.append((Problem.COMPUTED, "it computes a name while it is loaded"))
+        running = next(filter(runs_code, names), "") if form is Form.PICKLE else ""
+        if running:
+            problems.append((Problem.RUNS, f"it names {running}"))
         for one in names:
             if standing(one, at_home=trust.at_home) is Standing.GONE:
-                problems.append((Problem.GONE, f"{printable(one)} is gone"))
+                problems.append((Problem.GONE, f"{one} is gone"))
                 break
-    return Entry(name, size, form, printable(kind), tuple(problems), names)
+    return Entry(name, size, form, kind, tuple(problems), names)
 
 
 def _form(payload: bytes) -> tuple[Form, bytes]:
@@ -186,16 +192,11 @@ def _form(payload: bytes) -> tuple[Form, bytes]:
 
 def shown(key: bytes, *, redact: bool = False) -> str:
     """Return a key as it may be printed: one line, no session id, not too long."""
-    text = printable(key.decode("utf-8", "backslashreplace"))
+    text = one_line(key.decode("utf-8", "backslashreplace"))
     text = _SESSION_ID.sub(r"\1…", text)
     if redact:
         return "…"
     return text if len(text) <= LONGEST_KEY else text[: LONGEST_KEY - 1] + "…"
-
-
-def printable(text: str) -> str:
-    """Escape what would end a line or move the cursor of a terminal."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 @dataclasses.dataclass(slots=True)

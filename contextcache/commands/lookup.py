@@ -1,4 +1,4 @@
-"""Whether a name that stands in a payload still leads anywhere, found out without importing it.
+"""Where a name that stands in a payload leads, if anywhere, found out without importing it.
 
 Whoever can write to Redis chooses the names, so nothing here runs what a name stands for: what
 has been imported is looked up in the dicts of its modules and classes, and what has not is looked
@@ -44,6 +44,34 @@ def standing(name: str, *, at_home: bool = True) -> Standing:
     if isinstance(module, ModuleType):
         return _in_namespace(vars(module), qualname.split("."))
     return _in_files(parts, qualname, at_home=at_home)
+
+
+def runs_code(name: str) -> bool:
+    """Tell whether `name` is of what runs whatever it is given, which no data needs.
+
+    For a reader, not for defence: that a payload names nothing of the kind proves nothing, as
+    there are ways round every such list. What may be loaded is for `LOADABLE` to say.
+
+    Args:
+        name: A class or function, as `module:qualname`.
+    """
+    module = name.partition(":")[0].partition(".")[0]
+    return name in _RUNNING or (module in _RUNNERS and name not in _RESULTS)
+
+
+_RUNNERS = frozenset({
+    "_pickle", "_posixsubprocess", "code", "codeop", "ctypes", "importlib", "marshal", "nt", "os",
+    "pickle", "pkgutil", "posix", "pty", "runpy", "shutil", "subprocess", "sys",
+})  # fmt: skip
+_RUNNING = frozenset({
+    *(f"builtins:{name}" for name in (
+        "__import__", "breakpoint", "compile", "delattr", "eval", "exec", "open", "setattr",
+    )),
+    "types:CodeType", "types:FunctionType",
+})  # fmt: skip
+_RESULTS = frozenset({
+    "os:stat_result", "subprocess:CalledProcessError", "subprocess:CompletedProcess",
+})  # fmt: skip
 
 
 def _in_namespace(namespace: Any, qualname: list[str]) -> Standing:

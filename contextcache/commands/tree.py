@@ -93,9 +93,11 @@ class Tree:
             told = f"cannot be stored; its parts take {in_words(size)}" if size else "not stored"
         else:
             told = in_words(size)
-        found = counted(len(seen.findings), "finding") if seen.findings else "nothing found"
-        how = "" if seen.loaded else ", read without loading it"
-        paper.write(f"{paper.paint(seen.title, 'bold')}: {told}, {found}{how}")
+        found = [counted(len(seen.findings), "finding")] if seen.findings else []
+        found += ["may run code"] if seen.runs else []
+        found = found or ["nothing found"]
+        found += [] if seen.loaded else ["read without loading it"]
+        paper.write(f"{paper.paint(seen.title, 'bold')}: {', '.join([told, *found])}")
         paper.write()
         for numbers, text in self._lines(paper, seen.root, seen.title, 0):
             paper.write(f"{numbers}  {text}")
@@ -103,12 +105,19 @@ class Tree:
         self._draw_list(paper, heading, self._repeated())
         heading = "The same object in several places, stored and counted once:"
         self._draw_list(paper, heading, self._shared())
-        if not seen.loaded and seen.names:
-            paper.write()
-            paper.write(paper.paint("Loading it would import:", "bold"))
-            told = ", ".join(seen.names[:MOST_NAMES]).replace(":", ".")
-            more = len(seen.names) - MOST_NAMES
-            paper.write(f"  {told} and {more:,} more" if more > 0 else f"  {told}")
+        if not seen.loaded:
+            self._draw_names(paper, "Loading it would import:", "bold", seen.names)
+        heading = "Loading it may run code, by what no data needs:"
+        self._draw_names(paper, heading, "yellow", seen.runs)
+
+    def _draw_names(self, paper: Paper, heading: str, colour: str, names: Sequence[str]) -> None:
+        if not names:
+            return
+        paper.write()
+        paper.write(paper.paint(heading, colour))
+        told = ", ".join(names[:MOST_NAMES]).replace(":", ".")
+        more = len(names) - MOST_NAMES
+        paper.write(f"  {told} and {more:,} more" if more > 0 else f"  {told}")
 
     def _lines(self, paper: Paper, part: Part, name: str, depth: int) -> Iterator[tuple[str, str]]:
         """Yield the lines of `part` and what is shown of it, each as numbers and text."""
@@ -212,6 +221,7 @@ class Tree:
             "repeated": list(map(dataclasses.asdict, self._repeated())),
             "shared": list(map(dataclasses.asdict, self._shared())),
             "imports": list(seen.names),
+            "runs": list(seen.runs),
         }
 
     def _data(self, part: Part, depth: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import sys
 from typing import Any
@@ -137,6 +138,18 @@ def test_a_name_that_is_computed_is_suspicious():
     forged = b"\x80\x05cbuiltins\nstr\n\x8c\x02os\x85R\x8c\x06system\x93."
     entry = judged(b"k", len(forged), forged, Trust())
     assert [problem for problem, _ in entry.problems] == [Problem.COMPUTED]
+
+
+def test_what_may_run_code_is_named(run, redis_client):
+    """Of an unsigned entry, which anybody may have written; what is signed is the application's."""
+    redis_client.set("planted", pickled(Bomb()))
+    redis_client.set("own", sealed(pickled(os.getcwd), "own"))
+    status, report = run()
+    assert status == 1
+    assert "\n1 entry that may run code: it names what no data needs\n" in report
+    assert "  planted  it names builtins:exec\n" in report
+    _, report = run("--json")
+    assert problems_of(report)["runs"] == ["planted"]
 
 
 def test_without_the_secret_nothing_is_said_to_be_verified(run, redis_client):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import io
 import json
 import os
@@ -148,6 +149,7 @@ def test_json_has_these_keys(capsys: pytest.CaptureFixture[str]) -> None:
     assert status == 1
     assert list(told) == [
         "label", "size", "stored", "loaded", "findings", "tree", "repeated", "shared", "imports",
+        "runs",
     ]  # fmt: skip
     assert list(told["tree"]) == [
         "path", "type", "size", "entries", "findings", "same_as", "parts", "rest",
@@ -226,12 +228,32 @@ def test_what_nests_too_deep_is_measured_apart(capsys: pytest.CaptureFixture[str
 
 def test_a_pickle_file_is_not_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Its opcodes are read: shape, sizes, and the names that loading it would import."""
-    (tmp_path / "evil.pickle").write_bytes(b"cposix\nsystem\n(Vtouch here\ntR.")
-    status, out, _ = explained(capsys, "evil.pickle")
+    (tmp_path / "value.pickle").write_bytes(pickle.dumps(decimal.Decimal(1)))
+    status, out, _ = explained(capsys, "value.pickle")
     assert status == 0
-    assert "read without loading it" in out
-    assert "Loading it would import:\n  posix.system" in out
+    assert "nothing found, read without loading it" in out
+    assert out.endswith("\nLoading it would import:\n  decimal.Decimal\n")
+
+
+@pytest.mark.parametrize(
+    ("payload", "named"),
+    [
+        (b"cposix\nsystem\n(Vtouch here\ntR.", "posix.system"),
+        (b"\x80\x05cbuiltins\nstr\n\x8c\x02os\x85R\x8c\x06system\x93.", "a name that it computes"),
+    ],
+)
+def test_a_pickle_that_may_run_code_is_no_clean_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, payload: bytes, named: str
+) -> None:
+    """Whoever asks in CI whether a file is fine is told that it is not."""
+    (tmp_path / "evil.pickle").write_bytes(payload)
+    status, out, _ = explained(capsys, "evil.pickle")
+    assert status == 1
+    assert out.startswith(f"payload: {len(payload)} B, may run code, read without loading it\n")
+    assert out.endswith(f"\nLoading it may run code, by what no data needs:\n  {named}\n")
     assert not (tmp_path / "here").exists()
+    _, out, _ = explained(capsys, "evil.pickle", "--json")
+    assert json.loads(out)["runs"] == [named.replace(".", ":")]
 
 
 def test_a_pickle_that_is_trusted_is_loaded(
@@ -243,6 +265,17 @@ def test_a_pickle_that_is_trusted_is_loaded(
         status, out, _ = explained(capsys, "value.pickle", *options)
         assert status == 0
         assert "['a']  list, 2" in out
+
+
+def test_a_pickle_that_is_trusted_finds_the_modules_beside_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """As `module:name` does: a console script has another directory in its path."""
+    (tmp_path / "cart.pickle").write_bytes(b"\x80\x05cshop\nClient\n)R.")
+    sys.path[:] = [one for one in sys.path if one not in ("", str(tmp_path))]
+    status, out, _ = explained(capsys, "cart.pickle", "--trusted")
+    assert status == 1
+    assert "._lock  _thread.lock  ✗ CC102 recreated" in out
 
 
 @pytest.mark.parametrize("compress", ["", "zlib"])
@@ -263,6 +296,17 @@ def test_a_sealed_payload_is_opened(
     status, _, err = explained(capsys, "sealed")
     assert status == 2
     assert "it ends before its signature does" in err
+
+
+def test_a_hostile_name_moves_no_cursor(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Whoever writes a payload chooses its names, and a terminal obeys what it is sent."""
+    name = "Ca\x1b[2J"
+    payload = b"\x80\x04\x8c\x04shop\x8c" + bytes([len(name)]) + name.encode() + b"\x93)R."
+    (tmp_path / "hostile.pickle").write_bytes(payload)
+    _, out, _ = explained(capsys, "hostile.pickle")
+    assert "\x1b" not in out
+    assert "100%  payload  shop.Ca\\x1b[2J" in out
+    assert out.endswith("would import:\n  shop.Ca\\x1b[2J\n")
 
 
 def test_a_raw_number_is_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -300,14 +344,20 @@ def test_the_page_of_a_code(capsys: pytest.CaptureFixture[str], code: str) -> No
         ("shop:nothing", "shop:nothing cannot be imported: there is no nothing in it\n"),
         ("shop:priced", "shop:priced takes arguments; name a function that takes none\n"),
         ("shop:fails", "shop:fails() failed: ValueError at shop.py:53\n"),
-        ("shop.py", "payload cannot be read: it is no pickle, or one that is damaged from byte "),
+        (
+            "shop:Cart",
+            "shop:Cart is a class; name an object of it, or a function that returns one\n",
+        ),
+        ("shop.py", "shop.py cannot be read: it is no pickle, or one that is damaged from byte "),
+        ("empty.pickle", "empty.pickle is empty\n"),
         (".", ". cannot be read: Is a directory\n"),
     ],
 )
 def test_what_cannot_be_looked_at(
-    capsys: pytest.CaptureFixture[str], target: str, message: str
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, target: str, message: str
 ) -> None:
     """Status 2 and one line that says why, without the text of an error."""
+    (tmp_path / "empty.pickle").write_bytes(b"\n")
     status, out, err = explained(capsys, target)
     assert (status, out) == (2, "")
     assert err.startswith(f"contextcache: {message}")

@@ -146,6 +146,18 @@ def test_an_entry_is_explained_by_its_key(shop: Any, key: str) -> None:
     assert "tea" not in report
 
 
+def test_a_key_that_is_not_there_is_named(
+    shop: Any, capsys: pytest.CaptureFixture[str], configure: Any
+) -> None:
+    """A key that has expired is not taken for a typo in the name of a module; nor is an outage."""
+    assert run("explain", "item:7") == (2, "")
+    told = "contextcache: item:7 cannot be imported: there is no module item"
+    assert capsys.readouterr().err == f"{told}; nor is it a key of CACHES['default']\n"
+    configure("redis://127.0.0.1:1/0")
+    assert run("explain", "item:7") == (2, "")
+    assert capsys.readouterr().err == f"{told}\n"
+
+
 def test_a_value_of_the_project_is_explained_by_its_name(shop: Any) -> None:
     """What it would cost, and what would be cut."""
     status, report = run("explain", f"{__name__}:dirty_cart")

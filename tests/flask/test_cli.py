@@ -79,6 +79,19 @@ def test_an_entry_is_explained_by_its_key(
     assert "Basket" in report
 
 
+@pytest.mark.usefixtures("redis_client")
+def test_a_key_that_is_not_there_is_named(redis_url: str) -> None:
+    """A key that has expired is not taken for a typo in the name of a module."""
+    result = (
+        make_app(redis_url).test_cli_runner().invoke(args=["contextcache", "explain", "user:7"])
+    )
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "contextcache: user:7 cannot be imported: there is no module user; "
+        "nor is it a key of a cache that answers\n"
+    )
+
+
 @pytest.mark.parametrize("url", ["fakeredis://cli", "redis://127.0.0.1:1/0"])
 def test_a_value_is_explained_by_its_name(url: str) -> None:
     """With or without a Redis that answers."""

@@ -66,22 +66,18 @@ class Command(BaseCommand):
         return audit([place], trust_of(guard, options.large), options, self._out)
 
     def _explain(self, target: str, alias: str, options: Namespace) -> int:
-        key = self._stored(target, alias)
-        if key is None:
-            return explain(options, self._out, config=project_config())
-        _, guard, client = opened(alias)
-        return explain_entry(client, key, trust_of(guard), options, self._out)
-
-    def _stored(self, target: str, alias: str) -> str | None:
-        """Return the key in Redis that `target` stands for, as it is or as a key of the cache."""
         if alias not in settings.CACHES:
             raise unknown(alias)
+        asked = ""
         try:
-            cache, _, client = opened(alias)
-            made = cache.make_key(target)
-            return next((key for key in (made, target) if client.exists(key)), None)
+            cache, guard, client = opened(alias)
+            for key in (cache.make_key(target), target):
+                if client.exists(key):
+                    return explain_entry(client, key, trust_of(guard), options, self._out)
+            asked = f"CACHES[{alias!r}]"
         except (CommandError, ServerError):
-            return None  # a value of the application needs no cache to be explained
+            pass  # a value of the application needs no cache to be explained
+        return explain(options, self._out, config=project_config(), caches=asked)
 
 
 class Output:
