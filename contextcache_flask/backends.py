@@ -14,7 +14,7 @@ from cachelib import BaseCache
 from flask import Response, current_app
 
 from contextcache import Guard, UncacheableValueError, UnreadablePayloadError
-from contextcache_flask.scopes import within_request
+from contextcache_flask.scopes import WithinRequest
 from contextcache_flask.serializers import (
     UNKNOWN,
     AsStored,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from contextcache import Config
+    from contextcache_flask.settings import Settings
 
 Backend = TypeVar("Backend", bound=BaseCache)
 
@@ -40,10 +41,10 @@ LONGEST_KEY = 100  # characters of a cache key that a label shows
 
 _PLACES = {"RedisCache": "redis", "SimpleCache": "memory", "FileSystemCache": "files"}
 _SCALARS = frozenset({bool, bytes, float, int, str, type(None)})
-_SKIPPED = object()
+SKIPPED = object()
 
 # What unpickling raises where a class is gone, or bytes are damaged
-_UNREADABLE = (AttributeError, EOFError, ImportError, pickle.UnpicklingError)
+UNREADABLE = (AttributeError, EOFError, ImportError, pickle.UnpicklingError)
 
 
 def guarded(
@@ -92,7 +93,7 @@ class _SerializerSlot:
         raise AttributeError(f"{owner.__name__} has no serializer")
 
     def __set__(self, backend: GuardedBackend, serializer: BaseSerializer) -> None:
-        vars(backend)["serializer"] = guarded_serializer(serializer, backend)
+        vars(backend).update(serializer=guarded_serializer(serializer, backend), _kept=None)
 
 
 class GuardedBackend(BaseCache):
@@ -109,6 +110,7 @@ class GuardedBackend(BaseCache):
     _app: Flask | None = None
     _own_guard: Guard | None = None
     _own_label = ""
+    _kept: tuple[Settings, Guard] | None = None
 
     @property
     def guard(self) -> Guard:
@@ -118,11 +120,14 @@ class GuardedBackend(BaseCache):
         app: Any = self._app or current_app  # which is false outside of any application
         if not app:
             return _guard_without_app(self._sink)
-        # Only Redis is within reach of others: memory and files are this user's own, and who
-        # pickles by himself has to be given a pickle.
-        signed = isinstance(vars(self).get("serializer"), GuardedRedisSerializer)
-        session = bool(self._own_label)
-        return settings_of(app).guard(self._sink, session=session, signed=signed)
+        settings, kept = settings_of(app), self._kept
+        if kept is None or kept[0] is not settings:
+            # Only Redis is within reach of others: memory and files are this user's own, and who
+            # pickles by himself has to be given a pickle.
+            signed = isinstance(vars(self).get("serializer"), GuardedRedisSerializer)
+            guard = settings.guard(self._sink, session=bool(self._own_label), signed=signed)
+            kept = self._kept = settings, guard
+        return kept[1]
 
     @property
     def _sink(self) -> str:
@@ -133,6 +138,7 @@ class GuardedBackend(BaseCache):
         """Apply these settings, and guard the serializer the backend has; see `guarded`."""
         self._app = app
         self._own_label = label
+        self._kept = None
         self._own_guard = Guard(config, sink=self._sink, session=bool(label)) if config else None
         with contextlib.suppress(AttributeError):  # a client of memcached pickles by itself
             self.serializer = self.serializer
@@ -141,19 +147,28 @@ class GuardedBackend(BaseCache):
 
     def get(self, key: str) -> Any:
         """Return the value under `key`, or None where there is none that can be read."""
+        return self._read(key, Reading(self._label(key), self._place(key)))
+
+    def has(self, key: str) -> bool:
+        """Return whether there is a value under `key` that can be read.
+
+        Flask-Caching asks after a `get` that returned None, to know whether that is the value.
+        """
         now = Reading(self._label(key), self._place(key))
-        value = self._read(key, now)
-        if now.unreadable:
-            # Else `has` would still find the key, and `add` could not fill it.
-            self.delete(key)
-        return value
+        if not super().has(key):
+            return False
+        self._read(key, now)
+        return not now.unreadable
 
     def _read(self, key: str, now: Reading) -> Any:
         with reading(now):
             try:
                 return super().get(key)
-            except _UNREADABLE as error:
-                self._miss(now, error)
+            except UNREADABLE as error:
+                if isinstance(vars(self).get("serializer"), GuardedSerializer):
+                    raise  # it is about something else
+                now.unreadable = True
+                self.miss(unreadable(now.label, error))
 
     def get_many(self, *keys: str) -> list[Any]:
         """Return the values under `keys`, None for each that is missing or cannot be read."""
@@ -161,7 +176,7 @@ class GuardedBackend(BaseCache):
         if not hasattr(backend, "_read_client"):
             try:
                 return super().get_many(*keys)
-            except _UNREADABLE:  # one of them; the others can be read
+            except UNREADABLE:  # one of them; the others can be read
                 return [self.get(key) for key in keys]
         if not keys:
             return []
@@ -174,27 +189,32 @@ class GuardedBackend(BaseCache):
 
     def set(self, key: str, value: Any, *args: Any, **kwargs: Any) -> bool | None:
         """Store `value` under `key`, and return whether it was stored."""
-        storable = self._prepare(key, value)
-        if storable is _SKIPPED:
+        with WithinRequest():
+            storable = self._prepare(key, value, self._place(key))
+        if storable is SKIPPED:
             self.delete(key)
             return False
         return super().set(key, storable, *args, **kwargs)
 
     def add(self, key: str, value: Any, *args: Any, **kwargs: Any) -> bool:
         """Store `value` under `key` if that is free, and return whether it was stored."""
-        storable = self._prepare(key, value)
-        return storable is not _SKIPPED and bool(super().add(key, storable, *args, **kwargs))
+        with WithinRequest():
+            storable = self._prepare(key, value, self._place(key))
+        return storable is not SKIPPED and bool(super().add(key, storable, *args, **kwargs))
 
     def set_many(self, mapping: dict[str, Any], *args: Any, **kwargs: Any) -> list[Any]:
         """Store every value that can be stored, and return the keys of those that were."""
-        prepared = {key: self._prepare(key, value) for key, value in mapping.items()}
-        storable = {key: value for key, value in prepared.items() if value is not _SKIPPED}
+        with WithinRequest():
+            prepared = {
+                key: self._prepare(key, value, self._place(key)) for key, value in mapping.items()
+            }
+        storable = {key: value for key, value in prepared.items() if value is not SKIPPED}
         for key in prepared.keys() - storable.keys():
             self.delete(key)
         return super().set_many(storable, *args, **kwargs) if storable else []
 
-    def _prepare(self, key: str, value: Any) -> Any:
-        """Return what the backend is to store for `value`, or `_SKIPPED`.
+    def _prepare(self, key: str, value: Any, place: str) -> Any:
+        """Return what the backend is to store for `value`, or `SKIPPED`.
 
         The value becomes bytes here, before a backend has taken a lock, opened a file or begun a
         pipeline. Its serializer is then asked for what is ready.
@@ -204,30 +224,26 @@ class GuardedBackend(BaseCache):
         if issubclass(type(value), Response):  # isinstance would ask a proxy for its target
             _read_whole_body(value)
         serializer = vars(self).get("serializer")
-        label = self._label(key)
         try:
-            with within_request():
-                if isinstance(serializer, GuardedSerializer):
-                    value = Ready(serializer.encode(value, label, self._place(key)))
-                elif type(value) not in _SCALARS:
-                    value = as_stored(value, self.guard.dumps(value, label=label))
+            if isinstance(serializer, GuardedSerializer):
+                return Ready(serializer.encode(value, self._label(key), place))
+            if type(value) in _SCALARS:
+                return value
+            return as_stored(value, self.guard.dumps(value, label=self._label(key)))
         except UncacheableValueError:
             if self.guard.config.mode != "strip":
                 raise
-            return _SKIPPED
-        return value
+            return SKIPPED
 
-    def _miss(self, now: Reading, error: Exception) -> None:
-        """Report what a serializer of the application's, or a client of memcached, cannot read."""
-        if isinstance(vars(self).get("serializer"), GuardedSerializer):
-            raise error  # it is about something else
-        unreadable = UnreadablePayloadError(
-            now.label, f"rebuilding it raised {type(error).__name__}", "delete the entry"
-        )
-        if self.guard.config.mode == "raise":
-            raise unreadable from error
-        self.guard.report_unreadable(unreadable)
-        now.unreadable = True
+    def miss(self, error: UnreadablePayloadError) -> None:
+        """Report what cannot be read, or raise it where that is the policy.
+
+        It stays where it is: another deployment, or this one with its old secret, may read it.
+        """
+        guard = self.guard
+        if guard.config.mode == "raise":
+            raise error
+        guard.report_unreadable(error)
 
     def _place(self, key: str) -> str:
         """Return what a signature binds a payload to: the key as the server knows it."""
@@ -243,6 +259,17 @@ class GuardedBackend(BaseCache):
         key = str.__str__(key)  # of a subclass, no method of the user's own is run
         shown = key if len(key) <= LONGEST_KEY else key[: LONGEST_KEY - 1] + "…"
         return f"cache[{shown!r}]"
+
+
+def unreadable(label: str, error: Exception) -> UnreadablePayloadError:
+    """Return `error` in words where it has none: a serializer of the application's raised it."""
+    if isinstance(error, UnreadablePayloadError):
+        return error
+    told = UnreadablePayloadError(
+        label, f"rebuilding it raised {type(error).__name__}", "delete the entry"
+    )
+    told.__cause__ = error
+    return told
 
 
 @functools.cache

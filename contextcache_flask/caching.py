@@ -10,19 +10,23 @@ from urllib.parse import quote
 
 from flask_caching.backends import rediscache
 
-from contextcache import ConfigurationError, ReadOnlyServerError, ServerError, current_scope
+from contextcache import (
+    ConfigurationError,
+    ReadOnlyServerError,
+    ServerError,
+    current_scope,
+)
 from contextcache.servers import connect, warn
-from contextcache_flask.backends import GuardedBackend
+from contextcache_flask.backends import SKIPPED, UNREADABLE, GuardedBackend, unreadable
 from contextcache_flask.clients import outage_of
-from contextcache_flask.serializers import GuardedSerializer
+from contextcache_flask.scopes import WithinRequest
+from contextcache_flask.serializers import GuardedSerializer, Ready
 from contextcache_flask.settings import settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from flask import Flask
-
-    from contextcache_flask.serializers import Reading
 
 SCANNED = 1000  # keys that Redis is asked for, and told to delete, at once
 
@@ -70,6 +74,92 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
         backend.guard_with(app)
         return backend
 
+    # --- Straight from the guard to the client: of a small value, each layer costs a hundredth ----
+
+    def get(self, key: str) -> Any:
+        """Return the value under `key`, or None where there is none that can be read."""
+        place = f"{self._get_prefix()}{key}"
+        payload = self._read_client.get(place)
+        return None if payload is None else self._value(key, place, payload)
+
+    def get_many(self, *keys: str) -> list[Any]:
+        """Return the values under `keys`, None for each that is missing or cannot be read."""
+        if not keys:
+            return []
+        prefix = self._get_prefix()
+        places = [f"{prefix}{key}" for key in keys]
+        return [
+            None if payload is None else self._value(key, place, payload)
+            for key, place, payload in zip(
+                keys, places, self._read_client.mget(places), strict=True
+            )
+        ]
+
+    def has(self, key: str) -> bool:
+        """Return whether there is a value under `key` that can be read."""
+        place = f"{self._get_prefix()}{key}"
+        payload = self._read_client.get(place)
+        return payload is not None and self._value(key, place, payload, SKIPPED) is not SKIPPED
+
+    def set(self, key: str, value: Any, timeout: Any = None) -> Any:
+        """Store `value` under `key`, and return whether it was stored."""
+        place = f"{self._get_prefix()}{key}"
+        with WithinRequest():
+            payload = self._payload(key, value, place)
+        if payload is SKIPPED:
+            self.delete(key)
+            return False
+        return self._write_client.set(place, payload, ex=self._seconds(timeout))
+
+    def add(self, key: str, value: Any, timeout: Any = None) -> bool:
+        """Store `value` under `key` if that is free, and return whether it was stored."""
+        place = f"{self._get_prefix()}{key}"
+        with WithinRequest():
+            payload = self._payload(key, value, place)
+        if payload is SKIPPED:
+            return False
+        return bool(self._write_client.set(place, payload, ex=self._seconds(timeout), nx=True))
+
+    def set_many(self, mapping: dict[str, Any], timeout: Any = None) -> list[Any]:
+        """Store every value that can be stored, and return the keys of those that were."""
+        prefix, seconds = self._get_prefix(), self._seconds(timeout)
+        pipeline = self._write_client.pipeline(transaction=False)
+        sent = []
+        with WithinRequest():
+            for key, value in mapping.items():
+                place = f"{prefix}{key}"
+                payload = self._payload(key, value, place)
+                if payload is SKIPPED:
+                    pipeline.delete(place)
+                else:
+                    pipeline.set(place, payload, ex=seconds)
+                sent.append((key, payload))
+        answers = zip(sent, pipeline.execute(), strict=True)
+        return [key for (key, payload), done in answers if done and payload is not SKIPPED]
+
+    def _payload(self, key: str, value: Any, place: str) -> Any:
+        """Return the bytes to store for `value`, or `SKIPPED`."""
+        storable = self._prepare(key, value, place)
+        if type(storable) is Ready:
+            return storable.payload
+        return storable if storable is SKIPPED else self.serializer.dumps(storable)
+
+    def _value(self, key: str, place: str, payload: bytes, default: Any = None) -> Any:
+        """Return the value of `payload`, or `default` where it cannot be read."""
+        serializer, label = vars(self)["serializer"], self._label(key)
+        try:
+            if isinstance(serializer, GuardedSerializer):
+                return serializer.decode(payload, label, place)
+            return serializer.loads(payload)
+        except UNREADABLE as error:
+            self.miss(unreadable(label, error))
+            return default
+
+    def _seconds(self, timeout: Any) -> int | None:
+        """Return when a key expires, None for never; cachelib has -1 for that."""
+        seconds: int = self._normalize_timeout(timeout)
+        return seconds if seconds != -1 else None
+
     def clear(self) -> bool:
         """Delete every key with the prefix of this cache, on every node; return whether any was.
 
@@ -84,12 +174,6 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
         while keys := list(islice(found, SCANNED)):
             deleted += self._write_client.delete(*keys)
         return bool(deleted)
-
-    def _read(self, key: str, now: Reading) -> Any:
-        serializer = self.serializer
-        if not isinstance(serializer, GuardedSerializer):  # one of the application's own
-            return super()._read(key, now)
-        return serializer.read(self._read_client.get(now.place), now)
 
     def excuse(self, error: Exception) -> ServerError:
         """Warn of an outage that goes unnoticed otherwise, or raise it if that is the policy."""

@@ -150,7 +150,8 @@ def _places(app: Flask) -> Iterator[Place]:
     interface = app.session_interface
     if type(interface).__module__ == "contextcache_flask.sessions":
         server: Any = interface
-        yield Place(server._client(app), "session", f"{glob.escape(server._key_prefix)}*")
+        _, client = server._tools(app)
+        yield Place(client, "session", f"{glob.escape(server._key_prefix)}*")
 
 
 def _stored(app: Flask, target: str) -> tuple[Any, str] | None:

@@ -18,7 +18,7 @@ from flask.sessions import SecureCookieSessionInterface
 from contextcache import UnreadablePayloadError
 from contextcache.jsonable import JSONGuard
 from contextcache.jsonable.dialects import FLASK, MSGPACK, MSGSPEC_JSON
-from contextcache_flask.scopes import within_request
+from contextcache_flask.scopes import WithinRequest
 from contextcache_flask.settings import settings_of
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class TaggedSerializer:
         """
         if not session:  # which itsdangerous asks for each time, to see that it gets text
             return self._serializer.dumps(session)
-        with within_request():
+        with WithinRequest():
             return self.guard.dumps(session, label="session")
 
 
@@ -99,7 +99,7 @@ class GuardedCookie(SecureCookieSessionInterface):
         super().save_session(app, session, response)
         cookies = response.headers.getlist("Set-Cookie")
         if cookies and cookies[-1].startswith(f"{self.get_cookie_name(app)}="):
-            with within_request():
+            with WithinRequest():
                 limit = response.max_cookie_size
                 self.serializer.guard.weigh(session, len(cookies[-1]), limit, fix=SERVER_SIDE)
 
@@ -151,7 +151,7 @@ class MessageSerializer:
         Raises:
             UncacheableValueError: Policy forbids it, or nothing of it can be stored.
         """
-        with within_request():
+        with WithinRequest():
             return self.guard.dumps(dict(session), label="session")
 
     def decode(self, serialized_data: bytes) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flask import current_app, has_request_context, request, request_finished, request_started
 from flask.signals import request_tearing_down
@@ -18,12 +18,17 @@ from contextcache import RequestScope, current_scope, describe_view, enter_scope
 from contextcache_flask.settings import settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
+    from contextvars import Token
 
     from flask import Flask, Request, Response
 
 _SCOPE = "contextcache.scope"
 _TOKEN = "contextcache.token"  # noqa: S105  # the key of a ContextVar's token
+
+# What the proxies stand for; each attribute that is asked of a proxy costs as much as a lookup.
+_current_request: Callable[[], Request] = request._get_current_object  # type: ignore[attr-defined]
+_current_app: Callable[[], Flask] = current_app._get_current_object  # type: ignore[attr-defined]
 
 
 def open_scopes(app: Flask) -> None:
@@ -32,21 +37,24 @@ def open_scopes(app: Flask) -> None:
     request_tearing_down.connect(_close, app)
 
 
-@contextlib.contextmanager
-def within_request() -> Iterator[None]:
-    """Let what is written inside be known as written by the current request, if there is one."""
-    if not has_request_context():
-        yield
-        return
-    scope = _scope_of(_real(request), _real(current_app))
-    if scope is current_scope():
-        yield
-        return
-    token = enter_scope(scope)
-    try:
-        yield
-    finally:
-        exit_scope(token)
+class WithinRequest:
+    """A `with` block whose writes are known as those of the current request, if there is one."""
+
+    __slots__ = ("_token",)
+
+    _token: Token[RequestScope | None] | None
+
+    def __enter__(self) -> None:
+        self._token = None
+        if has_request_context():
+            current = _current_request()
+            scope = current.environ.get(_SCOPE) or _scope_of(current, _current_app())
+            if scope is not current_scope():
+                self._token = enter_scope(scope)
+
+    def __exit__(self, *_: object) -> None:
+        if self._token is not None:
+            exit_scope(self._token)
 
 
 def _scope_of(request: Request, app: Flask) -> RequestScope:
@@ -64,18 +72,13 @@ def _scope_of(request: Request, app: Flask) -> RequestScope:
     return scope
 
 
-def _real(proxy: Any) -> Any:
-    """Return what a proxy of Flask's stands for; to ask a proxy costs as much as a lookup."""
-    return proxy._get_current_object()
-
-
 # --- Flask's signals ------------------------------------------------------------------------------
 # The first is sent even where a `before_request` function answers by itself, and the last one
 # after every `teardown_request` function.
 
 
 def _open(app: Flask, **_: object) -> None:
-    current = _real(request)
+    current = _current_request()
     scope = _scope_of(current, app)
     current.environ[_TOKEN] = enter_scope(scope)
     if scope.collect:
@@ -83,7 +86,7 @@ def _open(app: Flask, **_: object) -> None:
 
 
 def _close(app: Flask, **_: object) -> None:
-    environ = _real(request).environ
+    environ = _current_request().environ
     scope: RequestScope | None = environ.get(_SCOPE)
     # A copied context is torn down as well, where nothing was opened or in another thread.
     if current_scope() is scope:

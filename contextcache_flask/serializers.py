@@ -95,18 +95,12 @@ class GuardedSerializer(BaseSerializer):
 
     def loads(self, bvalue: bytes | None) -> Any:
         """Return the value; what cannot be read is reported, and None."""
-        return self.read(bvalue, _current.get() or Reading())
-
-    def read(self, payload: bytes | None, now: Reading) -> Any:
-        """Return the value, where it is known which key is being read; see `loads`."""
+        now = _current.get() or Reading()
         try:
-            return None if payload is None else self.decode(payload, now.label, now.place)
+            return None if bvalue is None else self.decode(bvalue, now.label, now.place)
         except UnreadablePayloadError as error:
-            if self._backend.guard.config.mode == "raise":
-                raise
-            self._backend.guard.report_unreadable(error)
             now.unreadable = True
-            return None
+            self._backend.miss(error)
 
     def dump(self, value: Any, f: Any, *_: Any, **__: Any) -> None:
         """Write the bytes into a file."""
@@ -127,19 +121,21 @@ class GuardedRedisSerializer(GuardedSerializer):
         """Return the bytes that are stored for `value` under the key `place`."""
         if type(value) is int:
             return b"%d" % value
-        payload = super().encode(value, label, place)
-        return payload if is_sealed(payload) else b"!" + payload
+        guard = self._backend.guard
+        payload = guard.dumps(value, label=label, key=place)
+        return payload if guard.signs else b"!" + payload
 
     def decode(self, payload: bytes, label: str, place: str) -> Any:
         """Return the value that `encode` was given."""
-        if payload[:1] == b"!":
-            return super().decode(payload[1:], label, place)
-        if payload[:1].isdigit() or payload[:1] == b"-":
+        guard, first = self._backend.guard, payload[:1]
+        if first == b"!":
+            payload = payload[1:]
+        elif first.isdigit() or first == b"-":
             with contextlib.suppress(ValueError):
                 return int(payload)
-        if is_sealed(payload) or self._backend.guard.signs:
-            return super().decode(payload, label, place)
-        return payload  # text that another program wrote, as cachelib gives it
+        if not (guard.signs or first == b"!" or is_sealed(payload)):
+            return payload  # text that another program wrote, as cachelib gives it
+        return guard.loads(payload, label=label, key=place)
 
 
 class GuardedJSONSerializer(GuardedSerializer, JSONSerializer):  # type: ignore[misc]  # wider

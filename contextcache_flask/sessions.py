@@ -19,7 +19,6 @@ nothing. A Redis before 6.2, which has no `GETEX`, is sent two commands at once 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import re
@@ -41,7 +40,7 @@ from contextcache import (
 )
 from contextcache.servers import DEFAULT_URL, connect
 from contextcache_flask.clients import address_of, outage_of
-from contextcache_flask.scopes import within_request
+from contextcache_flask.scopes import WithinRequest
 from contextcache_flask.settings import settings_of
 
 if TYPE_CHECKING:
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from contextcache import Guard
+    from contextcache_flask.settings import Settings
 
 KEY_PREFIX = "contextcache:session:"
 RETRY_AFTER = 5  # seconds, told to the visitor's browser during an outage
@@ -119,6 +119,10 @@ class RedisSession(SessionMixin):
     def copy(self) -> dict[str, Any]:
         """Return a plain dict with the same items."""
         return dict(self._known)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return what is under `key`, or `default`."""
+        return self._known.get(key, default)
 
     def __getitem__(self, key: str) -> Any:
         return self._known[key]
@@ -212,6 +216,7 @@ class RedisSessionInterface(SessionInterface):
         self._guard = guard
         self._key_prefix = key_prefix
         self._knows_getex = True
+        self._kept: tuple[Settings, Guard, Redis] | None = None
 
     def open_session(self, app: Flask, request: Request) -> RedisSession:
         """Return the session of the visitor; it is read when it is needed."""
@@ -225,7 +230,8 @@ class RedisSessionInterface(SessionInterface):
         """Store what has changed, and set or delete the cookie."""
         if not isinstance(session, RedisSession):
             raise TypeError(f"a {type(session).__name__} was opened by another session interface")
-        if session.accessed or session.modified:
+        used = session.accessed or session.modified
+        if used and response.headers.setdefault("Vary", "Cookie") != "Cookie":
             response.vary.add("Cookie")
         if session.failed or not (session.loaded or session.modified):
             return
@@ -242,7 +248,7 @@ class RedisSessionInterface(SessionInterface):
             _become(response, error)
         except UncacheableValueError:
             session.failed = True  # Flask saves it once more, with the error page
-            if self._guard_of(app).config.mode != "strip":
+            if self._tools(app)[0].config.mode != "strip":
                 raise
         else:
             if held:
@@ -254,16 +260,24 @@ class RedisSessionInterface(SessionInterface):
 
     # --- Redis ----------------------------------------------------------------------------------
 
-    def _client(self, app: Flask) -> Redis:
-        if not isinstance(self._server, str):
-            return self._server
-        return connect(self._server, timeout=settings_of(app).config.timeout)
+    def _tools(self, app: Flask) -> tuple[Guard, Redis]:
+        """Return guard and client for `app`, the same until it is initialised again."""
+        settings, kept = settings_of(app), self._kept
+        if kept is None or kept[0] is not settings:
+            guard = self._guard or settings.guard("session in redis", session=True)
+            client = self._server
+            if isinstance(client, str):
+                client = connect(client, timeout=settings.config.timeout)
+            kept = self._kept = settings, guard, client
+        return kept[1:]
 
     def _load(self, app: Flask, sid: str) -> dict[str, Any] | None:
-        guard = self._guard_of(app)
+        guard, redis = self._tools(app)
         key = self._key(sid)
-        with self._asking(app) as redis:
+        try:
             payload = self._read(redis, key, app)
+        except Exception as error:
+            raise _unavailable(app, redis, error) from error
         if payload is None:
             return None
         try:
@@ -275,13 +289,13 @@ class RedisSessionInterface(SessionInterface):
             return None
         return held if type(held) is dict else None
 
-    def _read(self, redis: Redis, key: str, app: Flask) -> Any:
+    def _read(self, redis: Any, key: str, app: Flask) -> Any:
         """Return what `key` holds, and keep it longer where the settings and Redis let us."""
         if not app.config["SESSION_REFRESH_EACH_REQUEST"]:
             return redis.get(key)
         if self._knows_getex:
             try:
-                return redis.getex(key, ex=_lifetime(app))
+                return redis.execute_command("GETEX", key, "EX", _lifetime(app))
             except Exception as error:
                 if isinstance(outage_of(redis, error), ReadOnlyServerError):
                     return redis.get(key)
@@ -298,23 +312,22 @@ class RedisSessionInterface(SessionInterface):
 
     def _store(self, app: Flask, session: RedisSession) -> bool:
         """Write the session, and return whether Redis holds it now."""
+        guard, redis = self._tools(app)
         old, lifetime = session.sid, _lifetime(app)
         sid = old if old and not (session.cleared or session.rotating) else secrets.token_urlsafe()
         key = self._key(sid)
-        with within_request():
-            payload = self._guard_of(app).dumps(session.copy(), label="session", key=key)
-        with self._asking(app) as redis:
-            if old is None:
-                stored = redis.set(key, payload, ex=lifetime, nx=True)
-            elif old == sid:
-                stored = redis.set(key, payload, ex=lifetime, xx=True)
-            else:
-                # One after the other, because a cluster has no transaction over two slots. Where
-                # somebody has logged out meanwhile, a rotation does not bring the session back.
-                stored = redis.set(key, payload, ex=lifetime, nx=True)
-                if not redis.delete(self._key(old)) and not session.cleared:
-                    redis.delete(key)
-                    stored = False
+        with WithinRequest():
+            payload = guard.dumps(session.copy(), label="session", key=key)
+        try:
+            stored = redis.set(key, payload, ex=lifetime, nx=old != sid, xx=old == sid)
+            # One after the other, because a cluster has no transaction over two slots. Where
+            # somebody has logged out meanwhile, a rotation does not bring the session back.
+            gone = old and old != sid and not redis.delete(self._key(old))
+            if gone and not session.cleared:
+                redis.delete(key)
+                stored = False
+        except Exception as error:
+            raise _unavailable(app, redis, error) from error
         if stored:
             # Flask saves once more where it fails afterwards and makes an error page.
             session.sid, session.cleared, session.rotating = sid, False, False
@@ -322,30 +335,14 @@ class RedisSessionInterface(SessionInterface):
 
     def _delete(self, app: Flask, session: RedisSession) -> None:
         if session.sid is not None:
-            with self._asking(app) as redis:
+            _, redis = self._tools(app)
+            try:
                 redis.delete(self._key(session.sid))
-
-    @contextlib.contextmanager
-    def _asking(self, app: Flask) -> Iterator[Any]:
-        """Yield the client, and make an outage of every error it raises."""
-        from redis import RedisError  # noqa: PLC0415
-
-        client = self._client(app)
-        try:
-            yield client
-        except (ServerError, RedisError) as error:
-            # The text of redis-py can repeat parts of the command.
-            refused = f"Redis at {address_of(client)} refused a command: {type(error).__name__}"
-            outage = outage_of(client, error)
-            if (scope := current_scope()) is not None:
-                scope.lost(outage.reason if outage else type(error).__name__, label="session")
-            raise _unavailable(app, str(outage or refused)) from error
+            except Exception as error:
+                raise _unavailable(app, redis, error) from error
 
     def _key(self, sid: str) -> str:
-        return self._key_prefix + hashlib.sha256(sid.encode()).hexdigest()
-
-    def _guard_of(self, app: Flask) -> Guard:
-        return self._guard or settings_of(app).guard("session in redis", session=True)
+        return self._key_prefix + _hashed(sid)
 
     # --- The cookie -----------------------------------------------------------------------------
 
@@ -388,11 +385,27 @@ def _rotate(_app: Flask, **_: object) -> None:
         current.rotate()
 
 
+@functools.lru_cache(maxsize=128)  # a request that reads and writes needs it twice
+def _hashed(sid: str) -> str:
+    return hashlib.sha256(sid.encode()).hexdigest()
+
+
 def _lifetime(app: Flask) -> int:
     return max(1, int(app.permanent_session_lifetime.total_seconds()))
 
 
-def _unavailable(app: Flask, message: str) -> SessionUnavailableError:
+def _unavailable(app: Flask, client: Redis, error: Exception) -> SessionUnavailableError:
+    """Return what the visitor is told of an error of Redis's; any other is raised again."""
+    from redis import RedisError  # noqa: PLC0415  # of an embedded server as well
+
+    if not isinstance(error, (ServerError, RedisError)):
+        raise error
+    outage = outage_of(client, error)
+    if (scope := current_scope()) is not None:
+        scope.lost(outage.reason if outage else type(error).__name__, label="session")
+    # The text of redis-py can repeat parts of the command.
+    refused = f"Redis at {address_of(client)} refused a command: {type(error).__name__}"
+    message = str(outage or refused)
     # Flask answers an HTTP exception without logging it.
     app.logger.error("%s (%s %r is answered with 503)", message, request.method, request.path)
     return SessionUnavailableError(message)

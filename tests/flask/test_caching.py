@@ -349,7 +349,7 @@ def test_flask_caching_s_own_backend_reads_it_and_the_other_way_round(redis_url,
     ],
 )
 def test_an_unreadable_payload_is_a_miss(redis_url, redis_client, caplog, payload):
-    """What cannot be read is reported with its key, is gone, and can be stored anew."""
+    """It is reported with its key, and left to whoever can read it until it is stored anew."""
     app = make_app(redis_url)
     cache = add_cache(app)
     redis_client.set("flask_cache_k", payload)
@@ -358,7 +358,10 @@ def test_an_unreadable_payload_is_a_miss(redis_url, redis_client, caplog, payloa
         assert cache.get_many("k", "n") == [None, 1]
         assert cache.get("k") is None
         assert cache.has("k") is False
-        assert cache.add("k", "new") is True
+        assert cache.add("k", "new") is False
+        assert redis_client.get("flask_cache_k") == payload
+        assert cache.set("k", "new") is True
+        assert cache.get("k") == "new"
     assert caplog.records[0].name == "contextcache"
     assert "cache['k'] cannot be read" in caplog.text
 
@@ -379,6 +382,36 @@ def test_a_class_that_is_gone_is_a_miss(cache, monkeypatch, caplog):
     assert cache.get("old") is None
     assert "cache['old'] cannot be read" in caplog.text
     assert "its class or attribute Vanishing is gone" in caplog.text
+
+
+def test_a_forgotten_secret_costs_no_entry(redis_url, redis_client):
+    """What another secret has signed is a miss, and is read again once the secret is known."""
+    known = ["the old one"], ["a new one"], ["a new one", "the old one"]
+    apps = [make_app(redis_url, CONTEXTCACHE_SECRET_KEYS=secrets) for secrets in known]
+    seen = []
+    for cache, app in [(add_cache(app), app) for app in apps]:
+        with app.app_context():
+            if not seen:
+                cache.set("k", "kept")
+            seen.append((cache.get("k"), cache.has("k"), cache.get_many("k")))
+    assert seen == [("kept", True, ["kept"]), (None, False, [None]), ("kept", True, ["kept"])]
+
+
+def test_none_is_cached_and_what_cannot_be_read_is_not_taken_for_it(redis_url, redis_client):
+    """With `cache_none`, Flask-Caching asks `has` whether a None it was given is the value."""
+    cache, app = client_of(redis_url=redis_url)
+    ran = []
+
+    @cache.cached(key_prefix="nothing", cache_none=True)
+    def nothing():
+        ran.append(1)
+
+    with app.test_request_context():
+        assert [nothing(), nothing()] == [None, None]
+        assert len(ran) == 1
+        redis_client.set("flask_cache_nothing", b"!garbage")
+        assert [nothing(), nothing()] == [None, None]
+    assert len(ran) == 2
 
 
 def test_mode_raise_makes_it_an_error(redis_url, redis_client):

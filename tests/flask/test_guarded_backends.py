@@ -157,8 +157,8 @@ def test_a_cached_view_with_a_callback_is_a_hit(make_cache):
 
 # memcached's client unpickles before anybody else sees the bytes.
 @pytest.mark.parametrize("kind", ["SimpleCache", "FileSystemCache", "RedisCache"], indirect=True)
-def test_an_unreadable_payload_is_a_miss_and_gone(make_cache, kind, tmp_path, redis_client, caplog):
-    """A damaged entry costs itself only, and is reported with its key."""
+def test_an_unreadable_payload_is_a_miss(make_cache, kind, tmp_path, redis_client, caplog):
+    """A damaged entry costs itself only, is reported with its key, and can be stored anew."""
     app, cache = make_cache()
     with app.app_context():
         cache.set("key", [1])
@@ -173,6 +173,8 @@ def test_an_unreadable_payload_is_a_miss_and_gone(make_cache, kind, tmp_path, re
                 file.truncate(9)
         assert cache.get("key") is None
         assert cache.has("key") is False
+        cache.set("key", [2])
+        assert (cache.get("key"), cache.has("key")) == ([2], True)
     assert "cache['key'] cannot be read" in caplog.text
 
 

@@ -627,13 +627,14 @@ def test_a_new_session_that_cannot_be_stored_is_503(caplog):
     assert "canary" not in caplog.text
 
 
-def test_an_outage_is_waited_for_once_per_request(app, monkeypatch):
+def test_an_outage_is_waited_for_once_per_request(app):
     """A page that asks for the session three times waits for a silent server once."""
     calls = []
 
-    def silent(*_, **__):
-        calls.append(1)
-        raise redis.TimeoutError("Timeout reading from socket")
+    class Silent(redis.Redis):
+        def execute_command(self, *_, **__):
+            calls.append(1)
+            raise redis.TimeoutError("Timeout reading from socket")
 
     @app.get("/often")
     def often():
@@ -644,7 +645,7 @@ def test_an_outage_is_waited_for_once_per_request(app, monkeypatch):
 
     client = app.test_client()
     client.put("/write/ann")
-    monkeypatch.setattr(app.session_interface._client(app), "getex", silent)
+    app.session_interface = RedisSessionInterface(Silent())
     assert client.get("/often").status_code == 418
     assert calls == [1]
 
@@ -714,12 +715,12 @@ def test_a_key_of_another_type_is_an_outage(redis_url, redis_client, caplog):
     assert "hush" not in message
 
 
-def test_an_error_handler_of_the_application_makes_the_page(real_app, monkeypatch):
+def test_an_error_handler_of_the_application_makes_the_page(real_app):
     """503 is an HTTP error like any other to the application."""
     real_app.register_error_handler(503, lambda error: ("back in a minute", 503))
     client = real_app.test_client()
     client.put("/write/ann")
-    monkeypatch.setattr(real_app.session_interface, "_server", f"redis://127.0.0.1:{free_port()}/0")
+    real_app.session_interface = RedisSessionInterface(f"redis://127.0.0.1:{free_port()}/0")
     answer = client.get("/read")
     assert (answer.status_code, answer.text) == (503, "back in a minute")
 
