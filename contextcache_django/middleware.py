@@ -1,6 +1,7 @@
 """The middleware: findings learn which request and which view they belong to.
 
-An error page that is due to a session whose Redis cannot be reached becomes a 503.
+An error page that is due to a session whose Redis cannot be reached becomes a 503, and Django's log
+of it one line.
 
 It guards nothing by itself, but it reports what is written to caches that nobody guards, unless
 `CONTEXTCACHE["OBSERVE"]` is False. It goes first in `MIDDLEWARE`, because what stands after it is
@@ -14,8 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import StreamingHttpResponse
+from django.views.defaults import ERROR_PAGE_TEMPLATE
 
-from contextcache import RequestScope, describe_view, enter_scope, exit_scope
+from contextcache import (
+    RequestScope,
+    ServerError,
+    current_scope,
+    describe_view,
+    enter_scope,
+    exit_scope,
+)
 from contextcache_django.conf import observes, project_config
 from contextcache_django.observing import observe_caches
 
@@ -26,6 +35,12 @@ if TYPE_CHECKING:
     from django.http.response import HttpResponseBase
 
 RETRY_AFTER = 5  # seconds, told to the visitor's browser while Redis cannot be reached
+
+DJANGOS_PAGE = (ERROR_PAGE_TEMPLATE % {"title": "Server Error (500)", "details": ""}).encode()
+UNAVAILABLE_PAGE = (
+    ERROR_PAGE_TEMPLATE
+    % {"title": "Service Unavailable (503)", "details": "Please try again in a few seconds."}
+).encode()
 
 _SCOPE = "_contextcache_scope"
 
@@ -53,6 +68,7 @@ class ContextCacheMiddleware:
         project_config()  # a mistake in the settings is to be seen when the project starts
         if observes():
             observe_caches()
+        logging.getLogger("django.request").addFilter(in_one_line)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Answer `request` within a scope that names it."""
@@ -96,9 +112,7 @@ def _new_scope(request: HttpRequest) -> RequestScope:
 
 def _finished(response: HttpResponseBase, scope: RequestScope) -> HttpResponseBase:
     if scope.outage is not None and response.status_code == 500:
-        # Nothing is wrong with the view, and the visitor is still logged in a moment later.
-        response.status_code = 503
-        response.headers["Retry-After"] = str(RETRY_AFTER)
+        _make_unavailable(response)
     if scope.findings:
         response.headers[RequestScope.HEADER] = scope.header
         _logger.info("contextcache: %s in %s", scope.count, scope)
@@ -107,6 +121,27 @@ def _finished(response: HttpResponseBase, scope: RequestScope) -> HttpResponseBa
         within = _each_async if response.is_async else _each
         response.streaming_content = within(body, scope)
     return response
+
+
+def _make_unavailable(response: Any) -> None:
+    """Say that nothing is wrong with the view, and the visitor still logged in a moment later."""
+    response.status_code = 503
+    response.headers["Retry-After"] = str(RETRY_AFTER)
+    if getattr(response, "content", None) == DJANGOS_PAGE:  # a page of the project's own stays
+        response.content = UNAVAILABLE_PAGE
+        if "Content-Length" in response.headers:
+            response.headers["Content-Length"] = str(len(UNAVAILABLE_PAGE))
+
+
+def in_one_line(record: logging.LogRecord) -> bool:
+    """Let Django log an outage of the sessions without the traceback of a view it has hit."""
+    scope = current_scope()
+    error = record.exc_info[1] if record.exc_info else None
+    if scope is not None and scope.outage is not None and isinstance(error, ServerError):
+        *_, path = record.args or [scope.path]  # as Django has escaped it
+        record.msg, record.args = "Service Unavailable: %s: %s", (path, str(error))
+        record.exc_info = None
+    return True
 
 
 def _is_file(response: StreamingHttpResponse) -> bool:

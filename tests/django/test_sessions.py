@@ -26,6 +26,7 @@ from tests.sealing import sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     import redis
     from pytest_django.fixtures import SettingsWrapper
@@ -444,6 +445,45 @@ def test_an_outage_never_looks_like_no_session(
     configure(any_url)
     assert visitor.get("/visit").content == b"2"
     assert visitor.cookies[COOKIE].value == before
+
+
+def test_an_outage_is_one_line_in_the_log(
+    browser: Browser,
+    configure: Callable[..., RedisCache],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nothing is wrong with the view: no traceback of it, and no word of an internal error."""
+    configure(f"unix://{tmp_path}/none")
+    browser.client.cookies[COOKIE] = "a" * 32
+    response = browser.get("/session")
+    [record] = [record for record in caplog.records if record.name == "django.request"]
+    assert record.getMessage() == (
+        f"Service Unavailable: {browser.prefix}/session: Redis at unix://{tmp_path}/none "
+        "cannot be reached: there is no such socket; start the server or correct the URL"
+    )
+    assert (record.levelname, record.exc_info) == ("ERROR", None)
+    assert b"<h1>Service Unavailable (503)</h1>" in response.content
+    assert b"Please try again in a few seconds." in response.content
+
+
+def test_a_page_of_the_project_s_own_is_shown_in_an_outage(
+    configure: Callable[..., RedisCache], settings: SettingsWrapper, tmp_path: Path
+) -> None:
+    """With another status, and its length as it was."""
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.middleware.common.CommonMiddleware"]
+    templates = {"500.html": "We are sorry."}
+    loader = ("django.template.loaders.locmem.Loader", templates)
+    engine = "django.template.backends.django.DjangoTemplates"
+    settings.TEMPLATES = [{"BACKEND": engine, "OPTIONS": {"loaders": [loader]}}]
+    configure(f"unix://{tmp_path}/none")
+    visitor = WebClient(raise_request_exception=False)
+    visitor.cookies[COOKIE] = "a" * 32
+    response = visitor.get("/session")
+    assert (response.status_code, response.content) == (503, b"We are sorry.")
+    del templates["500.html"]
+    response = visitor.get("/session")
+    assert int(response.headers["Content-Length"]) == len(response.content)
 
 
 @pytest.mark.django_db
