@@ -22,7 +22,7 @@ from contextcache.jsonable import JSONGuard
 from contextcache.jsonable.dialects import PLAIN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 SETTING = "CONTEXTCACHE"
 OBSERVE = "OBSERVE"  # the one key that is Django's own
@@ -117,14 +117,21 @@ def guard_for(
 _guards: dict[tuple[Any, ...], tuple[Guard, Mapping[str, Any] | None]] = {}
 
 
+_AS_JSON = JSONSerializer().dumps
+
+
 @functools.cache
-def json_guard_for(sink: str) -> JSONGuard[bytes]:
+def json_guard_for(sink: str, encode: Callable[[Any], bytes] = _AS_JSON) -> JSONGuard[bytes]:
     """Return the guard of sessions that Django's own `JSONSerializer` writes, always the same one.
+
+    Args:
+        sink: The words for where they are stored.
+        encode: What writes them; another one where only sizes are asked for.
 
     Raises:
         ImproperlyConfigured: The settings contain a mistake.
     """
-    return JSONGuard(JSONSerializer().dumps, project_config(), dialect=PLAIN, sink=sink)
+    return JSONGuard(encode, project_config(), dialect=PLAIN, sink=sink)
 
 
 PLACES = {

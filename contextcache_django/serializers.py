@@ -14,6 +14,7 @@ from django.core.signing import JSONSerializer
 
 from contextcache import UnreadablePayloadError
 from contextcache_django.conf import guard_for, json_guard_for
+from contextcache_django.cookies import pickled, weigh
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -146,7 +147,9 @@ class SessionSerializer:
         Raises:
             UncacheableValueError: The session as a whole cannot be stored.
         """
-        return self._guard.dumps(session, label="session")
+        payload = self._guard.dumps(session, label="session")
+        weigh(payload, self.loads, json_guard_for(_session_sink(), pickled))
+        return payload
 
     def loads(self, payload: bytes) -> Any:
         """Return the session dict.
@@ -183,7 +186,10 @@ class JSONSessionSerializer(JSONSerializer):
             UncacheableValueError: The mode is `raise` and something would be left out or changed,
                 or it is `warn` and JSON cannot hold it.
         """
-        return json_guard_for(_session_sink()).dumps(obj, label="session")
+        guard = json_guard_for(_session_sink())
+        payload = guard.dumps(obj, label="session")
+        weigh(payload, self.loads, guard)
+        return payload
 
 
 _SESSION_PLACES = {
