@@ -42,9 +42,9 @@ _ATOMS = {
     opcode.name: {"int_or_bool": "int", "bytes_or_str": "str"}.get(after.name, after.name)
     for opcode in pickletools.opcodes
     for after in opcode.stack_after
-    if not opcode.stack_before and after.name not in ("any", "mark")
+    if not opcode.stack_before and after.name not in ("any", "mark", "dict", "list", "set", "tuple")
 }
-_DATA = frozenset(_ATOMS.values()) - {"list", "dict", "tuple", "set"}
+_DATA = frozenset(_ATOMS.values())
 
 # Their first argument names the class that is made.
 _FACTORIES = frozenset({
@@ -301,7 +301,15 @@ class _Machine:
     def take(self, name: str, argument: Any, size: int) -> None:
         """Take one opcode of `size` bytes."""
         self._loose += size
+        if name in _ATOMS:
+            self._push_atom(name, argument)
+            return
         match name:
+            case "MEMOIZE":
+                self._memo[len(self._memo)] = self._stack[-1]
+                self._settle()
+            case "GET" | "BINGET" | "LONG_BINGET":
+                self._refer(self._memo[argument])
             case "PROTO" | "FRAME":
                 pass
             case "MARK":
@@ -319,11 +327,6 @@ class _Machine:
             case "PUT" | "BINPUT" | "LONG_BINPUT":
                 self._memo[argument] = self._stack[-1]
                 self._settle()
-            case "MEMOIZE":
-                self._memo[len(self._memo)] = self._stack[-1]
-                self._settle()
-            case "GET" | "BINGET" | "LONG_BINGET":
-                self._refer(self._memo[argument])
             case "EMPTY_LIST" | "EMPTY_DICT" | "EMPTY_TUPLE" | "EMPTY_SET":
                 self._push(Part(name.removeprefix("EMPTY_").lower()))
             case "APPEND" | "APPENDS" | "ADDITEMS":
@@ -374,8 +377,6 @@ class _Machine:
             case "EXT1" | "EXT2" | "EXT4":
                 known = copyreg._inverted_registry  # type: ignore[attr-defined]
                 self._import(*known[argument])
-            case _:
-                self._push_atom(name, argument)
 
     def _push(self, part: Part) -> Part:
         self._stack.append(part)

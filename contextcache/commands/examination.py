@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import re
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,7 @@ from contextcache.rules import RuleBook
 from contextcache.walker import contents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from contextcache.commands.anatomy import Part
     from contextcache.findings import Finding
@@ -66,6 +68,22 @@ class Examination:
         return Path(self.label, part.path(self.label).steps, self.hidden)
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep the garbage collector from looking through a million parts again and again.
+
+    None of them is garbage, and looking takes longer than making them.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@uncollected()
 def examine(
     value: object,
     *,
@@ -101,6 +119,7 @@ def examine(
     )
 
 
+@uncollected()
 def examine_payload(
     payload: bytes,
     *,

@@ -18,7 +18,13 @@ from contextlib import redirect_stdout
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from contextcache.commands.examination import Examination, examine, examine_payload, pickle_in
+from contextcache.commands.examination import (
+    Examination,
+    examine,
+    examine_payload,
+    pickle_in,
+    uncollected,
+)
 from contextcache.commands.pages import page
 from contextcache.commands.tree import Bounds, Tree
 from contextcache.config import Config
@@ -96,6 +102,7 @@ def run(
     return show(seen, options, out)
 
 
+@uncollected()
 def show(seen: Examination, options: argparse.Namespace, out: TextIO) -> int:
     """Print the tree of an examination and its findings, and return the exit status."""
     smallest = options.min_size
