@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
+from tests.redis_server import free_port
+from tests.waiting import PATIENCE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -72,9 +75,10 @@ def _chromium() -> Iterator[Chrome]:
         options.add_argument(argument)
     options.add_argument(f"--window-size={SIZE[0]},{SIZE[1]}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chromium = Chrome(options, ChromeService(driver))
+    chromium = Chrome(options, ChromeService(driver, port=free_port()))
     try:
-        chromium.set_page_load_timeout(30)
+        chromium.set_page_load_timeout(PATIENCE)
+        chromium.set_script_timeout(PATIENCE)
         yield chromium
     finally:
         chromium.quit()

@@ -8,10 +8,12 @@ import sys
 import textwrap
 from pathlib import Path
 
+from tests.waiting import PATIENCE
+
 ROOT = Path(__file__).parent.parent
 
 
-def run(code: str, *options: str, timeout: float = 60) -> str:
+def run(code: str, *options: str, timeout: float = 5 * PATIENCE) -> str:
     """Run `code` with the packages of this repository on the path and return what it printed.
 
     Args:

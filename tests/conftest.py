@@ -1,14 +1,55 @@
-"""Fixtures every layer shares."""
+"""Fixtures every layer shares, and time for all of them."""
 
 from __future__ import annotations
 
-import pytest
+from typing import TYPE_CHECKING, Any
 
+import pytest
+from hypothesis import HealthCheck, settings
+
+from contextcache.config import TIMEOUT
+from contextcache.servers.clients import new_client
+from contextcache.walker import heaviest
 from tests.browser import _chromium, browser
 from tests.memcached_server import memcached
 from tests.redis_server import any_url, redis_client, redis_url
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 __all__ = ["_chromium", "any_url", "browser", "memcached", "redis_client", "redis_url"]
+
+# What is drawn is the same in each run, however slow the machine: a test that fails has been
+# changed, or what it tests has. With `--hypothesis-profile=default` other examples are looked for.
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("repeatable")
+
+PATIENT = 10.0  # seconds
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _take_time() -> Iterator[None]:
+    """Let nothing depend on this machine having nothing else to do.
+
+    By default Redis is given half a second for an operation, and a close look at a value no more
+    than some hundredths. A test that is about such a limit sets one of its own.
+    """
+
+    def patient(address: Any, seconds: float, *others: Any) -> Any:
+        return new_client(address, PATIENT if seconds == TIMEOUT else seconds, *others)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("contextcache.servers.clients.new_client", patient)
+        patch.setattr("contextcache.guard.FIRST_SECONDS", PATIENT)
+        patch.setattr("contextcache.guard.MOST_SECONDS", PATIENT)
+        patch.setitem(heaviest.__kwdefaults__, "seconds", PATIENT)
+        yield
 
 
 @pytest.fixture(autouse=True)

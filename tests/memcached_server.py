@@ -7,12 +7,12 @@ import getpass
 import shutil
 import socket
 import subprocess
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.redis_server import START_SECONDS, free_port
+from tests.redis_server import free_port
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,19 +31,22 @@ def running_memcached() -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                if time.monotonic() > deadline or server.poll() is not None:
-                    pytest.fail("memcached did not start", pytrace=False)
-                time.sleep(0.01)
+        until(lambda: _answers(server, port), why="memcached did not answer")
         yield f"127.0.0.1:{port}"
     finally:
         server.kill()
         server.wait()
+
+
+def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
+    assert server.poll() is None, f"memcached ended with code {server.returncode}"
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(("127.0.0.1", port), timeout=1) as connection,
+    ):
+        connection.sendall(b"version\r\n")
+        return connection.recv(64).startswith(b"VERSION")
+    return False
 
 
 @pytest.fixture(scope="session")

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
-import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 import redis
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.waiting import until
 
-START_SECONDS = 20
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
 
 # Arguments of a server that loses nothing when it is killed: the kernel has all before a reply is
 # sent.
@@ -26,18 +28,37 @@ KEPT = ("--appendonly", "yes", "--appendfsync", "no")
 
 
 def free_port() -> int:
-    """Return a loopback port nobody listens on.
+    """Return a loopback port nobody listens on, and nobody else here is ever given.
 
     It is none of those that the system gives to outgoing connections, one of which could take it
     while a server is being restarted; nor is the one 10000 above it, where the nodes of a cluster
     talk to each other.
     """
-    while True:
-        port = secrets.choice(range(10000, 20000))
-        with contextlib.suppress(OSError), socket.socket() as probe, socket.socket() as bus:
-            probe.bind(("127.0.0.1", port))
-            bus.bind(("127.0.0.1", port + 10000))
-            return port
+    return next(_ports)
+
+
+def _free_ports() -> Iterator[int]:
+    """Yield the ports of this process: a hundred belong to who holds the first of them.
+
+    A port that is only seen to be free may be taken by a suite that runs beside this one, before
+    the server that it is meant for has started; and what is on it would answer for that server.
+    """
+    for first in random.SystemRandom().sample(range(10000, 20000, 100), 100):
+        if _is_free(first, hold=True):
+            yield from (port for port in range(first + 1, first + 100) if _is_free(port))
+
+
+def _is_free(port: int, *, hold: bool = False) -> bool:
+    with contextlib.suppress(OSError), socket.socket() as probe, socket.socket() as bus:
+        probe.bind(("127.0.0.1", port))
+        bus.bind(("127.0.0.1", port + 10000))
+        if hold:
+            probe.detach()  # it stays bound until this process ends
+        return True
+    return False
+
+
+_ports = _free_ports()
 
 
 class RedisServer:
@@ -75,10 +96,11 @@ class RedisServer:
 
     def start(self, *more: str) -> None:
         """Start it, with `more` command line arguments this time, and wait until it answers."""
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(
             [*self._command, *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        _wait_until_it_answers(self._process, self.port)
+        self._process = process
+        until(lambda: _answers(process, self.port), why="redis-server did not answer")
 
     def kill(self) -> None:
         """End it at once, as a power failure or the OOM killer does."""
@@ -119,20 +141,29 @@ def running_redis(*arguments: str) -> Iterator[str]:
         yield server.url
 
 
-def _wait_until_it_answers(server: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            pytest.fail(f"redis-server ended with code {server.returncode}", pytrace=False)
-        try:
-            with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
-                connection.sendall(b"PING\r\n")
-                # A server with a password answers too, with an error.
-                if connection.recv(64)[:1] in (b"+", b"-"):
-                    return
-        except OSError:
-            time.sleep(0.01)
-    pytest.fail(f"redis-server did not answer within {START_SECONDS} s", pytrace=False)
+def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
+    assert server.poll() is None, f"redis-server ended with code {server.returncode}"
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(("127.0.0.1", port), timeout=1) as connection,
+    ):
+        connection.sendall(b"PING\r\n")
+        # A server with a password answers too, with an error.
+        return connection.recv(64)[:1] in (b"+", b"-")
+    return False
+
+
+def answered(call: Callable[[], T]) -> T:
+    """Return what `call` returns, once Redis answers it in time, however short that is."""
+    answers: list[T] = []
+
+    def has_answered() -> bool:
+        with contextlib.suppress(redis.ConnectionError, redis.TimeoutError):
+            answers.append(call())
+        return bool(answers)
+
+    until(has_answered, why="Redis did not answer")
+    return answers[0]
 
 
 @pytest.fixture(scope="session")

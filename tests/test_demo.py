@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE
+
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "example_project"
 
@@ -31,7 +33,7 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         env=inherited | {"PYTHONPATH": str(ROOT)} | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=5 * PATIENCE,
         check=False,
     )
 

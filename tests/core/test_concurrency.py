@@ -17,7 +17,7 @@ import pytest
 from contextcache import Guard, RequestScope, UncacheableValueError, enter_scope, exit_scope
 from contextcache.testing import capture_findings
 from tests.core import shapes
-from tests.waiting import exit_code
+from tests.waiting import PATIENCE, exit_code
 from tests.zoo import INNOCENTS, OFFENDERS, unlocked
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def at_once(work: Callable[[int], Any]) -> list[Any]:
     barrier = threading.Barrier(THREADS)
 
     def start(number: int) -> Any:
-        barrier.wait(30)
+        barrier.wait(PATIENCE)
         return work(number)
 
     with ThreadPoolExecutor(THREADS) as pool:

@@ -36,6 +36,7 @@ from contextcache import (
 )
 from contextcache.testing import assert_cacheable, capture_findings
 from tests.core import shapes
+from tests.waiting import PATIENCE
 from tests.zoo import OFFENDERS, Case, Found, environ, unlocked
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def test_what_is_recreated_needs_no_contextcache_to_be_read(tmp_path: File) -> N
 def _python(code: str, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *arguments],
-        capture_output=True, text=True, timeout=60, cwd=ROOT,
+        capture_output=True, text=True, timeout=PATIENCE, cwd=ROOT,
         env={**os.environ, "PYTHONPATH": ROOT},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -31,6 +31,7 @@ from contextcache import (
 from contextcache.records import BLOCK, LINE, TAIL, DevelopmentFormatter, record_fields
 from contextcache.testing import capture_findings
 from tests.child import ROOT
+from tests.waiting import PATIENCE
 
 HERE = Path(__file__).relative_to(ROOT)
 
@@ -354,7 +355,7 @@ def test_a_terminal_gets_colour() -> None:
         pass
     finally:
         os.close(reader)
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=PATIENCE) == 0
     lines = shown.decode().replace("\r\n", "\n").split("\n")
     assert lines[0] == f"\x1b[33;1m{HEAD}\x1b[0m"
     did, fix = (next(line for line in lines if f"  {word}" in line) for word in ("did", "fix"))
@@ -367,7 +368,7 @@ def test_a_terminal_gets_colour() -> None:
 def test_a_file_or_pipe_gets_no_colour() -> None:
     """What is not a terminal gets text and nothing else."""
     process = child(stderr=subprocess.PIPE)
-    _, shown = process.communicate(timeout=60)
+    _, shown = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert b"\x1b" not in shown
     assert shown.decode().split("\n")[0] == HEAD
@@ -391,7 +392,7 @@ def test_an_application_that_logs_gets_no_second_handler() -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=True,
     )
     assert done.stderr.count("contextcache CC102") == 1

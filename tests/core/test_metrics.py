@@ -137,6 +137,7 @@ def test_sentry_groups_findings_by_their_template() -> None:
             dsn="https://public@sentry.example/1",
             transport=transport,
             default_integrations=False,
+            auto_enabling_integrations=False,
             integrations=[LoggingIntegration(event_level=logging.WARNING)],
             include_local_variables=False,
         )
@@ -144,7 +145,7 @@ def test_sentry_groups_findings_by_their_template() -> None:
             Guard(sink=SINK).dumps({"cart": Client(), "rows": (row for row in ())}, label="session")
             sentry_sdk.flush()
         finally:
-            sentry_sdk.init()
+            sentry_sdk.init(default_integrations=False, auto_enabling_integrations=False)
     first, second = transport.events
     assert first["logentry"]["message"] == second["logentry"]["message"]
     assert "%s" in first["logentry"]["message"]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.child import ROOT
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -187,7 +188,7 @@ def run(suite: Path, source: str, *options: str) -> tuple[dict[str, int], str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=5 * PATIENCE,
         check=False,
     )
     assert "INTERNALERROR" not in done.stdout, done.stdout

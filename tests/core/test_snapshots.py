@@ -22,6 +22,7 @@ from werkzeug.wrappers import Request
 from contextcache import Config, Guard, RequestSnapshot, is_stripped
 from contextcache.snapshots import current_values, empty_local, harmless, innocent
 from tests.child import run
+from tests.waiting import PATIENCE
 
 CANARY = "canary-7f3a9c"
 VARIABLE: ContextVar[str] = ContextVar("VARIABLE")
@@ -308,7 +309,7 @@ def test_pools_come_back_idle_with_their_size() -> None:
     with ThreadPoolExecutor(3, "shop") as threads, ProcessPoolExecutor(2) as processes:
         thread_pool, process_pool = stored(threads), stored(processes)
     assert thread_pool._max_workers == 3
-    assert thread_pool.submit(int, "3").result(timeout=10) == 3
+    assert thread_pool.submit(int, "3").result(timeout=PATIENCE) == 3
     assert process_pool._max_workers == 2
     thread_pool.shutdown()
     process_pool.shutdown()

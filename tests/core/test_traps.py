@@ -22,6 +22,7 @@ from contextcache import Action, Config, Finding, Guard, Rule, UncacheableValueE
 from contextcache.inspection import Inspection
 from contextcache.testing import capture_findings
 from tests.core import shapes
+from tests.waiting import PATIENCE
 from tests.zoo import unlocked
 
 if TYPE_CHECKING:
@@ -454,7 +455,7 @@ def test_a_raised_recursion_limit_does_not_crash_the_process(
         "sys.stdout.flush(); os._exit(0)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=5 * PATIENCE, cwd=ROOT
     )
     assert (done.returncode, done.stdout.strip()) == (0, expected)
     assert "Traceback" not in done.stderr

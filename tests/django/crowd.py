@@ -54,6 +54,8 @@ CACHES = {
         "OPTIONS": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
     },
 }
+# It is about whose values they are, not about a busy machine.
+CONTEXTCACHE = {"TIMEOUT": 10}
 SESSION_ENGINE = os.environ.get("CROWD_ENGINE", "contextcache_django.sessions")
 SESSION_SERIALIZER = "contextcache_django.serializers.SessionSerializer"
 SILENCED_SYSTEM_CHECKS = ["contextcache.W006"]

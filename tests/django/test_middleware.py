@@ -24,6 +24,7 @@ from contextcache.testing import capture_findings
 from contextcache_django.middleware import ContextCacheMiddleware, view_of
 from contextcache_django.sessions import SessionStore
 from tests.django import views
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -106,7 +107,7 @@ def test_concurrent_async_requests_do_not_mix_their_findings() -> None:
     async def both() -> None:
         views.both_arrived = asyncio.Barrier(2)
         client = AsyncClient()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await asyncio.gather(client.get("/async/one"), client.get("/async/two"))
 
     with capture_findings() as findings:

@@ -40,6 +40,7 @@ def configure(redis_url: str) -> None:
                 "LOCATION": redis_url,
             }
         },
+        CONTEXTCACHE={"TIMEOUT": 10},  # it is about what is shown, not about a busy machine
         SESSION_ENGINE="contextcache_django.sessions",
         DEBUG_TOOLBAR_CONFIG={"IS_RUNNING_TESTS": False},
         DEBUG_TOOLBAR_PANELS=[

@@ -10,7 +10,7 @@ import pytest
 from contextcache import ConfigurationError
 from contextcache_flask import ContextCache
 from tests.flask import shop
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,7 @@ def make_app(redis_url: str = "fakeredis://pages", **config: Any) -> Flask:
 
 def put(url: str) -> None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    opener.open(urllib.request.Request(url, method="PUT"), timeout=20).close()
+    opener.open(urllib.request.Request(url, method="PUT"), timeout=PATIENCE).close()
 
 
 # --- In a browser ---------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from contextcache.testing import capture_findings
 from contextcache_flask import ContextCache
 from contextcache_flask.scopes import view_of
 from tests.flask.shop import Basket, add_cache, make_app
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -179,7 +180,7 @@ def test_a_stream_that_keeps_the_request(app, serve):
         return Response(rows())
 
     with capture_findings() as findings:
-        assert requests.get(serve(app) + "/stream", timeout=10).text == "ab"
+        assert requests.get(serve(app) + "/stream", timeout=PATIENCE).text == "ab"
     assert findings[0].origin.startswith("GET /stream · ")
 
 
@@ -230,13 +231,13 @@ def test_concurrent_requests_are_not_mixed_up(app, serve):
     barrier = threading.Barrier(4)
 
     def write(number):
-        barrier.wait(10)
+        barrier.wait(PATIENCE)
         for turn in range(8):
             key = f"k{number}x{turn}"
             if number % 2:
-                requests.put(f"{url}/cache/{key}", timeout=10).raise_for_status()
+                requests.put(f"{url}/cache/{key}", timeout=PATIENCE).raise_for_status()
             else:
-                requests.put(f"{url}/cart?{key}", timeout=10).raise_for_status()
+                requests.put(f"{url}/cart?{key}", timeout=PATIENCE).raise_for_status()
 
     with capture_findings() as findings, concurrent.futures.ThreadPoolExecutor(4) as pool:
         list(pool.map(write, range(4)))

@@ -31,6 +31,7 @@ from contextcache_flask.sessions import KEY_PREFIX, RedisSession
 from tests.flask.shop import Basket, add_cache, make_app
 from tests.redis_server import free_port, running_redis
 from tests.sealing import sealed
+from tests.waiting import PATIENCE
 
 # flask_login 0.6 asks for the time in a way that Python 3.12 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
@@ -298,7 +299,7 @@ def test_two_threads_share_the_session_of_a_copied_request(app):
     shared = RedisSession(load, "x" * 43)
 
     def use(number):
-        gate.wait(10)
+        gate.wait(PATIENCE)
         shared[f"by{number}"] = shared["name"]
 
     threads = [threading.Thread(target=use, args=[n]) for n in range(2)]
@@ -528,10 +529,10 @@ def test_a_permanent_session_is_prolonged_when_it_is_read(redis_url, redis_clien
     client = app.test_client()
     assert "Expires" in client.get("/stay").headers["Set-Cookie"]
     key = key_of(sid_of(client))
-    assert redis_client.ttl(key) in (2 * DAY, 2 * DAY - 1)
+    assert 2 * DAY - 60 < redis_client.ttl(key) <= 2 * DAY
     redis_client.expire(key, 100)
     assert "Expires" in client.get("/read").headers["Set-Cookie"]
-    assert redis_client.ttl(key) in (2 * DAY, 2 * DAY - 1)
+    assert 2 * DAY - 60 < redis_client.ttl(key) <= 2 * DAY
 
 
 def test_without_refreshing_reading_prolongs_nothing(redis_url, redis_client):
@@ -589,7 +590,7 @@ def test_an_unreachable_redis_is_not_an_empty_session(caplog):
             ("GET", "/read", "cannot be reached"),
             ("PUT", "/write/bob", "cannot be reached"),
             ("POST", "/logout", "cannot be reached"),
-            ("GET", "/all", "is left alone for 1 s at most"),
+            ("GET", "/all", "is left alone for 20 s at most"),
         ]
     ]
 
@@ -842,8 +843,8 @@ def test_over_a_real_server_with_concurrent_visitors(any_url, serve):
         with requests.Session() as visitor:
             for turn in range(10):
                 name = f"visitor{number}x{turn}"
-                visitor.put(f"{url}/write/{name}", timeout=10)
-                told = visitor.get(f"{url}/read", timeout=10).text
+                visitor.put(f"{url}/write/{name}", timeout=PATIENCE)
+                told = visitor.get(f"{url}/read", timeout=PATIENCE).text
                 if told != name:
                     failures.append((name, told))
 
