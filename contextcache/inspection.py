@@ -124,6 +124,7 @@ class Inspection:
     def run(self, value: object) -> Inspection:
         """Dump `value` until what is stored also loads, and word what was found."""
         markers: dict[int, str] = {}
+        cut_higher = False
         for _ in range(MOST_ROUNDS):
             dump = Dump(self.table, str(self._path()), where=markers, capture=True)
             try:
@@ -139,6 +140,9 @@ class Inspection:
                 markers = {**markers, **named}  # a marker tells its own path, so it is made again
                 continue
             culprit = self._culprit(payload, dump, search)
+            if culprit is None and cut_higher and not named.keys() <= markers.keys():
+                markers, cut_higher = {**markers, **named}, False  # new ones where it was cut
+                continue
             if culprit is None:
                 self._note_environs(value, dump, search)
                 refused = any(_refuses(hit, value) for hit in dump.hits)
@@ -147,6 +151,7 @@ class Inspection:
                 self._word(dump, search)
                 return self
             self.table = self.table.learned(suspect=[type(culprit)])
+            cut_higher = True
         dump.hits.append(Hit(value, UNLOADABLE, Action.REFUSED, NOTHING))
         self._word(dump, search)
         return self
@@ -256,19 +261,27 @@ class Inspection:
         if self._debug:
             self._add_patches()
 
-    def _inside(self, hit: Hit, path: Path) -> Iterator[Finding]:
-        """Word the offenders inside an object that had to be stripped whole because of them."""
+    def _inside(self, hit: Hit, path: Path, cut: Path | None = None) -> Iterator[Finding]:
+        """Word the offenders inside an object that had to be stripped whole because of them.
+
+        Args:
+            hit: The object.
+            path: Its path.
+            cut: The path of the outermost such object, where this one is inside another.
+        """
         if hit.inside is None:
             return
+        cut = cut or path
         search = self._search(hit.leaf, hit.inside)
         for inner in hit.inside.hits:
             place = search.found.get(id(inner.leaf))
             if place is None or inner.leaf is hit.leaf:
                 continue
-            inner.action, inner.did = Action.STRIPPED, f"stored the rest without {path}"
+            inner.action, inner.did = Action.STRIPPED, f"stored the rest without {cut}"
             below = place.path(self.label)
             whole = replace(path, steps=path.steps + below.steps)
-            yield self._finding(inner, whole, place, cut=path)
+            deeper = list(self._inside(inner, whole, cut))
+            yield from deeper or [self._finding(inner, whole, place, cut=cut)]
 
     def _path(self, place: Place | None = None) -> Path:
         path = place.path(self.label) if place is not None else Path(self.label)

@@ -448,7 +448,7 @@ class Table(dict[type, "Reducer"]):
                 return _uniform(reduced)
         if rule is not None and rule.verb is not Verb.ALLOW:
             return _ruled(rule)
-        if cls not in copyreg.dispatch_table and type in class_mro(cls):
+        if cls not in copyreg.dispatch_table and issubclass(cls, type):
             return _by_name
         plain = cls is Fresh or (cls not in copyreg.dispatch_table and is_plain(cls))
         return reduce_plainly if plain else _guarded
@@ -456,7 +456,7 @@ class Table(dict[type, "Reducer"]):
     def strips(self, obj: object) -> Rule | None:
         """Return the rule by which `obj` can only be stripped, or None."""
         cls = type(obj)
-        if cls is FunctionType or type in class_mro(cls):
+        if cls is FunctionType or issubclass(cls, type):
             return None if importable(obj) else UNIMPORTABLE
         rule = self.book.lookup(cls)
         if rule is not None:
@@ -474,11 +474,12 @@ def _guarded(obj: object) -> Reduced:
     cls = type(obj)
     try:
         reduced: Reduced = copyreg.dispatch_table.get(cls, reduce_as_pickle_does)(obj)
+        nameless = _without_name(dump, obj, reduced)
     except (RecursionError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001  # 3.14 changed the types; any of them is an offender
         return dump.strip(obj, _refusal(cls, error))
-    if _without_name(dump, obj, reduced):
+    if nameless:
         return dump.strip(obj, UNIMPORTABLE)
     if cls not in dump.table.sound:
         dump.met.setdefault(cls, obj)
@@ -699,7 +700,7 @@ def _without_name(dump: Dump, obj: object, reduced: object) -> bool:
         function = function.__self__
     if _has_a_name(function) and not dump.can_import(function):
         return True
-    if not arguments or type not in class_mro(type(arguments[0])):
+    if not arguments or not issubclass(type(arguments[0]), type):
         return False
     cls = arguments[0]
     if getattr(function, "__name__", "") in ("__newobj__", "__newobj_ex__"):
@@ -709,7 +710,8 @@ def _without_name(dump: Dump, obj: object, reduced: object) -> bool:
 
 
 def _has_a_name(obj: object) -> bool:
-    return type(obj) is FunctionType or type in class_mro(type(obj))
+    # `in` would ask a metaclass for its `__eq__`; issubclass of a builtin asks nobody
+    return type(obj) is FunctionType or issubclass(type(obj), type)
 
 
 def importable(obj: Any, name: str = "") -> bool:

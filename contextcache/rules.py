@@ -481,6 +481,12 @@ BUILT_IN: Mapping[str, Rule] = {
         reason="it draws from the operating system and has no state",
         did="stored the rest; on load this field is a new one", fix="make it where it is used",
     ),
+    **_rows(
+        "CC119", Verb.STRIP, "method",
+        when=snapshots.is_nameless_method,
+        reason="its object has no method of this name, by which pickle looks for it",
+        fix="store the object, and take the method from it on read",
+    ),
     # Secrets
     **_rows(
         "CC120", Verb.STRIP,

@@ -113,7 +113,7 @@ def process_pool(obj: object) -> tuple[object, tuple[object, ...]]:
 
 def current_values(obj: object) -> SimpleNamespace:
     """Return the attributes of `obj` as a plain namespace: of a thread-local, this thread's."""
-    if local in class_mro(type(obj)):
+    if issubclass(type(obj), local):
         return SimpleNamespace(**local.__getattribute__(obj, "__dict__"))  # type: ignore[arg-type]
     return SimpleNamespace(**fields(obj))
 
@@ -125,7 +125,7 @@ def proxy_target(obj: object) -> object:
     """Return what a werkzeug `LocalProxy` points at in this request."""
     try:
         return object.__getattribute__(obj, "_get_current_object")()
-    except RuntimeError:
+    except Exception:  # noqa: BLE001  # a function of the user's, such as `lambda: g.user`
         raise NothingThere from None
 
 
@@ -134,7 +134,10 @@ def lazy_value(obj: object) -> object:
     own = fields(obj)
     wrapped = own.get("_wrapped")
     if type(wrapped) is object or wrapped is None:  # Django's mark for "not evaluated"
-        object.__getattribute__(obj, "_setup")()
+        try:
+            object.__getattribute__(obj, "_setup")()
+        except Exception:  # noqa: BLE001  # a function of the user's, or the database
+            raise NothingThere from None
         wrapped = fields(obj).get("_wrapped")
     return wrapped
 
@@ -157,7 +160,10 @@ def is_nameless_lazy(obj: Any) -> bool:
 def lazy_result(obj: Any) -> object:
     """Return what a lazy text of Django's is now, as it would be shown."""
     function, arguments, keywords = obj.__reduce__()[1][:3]
-    return function(*arguments, **keywords)
+    try:
+        return function(*arguments, **keywords)
+    except Exception:  # noqa: BLE001  # a function of the user's
+        raise NothingThere from None
 
 
 # Requests
@@ -423,6 +429,20 @@ def in_document(obj: object) -> bool:
         if above is None:
             return type(top).__name__ == "BeautifulSoup"
     return False
+
+
+def is_nameless_method(obj: Any) -> bool:
+    """Tell whether a bound method is not found again: pickle asks its object for it by name.
+
+    A private method has lost its name to the class, a decorated one may have that of its wrapper,
+    and one put on a single object is not there yet when the object is being rebuilt.
+    """
+    owner = obj.__self__
+    bases = class_mro(type(owner))[:-1]
+    if issubclass(type(owner), type):
+        bases = class_mro(owner)[:-1] + bases[:-1]
+    names = {getattr(obj.__func__, "__name__", ""), "__getattr__", "__getattribute__"}
+    return names.isdisjoint(name for base in bases for name in base.__dict__)
 
 
 def loses_attributes(obj: object) -> bool:

@@ -189,7 +189,7 @@ class Search:
         if not _is_code(function):
             found.append(self._part(function, Step(StepKind.FUNCTION, None), place))
         for index, argument in enumerate(arguments):
-            if id(type(argument)) not in _ATOMS and type(argument) is not type:
+            if id(type(argument)) not in _ATOMS and argument is not type(obj):
                 step = _argument_step(obj, index)
                 found.append(self._part(argument, step, place))
         for index, child in enumerate(items or ()):
@@ -233,8 +233,11 @@ class Search:
     def _item(self, child: object, index: int, place: Place) -> Place:
         """Place an item with which an object is filled on load; not every such object has items."""
         step = Step(StepKind.ITEM, index)
-        if any(base in (list, deque) for base in class_mro(type(place.obj))):
+        if _is_item(place.obj, index, child):
             return Place(child, place, step)
+        name = self._name(place, child)
+        if name is not None:
+            return Place(child, place, name)
         return self._within(place, child) or Place(child, place, step)
 
     def _within(self, owner: Place, child: object) -> Place | None:
@@ -286,8 +289,16 @@ class Search:
         return None
 
 
+def _is_item(obj: Any, index: int, child: object) -> bool:
+    """Tell whether `child` is what a list or deque has at `index`, whatever its class says."""
+    for base in (list, deque):
+        if issubclass(type(obj), base):
+            return index < base.__len__(obj) and base.__getitem__(obj, index) is child
+    return False
+
+
 def _argument_step(obj: object, index: int) -> Step:
-    if type(obj) in (MethodType, BuiltinFunctionType) and index == 0:
+    if issubclass(type(obj), (MethodType, BuiltinFunctionType)) and index == 0:
         return attribute("__self__")
     return Step(StepKind.ARGUMENT, index)
 
@@ -311,7 +322,7 @@ def _items(obj: Any) -> Iterator[tuple[Step, object]]:
                 yield Step(StepKind.KEY, index), key
             yield item(key, index), child
     else:
-        kind = StepKind.ITEM if type(obj) in (list, tuple) else StepKind.ELEMENT
+        kind = StepKind.ITEM if _is_sequence(obj) else StepKind.ELEMENT
         for index, child in enumerate(list(obj)):
             yield Step(kind, index), child
 
@@ -322,7 +333,7 @@ def _held(obj: Any) -> Iterator[tuple[Step, object]]:
     if id(kind) in _CONTAINERS:
         yield from _items(obj)
         return
-    if kind in (MethodType, BuiltinFunctionType):
+    if issubclass(kind, (MethodType, BuiltinFunctionType)):
         yield attribute("__self__"), obj.__self__
         return
     if _is_code(obj):
@@ -349,9 +360,13 @@ def _field_names(mro: tuple[type, ...]) -> tuple[str, ...]:
     return next((base.__dict__["_fields"] for base in mro if "_fields" in base.__dict__), ())
 
 
+def _is_sequence(obj: object) -> bool:
+    return type(obj) is list or type(obj) is tuple
+
+
 def _is_code(obj: object) -> bool:
     """Tell whether `obj` is stored by name; `isinstance` would ask a proxy for its `__class__`."""
-    return any(base in _CODE for base in class_mro(type(obj)))
+    return issubclass(type(obj), _CODE)
 
 
 def _members(obj: object) -> Iterator[tuple[str, object]]:
@@ -381,7 +396,7 @@ def reach(value: Any, steps: tuple[Step, ...]) -> Any:
             value = own.get(str(name))
         elif kind is StepKind.ITEM and type(value) is dict:
             value = value.get(name)
-        elif kind is StepKind.ITEM and type(value) in (list, tuple) and type(name) is int:
+        elif kind is StepKind.ITEM and _is_sequence(value) and type(name) is int:
             held = value[name : name + 1] if name >= 0 else ()  # another thread may shorten it
             value = held[0] if held else None
         else:
@@ -471,8 +486,8 @@ class _Weighed:
 
 def contents(obj: Any) -> Iterator[tuple[Step, object]]:
     """Yield what `obj` holds, plain data in sequences and sets included."""
-    if type(obj) in (list, tuple, set, frozenset):
-        kind = StepKind.ITEM if type(obj) in (list, tuple) else StepKind.ELEMENT
+    if id(type(obj)) in _CONTAINERS and type(obj) is not dict:
+        kind = StepKind.ITEM if _is_sequence(obj) else StepKind.ELEMENT
         for index, child in enumerate(list(obj)):
             yield Step(kind, index), child
     else:

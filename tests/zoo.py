@@ -793,6 +793,14 @@ offender(
     check=lambda v: v["a"] == 1 and is_stripped(v["error"]),
 )
 offender(
+    "methods-without-their-name",
+    lambda: shapes.Handlers(),
+    "CC119 stripped value.private",
+    "CC119 stripped value.wrapped",
+    "CC119 stripped value.patched",
+    check=lambda v: v.name == "handlers",
+)
+offender(
     "exception-that-wants-more-alone", lambda: shapes.ChoosyError("bad", 404), "CC119 refused value"
 )
 offender(

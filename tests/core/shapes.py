@@ -13,6 +13,7 @@ import enum
 import functools
 import logging
 import threading
+import types
 import typing
 
 import attrs
@@ -624,6 +625,69 @@ class BadHash(type):
 class Unhashable(metaclass=BadHash):
     def __init__(self) -> None:
         self.name = "unhashable"
+
+
+class BadComparison(type):
+    """A metaclass that compares classes by something others do not have."""
+
+    def __eq__(cls, other: object) -> bool:
+        return cls.label == other.label  # type: ignore[attr-defined]
+
+    __hash__ = type.__hash__
+
+
+class Incomparable(metaclass=BadComparison):
+    def __init__(self, held: object = None) -> None:
+        self.held = held
+
+
+class Unclassed:
+    """An object that refuses to say of what class it is, which pickle asks it for."""
+
+    @property
+    def __class__(self) -> type:
+        raise RuntimeError("asked for its class")
+
+    @__class__.setter
+    def __class__(self, cls: type) -> None: ...
+
+
+class Handlers:
+    """An object that keeps methods of its own in ways in which pickle does not find them again."""
+
+    def __init__(self) -> None:
+        self.name = "handlers"
+        self.private = self.__handle
+        self.wrapped = self.decorated
+        self.patched = types.MethodType(top_level, self)
+
+    def __handle(self) -> str:
+        return self.name
+
+    def _unwrapped(handle: typing.Callable[[Handlers], str]) -> typing.Callable[[Handlers], str]:  # type: ignore[misc]
+        def inner(self: Handlers) -> str:
+            return handle(self)
+
+        return inner
+
+    @_unwrapped
+    def decorated(self) -> str:
+        return self.name
+
+    @classmethod
+    def make(cls) -> Handlers:
+        return cls()
+
+
+class FilledOddly(list):
+    """A list that is stored with other items than its own."""
+
+    def __init__(self, held: object = None) -> None:
+        super().__init__()
+        self.held = held
+
+    def __reduce__(self) -> typing.Any:
+        return FilledOddly, (), None, iter([self.held])
 
 
 class Meta(type):

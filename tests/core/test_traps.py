@@ -16,6 +16,8 @@ from pathlib import Path as File
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.utils.functional import SimpleLazyObject, lazy
+from werkzeug.local import LocalProxy
 
 import contextcache.reporting
 from contextcache import Action, Config, Finding, Guard, Rule, UncacheableValueError, is_stripped
@@ -78,6 +80,28 @@ def test_a_class_that_cannot_be_hashed_is_stripped() -> None:
     assert paths(guard.explain(value)) == ["CC117 value['bad']"]
 
 
+def test_a_class_that_cannot_be_compared_is_stored() -> None:
+    """Types are told apart by identity, also at a place that is known from before."""
+    guard = Guard()
+    value = [shapes.Incomparable(threading.Lock())]
+    assert paths(guard.explain(value)) == ["CC102 value[0].held"]
+    for stored in ([threading.Lock()], value, value):
+        guard.dumps(stored)
+    assert unlocked(guard.loads(guard.dumps(value))[0].held)
+    clean = [shapes.Incomparable("data")]
+    assert guard.dumps(clean) == pickle.dumps(clean, 5)
+
+
+def test_an_object_that_does_not_tell_its_class_is_stripped() -> None:
+    """Pickle asks it for its class, and would pass its error on; the rest is stored."""
+    guard = Guard()
+    value = {"n": 1, "bad": shapes.Unclassed()}
+    assert paths(guard.explain(value)) == ["CC117 value['bad']"]
+    loaded = guard.loads(guard.dumps(value))
+    assert loaded["n"] == 1
+    assert is_stripped(loaded["bad"])
+
+
 def test_a_lying_class_is_seen_through() -> None:
     """The lock in an object that claims to be a dict is found where it is."""
     guard = Guard()
@@ -112,6 +136,28 @@ def test_a_reducer_that_returns_its_own_class_ends() -> None:
 
     value = shapes.Reduced("outer", shapes.Reduced("inner", threading.Lock()))
     assert paths(Guard().explain(value)) == ["CC102 value.held.held"]
+
+
+def no_user() -> str:
+    raise AttributeError("nobody is logged in")
+
+
+@pytest.mark.parametrize(
+    ("code", "lazily"),
+    [
+        ("CC104", lambda: LocalProxy(no_user)),
+        ("CC105", lambda: SimpleLazyObject(no_user)),
+        ("CC105", lambda: lazy(lambda: no_user(), str)()),  # it must have no name
+    ],
+)
+def test_what_cannot_be_evaluated_is_stripped(code: str, lazily: Callable[[], object]) -> None:
+    """A function of the user's may raise anything, which is no failure of ours or of the write."""
+    guard = Guard()
+    value = {"n": 1, "user": lazily()}
+    assert paths(guard.explain(value)) == [f"{code} value['user']"]
+    loaded = guard.loads(guard.dumps(value))
+    assert loaded["n"] == 1
+    assert is_stripped(loaded["user"])
 
 
 # --- Places a leaf can have ---------------------------------------------------------------------
@@ -174,6 +220,64 @@ def test_a_good_object_of_a_suspect_class_is_kept() -> None:
     assert is_stripped(loaded[1])
     clean = [shapes.Strict("fine")]
     assert guard.dumps(clean) == pickle.dumps(clean, 5)
+
+
+def test_a_method_that_is_not_found_by_its_name_is_stripped() -> None:
+    """Every one of them is looked at, although most methods do load."""
+    guard = Guard()
+    sound = {"bound": shapes.Client().fetch, "made": shapes.Handlers.make}
+    clean = {"made": shapes.Handlers.make, "bound": shapes.Thing(a=1).method}
+    guard.dumps(sound)
+    assert guard.dumps(clean) == pickle.dumps(clean, 5)
+    value = {"n": 1, "handlers": shapes.Handlers()}
+    assert paths(guard.explain(value)) == [
+        "CC119 value['handlers'].private",
+        "CC119 value['handlers'].wrapped",
+        "CC119 value['handlers'].patched",
+    ]
+    loaded = guard.loads(guard.dumps(value))
+    assert loaded["n"] == 1
+    assert loaded["handlers"].name == "handlers"
+    assert is_stripped(loaded["handlers"].private)
+
+
+def test_a_method_of_a_class_without_a_name_is_found() -> None:
+    """The offender is the class, and it is named where the method has it."""
+
+    class Local:
+        @classmethod
+        def make(cls) -> None: ...
+
+    guard = Guard()
+    (finding,) = guard.explain({"make": Local.make})
+    assert (finding.code, str(finding.path), str(finding.cut)) == (
+        "CC110", "value['make'].__self__", "value['make']",
+    )  # fmt: skip
+
+
+def test_what_is_cut_twice_higher_is_named_by_its_leaves() -> None:
+    """An iterator over an iterator that bears no marker: both go, and the generators are named."""
+    value = {"n": 1, "rows": map(str, zip([1], generator(), strict=False))}
+    guard = Guard()
+    (finding,) = guard.explain(value)
+    assert (finding.code, str(finding.path), str(finding.cut)) == (
+        "CC109", "value['rows']<arg 1><arg 1>", "value['rows']",
+    )  # fmt: skip
+
+
+def test_a_marker_for_what_was_cut_higher_names_its_own_field() -> None:
+    """Also at the first write, in which it was found out that it must be cut there."""
+    guard = Guard()
+    value = {"n": 1, "rows": zip(generator(), strict=False)}
+    for _ in range(2):
+        loaded = guard.loads(guard.dumps(value))
+        assert repr(loaded["rows"]) == "<stripped value['rows']: CC119 zip>"
+
+
+def test_an_item_that_a_list_does_not_have_is_named_where_it_is() -> None:
+    """The reducer of a list may fill it with what the list holds elsewhere."""
+    value = [shapes.FilledOddly(threading.Lock())]
+    assert paths(Guard().explain(value)) == ["CC102 value[0].held"]
 
 
 def test_a_closure_is_stripped_at_the_field_that_holds_it() -> None:
