@@ -89,6 +89,44 @@ class Rule:
                 f"rule for {self.type}: {self.verb} needs make=, which says {needed}"
             )
 
+    def misnamed(self) -> tuple[str, str] | None:
+        """Tell whether the rule names a type that cannot be; its module is imported for that.
+
+        Returns:
+            Why no object meets the rule, and the name that may be meant or an empty string; None
+            where the rule may be met, if only on another machine.
+        """
+        package, _, rest = self.type.partition(".")
+        if not rest or ":" in rest or self.type in BUILT_IN:
+            return None
+        from importlib.util import find_spec  # noqa: PLC0415  # for checks only
+        from pkgutil import resolve_name  # noqa: PLC0415
+
+        try:
+            if find_spec(package) is None:
+                return None
+            named = resolve_name(self.type)
+        except (ImportError, AttributeError):
+            return "which does not exist", _nearest(self.type)
+        except Exception:  # noqa: BLE001  # the module does not work here, or the name is `<local>`
+            return None
+        if not isinstance(named, Class):
+            return "which is no class", ""
+        name = qualified_name(named)
+        return None if name == self.type else ("which has another name", name)
+
+
+def _nearest(name: str) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415  # only a mistake needs it
+    from pkgutil import resolve_name  # noqa: PLC0415
+
+    module, _, last = name.rpartition(".")
+    try:
+        near = get_close_matches(last, dir(resolve_name(module)), n=1)
+    except Exception:  # noqa: BLE001  # it does not exist either
+        near = []
+    return f"{module}.{near[0]}" if near else ""
+
 
 _NEEDS_MAKE = {
     Verb.TRIM: "what is left out",

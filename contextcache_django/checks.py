@@ -12,6 +12,8 @@ W004   the middleware stands after one that saves sessions or pages
 W005   payloads that are not signed, or are read unsigned
 W006   a SESSION_SERIALIZER that the SESSION_ENGINE does not ask
 W007   sessions that are read otherwise from the cache than from the database
+W008   sessions whose SESSION_SERIALIZER names no field that it cannot store
+W009   a rule that no object meets, because its type is called otherwise or does not exist
 =====  ==========================================================================
 """
 
@@ -31,6 +33,7 @@ from contextcache_django.cache import RedisCache
 from contextcache_django.conf import OBSERVE, PLACES, SETTING, place_of
 from contextcache_django.coverage import SERIALIZER_OPTION, is_a, is_guarded
 from contextcache_django.guarded import Guarded
+from contextcache_django.serializers import SESSION_PLACES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,6 +42,7 @@ BACKEND = "contextcache_django.cache.RedisCache"
 WRAPPER = "contextcache_django.cache.GuardedCache"
 ENGINE = "contextcache_django.sessions"
 MIDDLEWARE = "contextcache_django.middleware.ContextCacheMiddleware"
+SESSION_MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
 
 _SERIALIZER = {
     "serializer": "contextcache_django.serializers.CacheSerializer",
@@ -75,6 +79,7 @@ def check_coverage(**_: Any) -> list[CheckMessage]:
         *_middleware(),
         *_unsigned(),
         *_session_serializer(),
+        *_unmet_rules(),
     ]
 
 
@@ -172,7 +177,7 @@ def _middleware() -> Iterator[CheckMessage]:
 
 
 _WITHIN = {
-    "django.contrib.sessions.middleware.SessionMiddleware": (
+    SESSION_MIDDLEWARE: (
         "sessions",
         "SessionMiddleware saves them",
     ),
@@ -184,14 +189,7 @@ _WITHIN = {
 
 
 def _unsigned() -> Iterator[CheckMessage]:
-    told = {SETTING: getattr(settings, SETTING, {})}
-    for alias, entry in _caches().items():
-        if is_a(entry.get("BACKEND"), RedisCache):
-            overrides = (entry.get("OPTIONS") or {}).get(SETTING)
-            told[f"CACHES[{alias!r}]['OPTIONS'][{SETTING!r}]"] = overrides
-    for where, mapping in told.items():
-        if not isinstance(mapping, dict):
-            continue
+    for where, mapping in _own_settings(RedisCache):
         if mapping.get("SIGN") is False:
             yield Warning(
                 f"{where}['SIGN'] is False: whoever can write to Redis can run code here.",
@@ -204,7 +202,7 @@ def _unsigned() -> Iterator[CheckMessage]:
                 hint="Remove it when what was stored unsigned is gone; it is for a migration.",
                 id="contextcache.W005",
             )
-    if not _has_secret() and not told[SETTING].get("SECRET_KEYS"):
+    if not _has_secret():
         yield Warning(
             "Payloads are not signed, because there is no SECRET_KEY: whoever can write to Redis "
             "can run code here.",
@@ -214,6 +212,9 @@ def _unsigned() -> Iterator[CheckMessage]:
 
 
 def _has_secret() -> bool:
+    own = getattr(settings, SETTING, {})
+    if isinstance(own, dict) and own.get("SECRET_KEYS"):
+        return True
     try:
         return bool(settings.SECRET_KEY)
     except ImproperlyConfigured:
@@ -240,9 +241,56 @@ def _session_serializer() -> Iterator[CheckMessage]:
             hint="Set SESSION_ENGINE to 'contextcache_django.cached_db'.",
             id="contextcache.W007",
         )
+    asked = engine in SESSION_PLACES and SESSION_MIDDLEWARE in settings.MIDDLEWARE
+    if asked and serializer in _DJANGOS_JSON:
+        yield Warning(
+            f"SESSION_SERIALIZER {serializer!r} names no field of a session that it cannot store, "
+            "and the page fails.",
+            hint=(
+                "Set SESSION_SERIALIZER to 'contextcache_django.serializers."
+                "JSONSessionSerializer', which stores the same, or to "
+                "'contextcache_django.serializers.SessionSerializer', which stores more."
+            ),
+            id="contextcache.W008",
+        )
 
 
+_DJANGOS_JSON = {
+    "django.contrib.sessions.serializers.JSONSerializer",
+    "django.core.signing.JSONSerializer",
+}
 _WITHOUT_SERIALIZER = {ENGINE, "django.contrib.sessions.backends.cache"}
+
+
+def _unmet_rules() -> Iterator[CheckMessage]:
+    for where, mapping in _own_settings(Guarded):
+        try:
+            rules = Config.from_mapping({"RULES": mapping.get("RULES", {})}).rules
+        except ConfigurationError:  # which is told as E002
+            continue
+        for rule in rules:
+            if misnamed := rule.misnamed():
+                why, meant = misnamed
+                yield Warning(
+                    f"{where}['RULES'] names {rule.type!r}, {why}: no object meets the rule.",
+                    hint=f"Did you mean {meant!r}?" if meant else _AS_SHOWN,
+                    id="contextcache.W009",
+                )
+
+
+_AS_SHOWN = "Write the name of the type as findings show it."
+
+
+def _own_settings(kind: type) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the settings of the project and of its caches of this kind, each with its name."""
+    told = {SETTING: getattr(settings, SETTING, {})}
+    for alias, entry in _caches().items():
+        if is_a(entry.get("BACKEND"), kind):
+            overrides = (entry.get("OPTIONS") or {}).get(SETTING)
+            told[f"CACHES[{alias!r}]['OPTIONS'][{SETTING!r}]"] = overrides
+    for where, mapping in told.items():
+        if isinstance(mapping, dict):
+            yield where, mapping
 
 
 def _caches() -> dict[str, Any]:

@@ -192,7 +192,7 @@ class JSONSessionSerializer(JSONSerializer):
         return payload
 
 
-_SESSION_PLACES = {
+SESSION_PLACES = {
     "django.contrib.sessions.backends.db": "session in the database",
     "django.contrib.sessions.backends.cached_db": "session in the database",
     "django.contrib.sessions.backends.file": "session in files",
@@ -202,4 +202,4 @@ _SESSION_PLACES = {
 
 
 def _session_sink() -> str:
-    return _SESSION_PLACES.get(settings.SESSION_ENGINE, "session")
+    return SESSION_PLACES.get(settings.SESSION_ENGINE, "session")

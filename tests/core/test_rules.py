@@ -6,13 +6,16 @@ import io
 import queue
 import threading
 import types
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from contextcache import Config, ConfigurationError, Guard, Rule
 from contextcache.findings import CODES
 from contextcache.rules import BUILT_IN, RuleBook, Verb, as_verb, unknown
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Lock(threading.local):
@@ -185,3 +188,37 @@ def test_a_broken_rule_never_breaks_the_write(part: str, verb: str) -> None:
     """Where `make` or `when` raises, the object is stored as pickle would."""
     guard = Guard(Config(rules=(Rule(type=BASE, verb=verb, **{part: boom}),)))  # type: ignore[arg-type]
     assert isinstance(guard.loads(guard.dumps({"b": Base(), "n": 1}))["b"], Base)
+
+
+Alias = Base
+
+
+@pytest.mark.parametrize(
+    ("name", "misnamed"),
+    [
+        (BASE, None),
+        (f"{__name__}.Bsae", ("which does not exist", BASE)),
+        (f"{__name__}.Alias", ("which has another name", BASE)),
+        (f"{__name__}.boom", ("which is no class", "")),
+        ("contextcache.shop.Client", ("which does not exist", "")),
+        ("threading.local", ("which has another name", "_thread._local")),
+        ("collections.OrderedDict", None),
+        ("no_such_package.api.Client", None),  # an optional one, which is not installed
+        ("contextcache:Guarrd", None),  # a class that may be anywhere in the package
+        ("generator", None),
+        ("_thread.lock", None),
+        (f"{__name__}.boom.<locals>.Client", None),
+    ],
+)
+def test_a_rule_that_no_object_meets_is_told(name: str, misnamed: tuple[str, str] | None) -> None:
+    """A type is known by the name findings show: that of the class, where it is defined."""
+    assert Rule(type=name, verb=Verb.STRIP).misnamed() == misnamed
+
+
+def test_a_rule_whose_module_cannot_be_imported_may_be_met(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it is needed: asking does not fail."""
+    (tmp_path / "needing_a_library.py").write_text("raise OSError('libgeos.so is missing')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert Rule(type="needing_a_library.Geometry", verb=Verb.STRIP).misnamed() is None

@@ -26,6 +26,10 @@ UPDATE = "django.middleware.cache.UpdateCacheMiddleware"
 PYMEMCACHE = "django.core.cache.backends.memcached.PyMemcacheCache"
 
 
+MIDDLEWARE = "contextcache_django.middleware.ContextCacheMiddleware"
+SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
+
+
 class Rows:
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -211,9 +215,10 @@ def test_a_cache_in_redis_without_a_guard(settings: SettingsWrapper) -> None:
 def test_cached_sessions_without_a_guard(settings: SettingsWrapper, engine: str) -> None:
     """Django's cached sessions are pickled by the cache, whatever SESSION_SERIALIZER says."""
     settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
-    assert [message for message in found() if message.id != "contextcache.W007"] == []
+    serializer = {"contextcache.W007", "contextcache.W008"}
+    assert [message for message in found() if message.id not in serializer] == []
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
-    assert [message for message in found() if message.id != "contextcache.W007"] == [
+    assert [message for message in found() if message.id not in serializer] == [
         Warning(
             f"SESSION_ENGINE 'django.contrib.sessions.backends.{engine}' stores sessions in "
             "CACHES['default'] without a guard.",
@@ -327,7 +332,7 @@ def test_a_serializer_nobody_asks(settings: SettingsWrapper, engine: str) -> Non
 def test_sessions_that_are_not_the_same_hot_and_cold(settings: SettingsWrapper) -> None:
     """Django's `cached_db` caches the dict and stores JSON; ours caches what it stores."""
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
-    assert found() == [
+    assert found()[:1] == [
         Warning(
             "SESSION_ENGINE 'django.contrib.sessions.backends.cached_db' reads sessions from the "
             "cache as they were and from the database as JSON: a tuple becomes a list when the "
@@ -337,7 +342,72 @@ def test_sessions_that_are_not_the_same_hot_and_cold(settings: SettingsWrapper) 
         )
     ]
     settings.SESSION_ENGINE = "contextcache_django.cached_db"
-    assert found() == []
+    assert [message.id for message in found()] == ["contextcache.W008"]
+
+
+# --- Rules and serializers that do nothing --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "why", "hint"),
+    [
+        (
+            "tests.django.shop.Cleint",
+            "which does not exist",
+            "Did you mean 'tests.django.shop.Client'?",
+        ),
+        ("threading.local", "which has another name", "Did you mean '_thread._local'?"),
+        (
+            "tests.django.shop.generator",
+            "which is no class",
+            "Write the name of the type as findings show it.",
+        ),
+    ],
+)
+def test_a_rule_that_no_object_meets(
+    settings: SettingsWrapper, name: str, why: str, hint: str
+) -> None:
+    """Rules know a type by the name that findings show: that of the class, where it is defined."""
+    settings.CONTEXTCACHE = {"RULES": {"tests.django.shop.Client": "strip", name: "strip"}}
+    assert found() == [
+        Warning(
+            f"CONTEXTCACHE['RULES'] names {name!r}, {why}: no object meets the rule.",
+            hint=hint,
+            id="contextcache.W009",
+        )
+    ]
+
+
+def test_a_rule_of_one_alias_that_no_object_meets(settings: SettingsWrapper) -> None:
+    """The message says which."""
+    rules = {"RULES": {"tests.django.shop.Clint": "strip"}}
+    settings.CACHES = {"default": {**OURS, "OPTIONS": {"CONTEXTCACHE": rules}}}
+    [warning] = found()
+    assert warning.msg.startswith("CACHES['default']['OPTIONS']['CONTEXTCACHE']['RULES'] names ")
+
+
+@pytest.mark.parametrize("engine", ["db", "file", "signed_cookies"])
+def test_sessions_whose_serializer_names_no_field(settings: SettingsWrapper, engine: str) -> None:
+    """It is Django's default; ours stores the same."""
+    settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
+    assert found() == [
+        Warning(
+            "SESSION_SERIALIZER 'django.contrib.sessions.serializers.JSONSerializer' names no "
+            "field of a session that it cannot store, and the page fails.",
+            hint=(
+                "Set SESSION_SERIALIZER to 'contextcache_django.serializers."
+                "JSONSessionSerializer', which stores the same, or to "
+                "'contextcache_django.serializers.SessionSerializer', which stores more."
+            ),
+            id="contextcache.W008",
+        )
+    ]
+    settings.MIDDLEWARE = [MIDDLEWARE]
+    assert found() == []  # nobody saves sessions
+    settings.MIDDLEWARE = [MIDDLEWARE, SESSIONS]
+    for serializer in ("JSONSessionSerializer", "SessionSerializer"):
+        settings.SESSION_SERIALIZER = f"contextcache_django.serializers.{serializer}"
+        assert found() == []
 
 
 # --- Settings -----------------------------------------------------------------------------------
