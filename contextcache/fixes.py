@@ -26,6 +26,7 @@ from contextcache.paths import (
     qualified_name,
     slot_values,
 )
+from contextcache.snapshots import proxy_target
 from contextcache.sources import class_place, class_source, field_setting
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from contextcache.paths import Path
 
+_PROXY = "werkzeug.local.LocalProxy"
 _REQUEST = '{{"method": {0}.method, "path": {0}.path}}'
 _INSTEAD = {
     "generator": "list({})",
@@ -45,7 +47,7 @@ _INSTEAD = {
     "sqlite3.Row": "dict({})",
     "memoryview": "bytes({})",
     "module": "{}.__name__",
-    "werkzeug.local.LocalProxy": "{}._get_current_object()",
+    _PROXY: "{}._get_current_object()",
     "_contextvars.ContextVar": "{}.get(None)",
     "contextvars.ContextVar": "{}.get(None)",
     "_hashlib.HASH": "{}.hexdigest()",
@@ -429,6 +431,8 @@ def _instead(leaf: object) -> str:
         target = (instance_dict(leaf) or {}).get("_wrapped")
         model = any("_meta" in base.__dict__ for base in class_mro(type(target)))
         return "{}.pk" if model else ""
+    if qualified_name(type(leaf)) == _PROXY:  # what stands for a request is mended as one
+        return _of_type(_INSTEAD, proxy_target(leaf)) or _INSTEAD[_PROXY]
     return _of_type(_INSTEAD, leaf)
 
 

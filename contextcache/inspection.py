@@ -325,7 +325,8 @@ class Inspection:
         """Return what a fix to paste is made of; None where there can be none."""
         from contextcache.fixes import Offence  # noqa: PLC0415  # for developers
 
-        if place is None or (hit.rule.verb is Verb.SNAPSHOT and hit.action is Action.STRIPPED):
+        gone = hit.action in (Action.STRIPPED, Action.LEFT_OUT)
+        if place is None or (hit.rule.verb is Verb.SNAPSHOT and gone):
             return None
         owner, field = None, ""
         at = place_to_act_on(place)

@@ -317,7 +317,8 @@ BUILT_IN: Mapping[str, Rule] = {
     **_rows(
         "CC104", Verb.SNAPSHOT, "werkzeug.local.LocalProxy",
         make=snapshots.proxy_target, did="stored what it points at now, cleaned in turn",
-        fix="store proxy._get_current_object() or, better, the value you need from it",
+        fix="store the value you need from it, "
+        "or proxy._get_current_object() where that can be stored",
     ),
     **_rows(
         "CC105", Verb.SNAPSHOT, "django.utils.functional.SimpleLazyObject",

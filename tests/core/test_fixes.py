@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import flask
 import pytest
 from django.utils.functional import SimpleLazyObject
 
@@ -255,6 +256,23 @@ def test_a_lazy_user_is_stored_by_its_key() -> None:
         "session['user'] = session['user'].pk"
     )
     assert patches([lazy], "cache['x']")["cache['x'][0]"] == "value[0] = value[0].pk"
+
+
+def test_a_proxy_is_mended_as_what_it_stands_for() -> None:
+    """The request behind one is no more for storing than a request; an application not at all."""
+    with flask.Flask(__name__).test_request_context("/cart"):
+        value = {"request": flask.request, "app": flask.current_app}
+        with capture_findings() as findings:
+            Guard(debug=True, session=True).dumps(value, label="session")
+        app, request = sorted(findings, key=lambda one: str(one.path))
+        assert request.patch == (
+            "session['request'] = "
+            """{"method": session['request'].method, "path": session['request'].path}"""
+        )
+        value.pop("app")
+        exec(request.patch, {"session": value})
+        assert value == {"request": {"method": "GET", "path": "/cart"}}
+    assert (app.did, app.patch) == ("left the key out, stored the rest", "")
 
 
 def test_nothing_is_suggested_where_it_would_not_help(shop: ModuleType) -> None:
