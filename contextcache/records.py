@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from contextcache.config import Config
 
 LINE = "contextcache %s: %s (%s) %s: %s"
-BLOCK = (
-    LINE + "%s\n  at      %s\n  field   %s\n  did     %s\n  fix     %s\n  silence %s\n  docs    %s"
-)
+BLOCK = LINE + "%s\n  at      %s%s\n  did     %s\n  fix     %s\n  silence %s\n  docs    %s"
 TAIL = "%s · at: %s · did: %s · fix: %s · seen %d×"
 INDENT = "\n          "  # below the text of a block
 
@@ -72,6 +70,7 @@ def message(leaves: Sequence[Finding], config: Config) -> tuple[str, tuple[objec
         return LINE + TAIL, (*head, also and f" · also: {also}", origin, did, fix, first.count)
     patterns = json.dumps([leaf.path.pattern for leaf in leaves], ensure_ascii=False)
     codes = ", ".join(dict.fromkeys(leaf.code for leaf in leaves))
+    fields = _joined((leaf.field for leaf in leaves if leaf.field), INDENT)
     seen = f" · seen {first.count}×" if first.count > 1 else ""
     return BLOCK, (
         *head,
@@ -80,7 +79,7 @@ def message(leaves: Sequence[Finding], config: Config) -> tuple[str, tuple[objec
             for one in others
         ),
         origin,
-        _joined((leaf.field or "-" for leaf in leaves), INDENT),
+        fields and f"\n  field   {fields}",
         _joined(_dids(leaves), INDENT),
         _joined((*_fixes(leaves), *_short_patches(leaves)), INDENT),
         config.silence.replace("[]", patterns),

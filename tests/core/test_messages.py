@@ -108,6 +108,21 @@ def test_the_block_says_what_it_does_not_know(caplog: pytest.LogCaptureFixture) 
     ]
 
 
+def test_the_block_has_no_line_without_anything_in_it(caplog: pytest.LogCaptureFixture) -> None:
+    """What stands under a key is no field of a class: the path has said it."""
+    Guard(debug=True).dumps({"lock": threading.Lock()}, label="cache['top']")
+    line = sys._getframe().f_lineno - 1
+    assert messages(caplog) == [
+        textwrap.dedent(f"""\
+        contextcache CC102: cache['top']['lock'] (_thread.lock) cannot be stored: a lock belongs to this process
+          at      {HERE}:{line}
+          did     stored the rest; on load this field is a new, unlocked lock
+          fix     leave it out; across processes it protects nothing
+          silence CONTEXTCACHE["IGNORE"] += ["cache['top']['lock']"]
+          docs    contextcache explain CC102""")
+    ]
+
+
 def test_a_key_left_out_of_a_session(caplog: pytest.LogCaptureFixture) -> None:
     """A session without the key is what a reader can handle, and the block says so."""
     guard = Guard(debug=True, session=True)
