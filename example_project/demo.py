@@ -181,6 +181,21 @@ def compare(stock: Outcome, ours: Outcome) -> Iterator[str]:
     yield from beside("   came back", stock.came_back or NOTHING, ours.came_back or NOTHING)
 
 
+def sum_up(outcomes: dict[tuple[str, str], list[Outcome]]) -> Iterator[str]:
+    """Count what became of all writes, for who reads only the end."""
+    fates = ("failed", "stored without a word", "stored, and the field named")
+    writes = sum(map(len, outcomes.values())) // len(BACKENDS)
+    yield f"{f'Of {writes} writes':<{LABEL}}" + "".join(
+        f"{fate:>{len(fate) + 3}}" for fate in fates
+    )
+    for backend in BACKENDS:
+        own = [one for pair, several in outcomes.items() if pair[1] == backend for one in several]
+        failed = sum(one.write >= HTTPStatus.INTERNAL_SERVER_ERROR for one in own)
+        named = sum("contextcache" in "".join(one.said) for one in own)
+        counts = zip(fates, (failed, len(own) - failed - named, named), strict=True)
+        yield f"{backend:<{LABEL}}" + "".join(f"{count:>{len(fate) + 3}}" for fate, count in counts)
+
+
 def colour(code: int, text: str) -> str:
     """Colour `text` where a person is looking."""
     return f"\033[{code}m{text}\033[0m" if sys.stdout.isatty() else text
@@ -221,6 +236,8 @@ def main(scenarios: Sequence[Scenario] = tuple(SCENARIOS.values())) -> int:
                     was_to = f"was to give {declared}" if declared else "has no declared outcome"
                     print(colour(31, f"   OTHERWISE   {backend} {was_to}"))
 
+    heading, *rows = sum_up(outcomes)
+    print(f"\n{colour(1, heading)}", *rows, sep="\n")
     total, seconds = len(PAIRS) * len(scenarios), time.monotonic() - started
     print(f"\n{total - otherwise} of {total} outcomes are as declared, after {seconds:.1f} s.")
     print("See it in a browser: make serve")

@@ -86,6 +86,18 @@ def test_demo_ends_by_saying_how_to_see_it_in_a_browser(demo):
     assert demo.stdout.splitlines()[-1] == "See it in a browser: make serve"
 
 
+def test_demo_sums_up_for_who_reads_only_the_end(demo):
+    """What the stock backends lost, and what they kept without a word."""
+    lines = demo.stdout.splitlines()
+    assert [line.split() for line in lines[-5:-3]] == [
+        ["stock", "10", "2", "0"],
+        ["contextcache", "0", "0", "12"],
+    ]
+    assert lines[-6] == (
+        "Of 12 writes      failed   stored without a word   stored, and the field named"
+    )
+
+
 def test_demo_reads_in_another_process_on_a_real_redis(redis_url):
     """With REDIS_URL the same happens between two processes of each shop."""
     demo = run("demo.py", REDIS_URL=redis_url)
