@@ -36,7 +36,7 @@ def running_cluster(nodes: int) -> Iterator[list[RedisServer]]:
             admin.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
             admin.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
             meet(admins[0], servers[number])
-        until(lambda: all(settled(admin, nodes) for admin in admins))
+        until(lambda: all(settled(admin, nodes) for admin in admins) and agree(admins))
         yield servers
 
 
@@ -51,7 +51,12 @@ def node_id(admin: redis.Redis) -> str:
 
 
 def move_slot(slot: int, here: redis.Redis, there: redis.Redis, port: int) -> None:
-    """Give a slot and its keys from one node to another, as `redis-cli --cluster reshard` does."""
+    """Give a slot and its keys from one node to another, as `redis-cli --cluster reshard` does.
+
+    Whoever takes a slot takes it in the epoch after the last one he knows. If that is an old one,
+    a node that has not heard of the new owner yet makes him give it back.
+    """
+    until(lambda: agree([here, there]), why="the nodes did not agree")
     source, target = node_id(here), node_id(there)
     there.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source)
     here.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", target)
@@ -59,6 +64,15 @@ def move_slot(slot: int, here: redis.Redis, there: redis.Redis, port: int) -> No
         here.migrate("127.0.0.1", port, keys, 0, 5000)
     for admin in (there, here):
         admin.execute_command("CLUSTER SETSLOT", slot, "NODE", target)
+
+
+def agree(admins: list[redis.Redis]) -> bool:
+    """Tell whether nodes see the same cluster: who has which slots, and since which epoch."""
+    views = [admin.cluster("NODES").values() for admin in admins]
+    told = [
+        sorted((one["node_id"], one["epoch"], str(one["slots"])) for one in view) for view in views
+    ]
+    return all(one == told[0] for one in told)
 
 
 def settled(admin: redis.Redis, nodes: int) -> bool:

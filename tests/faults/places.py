@@ -42,6 +42,9 @@ HOST = "testserver"  # which Django's settings allow
 # For what is not about the deadline: on a busy machine a reply may take a while.
 PATIENT = {"TIMEOUT": 10}
 
+# For what ends with the deadline only.
+HASTY = {"TIMEOUT": 0.2}
+
 
 class Effect(enum.Enum):
     """What a fault may do to one operation, in the eyes of the failure contract."""
@@ -87,6 +90,11 @@ class Place:
             return self._write()
         except Exception as error:
             return f"raises {type(error).__name__}"
+
+    def reads_what_it_writes(self) -> bool:
+        """Write and read, and tell whether both were as if nothing had ever happened."""
+        written = self.write() == self.writes[NONE]
+        return written and self.read() == self.reads[NONE]
 
     def elsewhere(self) -> None:
         """Turn to another value: another key, another visitor."""

@@ -9,12 +9,12 @@ import dataclasses
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import redis
 
 from tests.faults import proxy
-from tests.faults.clusters import CLUSTER, SLOTS, meet, move_slot, settled
+from tests.faults.clusters import CLUSTER, SLOTS, agree, meet, move_slot, settled
 from tests.faults.places import NONE, OUTAGE, Effect
 from tests.faults.proxy import Proxy
 from tests.redis_server import KEPT, RedisServer, free_port, running_server
@@ -23,10 +23,11 @@ from tests.waiting import until
 
 @dataclasses.dataclass(frozen=True)
 class Rig:
-    """A Redis that keeps its data, and a proxy in front of it."""
+    """A Redis that keeps its data, and a proxy in front of it; of a cluster, another node."""
 
     server: RedisServer
     proxy: Proxy
+    other: RedisServer | None = None
 
 
 Strike = Callable[[Rig], AbstractContextManager[None]]
@@ -53,12 +54,17 @@ class Fault:
     @contextmanager
     def rig(self) -> Iterator[Rig]:
         """Start what it happens to."""
-        with running_server(*self.arguments) as server, Proxy(server.port) as between:
+        with ExitStack() as stack:
+            server = stack.enter_context(running_server(*self.arguments))
+            between = stack.enter_context(Proxy(server.port))
+            other = None
             if self.arguments == CLUSTER:
-                with server.client() as admin:
-                    admin.execute_command("CLUSTER ADDSLOTSRANGE", 0, SLOTS - 1)
-                    until(lambda: admin.cluster("INFO")["cluster_state"] == "ok")
-            yield Rig(server, between)
+                other = stack.enter_context(running_server(*CLUSTER))
+                admins = [stack.enter_context(one.client()) for one in (server, other)]
+                admins[0].execute_command("CLUSTER ADDSLOTSRANGE", 0, SLOTS - 1)
+                meet(admins[0], other)
+                until(lambda: all(settled(admin, 2) for admin in admins) and agree(admins))
+            yield Rig(server, between, other)
 
     def url(self, rig: Rig) -> str:
         """Return the URL by which a site that is to meet it knows Redis."""
@@ -125,7 +131,7 @@ def loading(rig: Rig) -> Iterator[None]:
         admin.bgrewriteaof()
         until(lambda: not admin.info("persistence")["aof_rewrite_in_progress"])
     rig.server.kill()
-    rig.server.start("--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024")
+    rig.server.start("--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")
     yield
     rig.server.kill()
     rig.server.start()
@@ -161,16 +167,11 @@ def without_disk(rig: Rig) -> Iterator[None]:
 @contextmanager
 def slots_moved(rig: Rig) -> Iterator[None]:
     """Move what is stored to another node, as a client that knows no cluster sees it."""
-    with (
-        running_server(*CLUSTER) as other,
-        other.client() as there,
-        rig.server.client() as here,
-    ):
-        meet(here, other)
-        until(lambda: settled(here, 2) and settled(there, 2))
+    assert rig.other is not None
+    with rig.other.client() as there, rig.server.client() as here:
         slots = {here.cluster("KEYSLOT", key) for key in here.keys("*")}
         for slot in slots:
-            move_slot(slot, here, there, other.port)
+            move_slot(slot, here, there, rig.other.port)
         yield
         for slot in slots:
             move_slot(slot, there, here, rig.server.port)
