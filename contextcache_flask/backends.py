@@ -26,7 +26,7 @@ from contextcache_flask.serializers import (
     guarded_serializer,
     reading,
 )
-from contextcache_flask.settings import settings_of
+from contextcache_flask.settings import EXTENSION, settings_of
 
 if TYPE_CHECKING:
     from cachelib.serializers import BaseSerializer
@@ -93,7 +93,7 @@ class _SerializerSlot:
         raise AttributeError(f"{owner.__name__} has no serializer")
 
     def __set__(self, backend: GuardedBackend, serializer: BaseSerializer) -> None:
-        vars(backend).update(serializer=guarded_serializer(serializer, backend), _kept=None)
+        vars(backend).update(serializer=guarded_serializer(serializer, backend), _kept=(None, None))
 
 
 class GuardedBackend(BaseCache):
@@ -110,7 +110,7 @@ class GuardedBackend(BaseCache):
     _app: Flask | None = None
     _own_guard: Guard | None = None
     _own_label = ""
-    _kept: tuple[Settings, Guard] | None = None
+    _kept: tuple[Settings, Guard] | tuple[None, None] = (None, None)
 
     @property
     def guard(self) -> Guard:
@@ -120,14 +120,15 @@ class GuardedBackend(BaseCache):
         app: Any = self._app or current_app  # which is false outside of any application
         if not app:
             return _guard_without_app(self._sink)
-        settings, kept = settings_of(app), self._kept
-        if kept is None or kept[0] is not settings:
+        settings, guard = self._kept
+        if guard is None or app.extensions.get(EXTENSION) is not settings:
+            settings = settings_of(app)
             # Only Redis is within reach of others: memory and files are this user's own, and who
             # pickles by himself has to be given a pickle.
             signed = isinstance(vars(self).get("serializer"), GuardedRedisSerializer)
             guard = settings.guard(self._sink, session=bool(self._own_label), signed=signed)
-            kept = self._kept = settings, guard
-        return kept[1]
+            self._kept = settings, guard
+        return guard
 
     @property
     def _sink(self) -> str:
@@ -138,7 +139,7 @@ class GuardedBackend(BaseCache):
         """Apply these settings, and guard the serializer the backend has; see `guarded`."""
         self._app = app
         self._own_label = label
-        self._kept = None
+        self._kept = None, None
         self._own_guard = Guard(config, sink=self._sink, session=bool(label)) if config else None
         with contextlib.suppress(AttributeError):  # a client of memcached pickles by itself
             self.serializer = self.serializer
@@ -226,7 +227,7 @@ class GuardedBackend(BaseCache):
         serializer = vars(self).get("serializer")
         try:
             if isinstance(serializer, GuardedSerializer):
-                return Ready(serializer.encode(value, self._label(key), place))
+                return Ready(payload=serializer.encode(value, self._label(key), place))
             if type(value) in _SCALARS:
                 return value
             return as_stored(value, self.guard.dumps(value, label=self._label(key)))

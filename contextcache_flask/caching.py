@@ -156,9 +156,9 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
             return default
 
     def _seconds(self, timeout: Any) -> int | None:
-        """Return when a key expires, None for never; cachelib has -1 for that."""
-        seconds: int = self._normalize_timeout(timeout)
-        return seconds if seconds != -1 else None
+        """Return after how many seconds a key expires; None for never, cachelib's 0."""
+        seconds = self.default_timeout if timeout is None else self._normalize_timeout(timeout)
+        return seconds if seconds not in (0, -1) else None
 
     def clear(self) -> bool:
         """Delete every key with the prefix of this cache, on every node; return whether any was.

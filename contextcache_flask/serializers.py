@@ -11,6 +11,7 @@ import functools
 import json
 import pickle
 from contextvars import ContextVar
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from cachelib.serializers import BaseRedisSerializer, BaseSerializer, JSONSerializer
@@ -27,13 +28,10 @@ if TYPE_CHECKING:
 UNKNOWN = "cache[...]"
 
 
-class Ready:
+class Ready(SimpleNamespace):
     """Stands for a value that has become bytes already, until its serializer is asked for them."""
 
-    __slots__ = ("payload",)
-
-    def __init__(self, payload: bytes) -> None:
-        self.payload = payload
+    payload: bytes
 
 
 class Reading:
