@@ -460,12 +460,11 @@ class Table(dict[type, "Reducer"]):
             return None if importable(obj) else UNIMPORTABLE
         rule = self.book.lookup(cls)
         if rule is not None:
-            return rule if rule.verb is Verb.STRIP else None
+            return rule if rule.verb is Verb.STRIP and _holds(rule, obj) else None
         if any(cls is known for known in _NAMELESS):
             return None
-        if cls.__reduce_ex__ is object.__reduce_ex__ and not importable(cls):
-            return UNIMPORTABLE
-        return None
+        by_class = cls.__reduce_ex__ is object.__reduce_ex__ and cls.__reduce__ is object.__reduce__
+        return UNIMPORTABLE if by_class and not importable(cls) else None
 
 
 def _guarded(obj: object) -> Reduced:
@@ -499,6 +498,14 @@ def _refusal(cls: type, error: Exception) -> Rule:
 
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by a class statement
+
+
+def _holds(rule: Rule, obj: object) -> bool:
+    """Tell whether `rule` is about this object of its type, too."""
+    try:
+        return not rule.behind and (rule.when is None or rule.when(obj))
+    except Exception:  # noqa: BLE001  # whoever dumps the object reports it
+        return False
 
 
 def _ruled(rule: Rule) -> Reducer:

@@ -16,6 +16,7 @@ from pathlib import Path as File
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 import werkzeug.local
 from django.utils.functional import SimpleLazyObject
 
@@ -377,6 +378,32 @@ def test_an_attribute_with_a_class_default_is_kept_where_it_is_data() -> None:
     unset.client = None
     assert [str(one.path) for one in guard.explain([unset, dirty])] == ["value[1].client"]
     assert guard.dumps(unset) == pickle.dumps(unset, 5)
+    assert guard.dumps(clean) == pickle.dumps(clean, 5)
+
+
+def losing_session() -> requests.Session:
+    session = requests.Session()
+    session.tenant = "a"  # type: ignore[attr-defined]
+    return session
+
+
+@pytest.mark.parametrize(
+    ("offender", "data"),
+    [
+        (generator, lambda: iter([1, 2])),
+        (generator, lambda: [1].append),
+        (generator, lambda: shapes.Thing().method),
+        (losing_session, requests.Session),
+    ],
+)
+def test_an_attribute_with_a_class_default_is_kept_where_its_type_can_be_data(
+    offender: Callable[[], object], data: Callable[[], object]
+) -> None:
+    """A type that has no name, or of which only some objects offend, is no reason to lose one."""
+    guard = Guard()
+    dirty, clean = shapes.WithDefault("dirty"), shapes.WithDefault("clean")
+    dirty.client, clean.client = offender(), data()
+    assert guard.loads(guard.dumps(dirty)).client is None
     assert guard.dumps(clean) == pickle.dumps(clean, 5)
 
 
