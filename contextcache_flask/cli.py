@@ -12,6 +12,7 @@ from flask import current_app
 from flask.cli import AppGroup
 from flask.sessions import SecureCookieSessionInterface
 
+from contextcache import ConfigurationError
 from contextcache_flask.settings import settings_of
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
+    from contextcache import Config
     from contextcache.commands.audit import Place
     from contextcache.commands.inventory import Trust
 
@@ -35,10 +37,11 @@ def audit_command(arguments: tuple[str, ...]) -> None:
 
     options = _parsed("audit", add_arguments, arguments, with_url=False)
     app = _app()
+    trust = _trust(app, options.large)
     places = list(_places(app))
     if not places:
         raise click.ClickException("nothing of this application is in Redis")
-    sys.exit(audit(places, _trust(app, options.large), options, sys.stdout))
+    sys.exit(audit(places, trust, options, sys.stdout))
 
 
 @group.command("explain", context_settings=_AS_GIVEN)
@@ -86,9 +89,16 @@ class Check(NamedTuple):
 def checked(app: Flask) -> Iterator[Check]:
     """Yield what is not guarded or not safe in an application that has been initialised.
 
-    Mistakes in the settings need no check: `init_app` has raised for them.
+    For most mistakes in the settings `init_app` has raised, but then what they name may not have
+    been imported yet.
     """
     settings = settings_of(app)
+    try:
+        settings.guard("cache in redis")
+    except ConfigurationError as error:
+        hint = "Correct the setting; until then nothing can be cached or read."
+        yield Check("E001", str(error), hint)
+        return
     config = settings.config
     secrets = config.secret_keys or app.config.get("SECRET_KEY")
     if config.sign is False:
@@ -110,6 +120,7 @@ def checked(app: Flask) -> Iterator[Check]:
             "Remove the setting when `flask contextcache audit` finds none of them any more.",
         )
     yield from _unguarded(app)
+    yield from _unmet(config)
     if not settings.debug and any(_is_embedded(place.client) for place in _places(app)):
         yield Check(
             "W005",
@@ -138,6 +149,18 @@ def _unguarded(app: Flask) -> Iterator[Check]:
             f"Sessions are kept by {type(interface).__qualname__}, which is not guarded.",
             "Set CONTEXTCACHE_SESSION = True to keep them in Redis behind the guard.",
         )
+
+
+def _unmet(config: Config) -> Iterator[Check]:
+    for rule in config.rules:
+        if misnamed := rule.misnamed():
+            why, meant = misnamed
+            as_shown = "Write the name of the type as findings show it."
+            yield Check(
+                "W006",
+                f"CONTEXTCACHE_RULES names {rule.type!r}, {why}: no object meets the rule.",
+                f"Did you mean {meant!r}?" if meant else as_shown,
+            )
 
 
 def _places(app: Flask) -> Iterator[Place]:
@@ -185,7 +208,10 @@ def _trust(app: Flask, most: int | None = None) -> Trust:
     from contextcache.commands.audit import LARGE  # noqa: PLC0415
     from contextcache.commands.inventory import Trust  # noqa: PLC0415
 
-    config = settings_of(app).guard("cache in redis").config
+    try:
+        config = settings_of(app).guard("cache in redis").config
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from None
     signs = bool(config.secret_keys) and config.sign is not False
     return Trust(
         config.secret_keys,

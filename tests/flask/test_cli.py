@@ -129,6 +129,61 @@ def test_what_is_not_safe_is_named(
     assert report.splitlines()[1].startswith("    HINT: ")
 
 
+WRONG = [
+    (
+        {"CONTEXTCACHE_LOADABLE": ["tests.flask.shop.Wagon"]},
+        "LOADABLE: 'tests.flask.shop.Wagon' cannot be found",
+    ),
+    ({"CONTEXTCACHE_SIGN": True, "SECRET_KEY": None}, "SIGN needs a secret: set SECRET_KEY"),
+]
+
+
+@pytest.mark.parametrize(("config", "text"), WRONG)
+def test_a_setting_that_only_the_first_use_would_tell_is_named(
+    redis_url: str, config: dict[str, Any], text: str
+) -> None:
+    """What a name stands for may not be imported yet when the application is initialised."""
+    app = shop.make_app(redis_url)
+    app.config.update(config)
+    ContextCache(app)
+    assert run(app, "check") == (
+        1,
+        f"E001: {text}\n    HINT: Correct the setting; until then nothing can be cached or read.\n",
+    )
+    assert run(app, "audit") == (1, f"Error: {text}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "why", "hint"),
+    [
+        (
+            "tests.flask.shop.Baskte",
+            "which does not exist",
+            "Did you mean 'tests.flask.shop.Basket'?",
+        ),
+        (
+            "tests.flask.shop.make_app",
+            "which is no class",
+            "Write the name of the type as findings show it.",
+        ),
+    ],
+)
+def test_a_rule_that_no_object_meets_is_named(
+    redis_url: str, name: str, why: str, hint: str
+) -> None:
+    """It would do nothing, and say nothing."""
+    app = make_app(redis_url, CONTEXTCACHE_RULES={name: "strip"}, CONTEXTCACHE_SESSION=True)
+    text = f"CONTEXTCACHE_RULES names {name!r}, {why}: no object meets the rule."
+    assert run(app, "check") == (1, f"W006: {text}\n    HINT: {hint}\n")
+
+
+def test_a_rule_for_a_package_that_is_not_installed_is_none_of_that(redis_url: str) -> None:
+    """It may be there where the application runs."""
+    rules = {"not_installed_here.Client": "strip", "tests.flask.shop.Basket": "strip"}
+    app = make_app(redis_url, CONTEXTCACHE_RULES=rules)
+    assert run(app, "check") == (0, "contextcache: everything is guarded\n")
+
+
 def test_only_a_redis_that_is_used_is_said_to_be_embedded(redis_url: str) -> None:
     """The application names its server as Flask-Caching does, and none for contextcache."""
     app = shop.make_app(redis_url)
