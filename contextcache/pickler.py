@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import copyreg
+import dataclasses
 import functools
 import io
 import operator
@@ -63,6 +64,11 @@ RAISED = Rule(
     verb=Verb.STRIP,
     code="CC118",
     fix="mend its __reduce__ or __getstate__, or store what it was made from",
+)
+UNAWAITED = dataclasses.replace(
+    RAISED,
+    reason="it asks the database, which async code may not do without await",
+    fix="evaluate it before: [row async for row in rows]",
 )
 UNIMPORTABLE = Rule(
     type="",
@@ -487,6 +493,8 @@ def _guarded(obj: object) -> Reduced:
 
 def _refusal(cls: type, error: Exception) -> Rule:
     """Tell a type that refuses from a pickling method that raised by accident."""
+    if type(error).__name__ == "SynchronousOnlyOperation":  # of Django: a QuerySet in async code
+        return UNAWAITED
     own = any(
         name in base.__dict__
         for base in class_mro(cls)[:-1]
@@ -516,8 +524,9 @@ def _ruled(rule: Rule) -> Reducer:
                 return reduce_as_pickle_does(obj)
         try:
             reduced = dump.apply(rule, obj)
-        except NothingThere:
-            return dump.strip(obj, rule)
+        except NothingThere as nothing:
+            words = {"reason": nothing.reason, "fix": nothing.fix} if nothing.reason else {}
+            return dump.strip(obj, dataclasses.replace(rule, **words))  # type: ignore[arg-type]
         except (RecursionError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001  # a broken rule must not break the write

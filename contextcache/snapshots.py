@@ -30,7 +30,17 @@ SECRET_WORDS = frozenset({
 
 
 class NothingThere(Exception):  # noqa: N818  # a signal between a snapshot and its rule
-    """There is nothing behind the offender to take, so it can only be stripped."""
+    """There is nothing behind the offender to take, so it can only be stripped.
+
+    Args:
+        reason: Why, where the rule's own reason is not it.
+        fix: What to do about that.
+    """
+
+    def __init__(self, reason: str = "", fix: str = "") -> None:
+        super().__init__()
+        self.reason = reason
+        self.fix = fix
 
 
 class ByName(str):
@@ -136,10 +146,15 @@ def lazy_value(obj: object) -> object:
     if type(wrapped) is object or wrapped is None:  # Django's mark for "not evaluated"
         try:
             object.__getattribute__(obj, "_setup")()
-        except Exception:  # noqa: BLE001  # a function of the user's, or the database
-            raise NothingThere from None
+        except Exception as error:  # noqa: BLE001  # a function of the user's, or the database
+            name = type(error).__name__
+            fix = _AWAIT if name == "SynchronousOnlyOperation" else "evaluate it before"
+            raise NothingThere(f"evaluating it raised {name}", fix) from None
         wrapped = fields(obj).get("_wrapped")
     return wrapped
+
+
+_AWAIT = "in an async view, await it before: user = await request.auser()"
 
 
 def is_nameless_lazy(obj: Any) -> bool:

@@ -13,6 +13,7 @@ import zoneinfo
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.layers import InMemoryChannelLayer
 from django import forms
@@ -41,7 +42,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse_lazy
 from django.utils import translation
 from django.utils.datastructures import MultiValueDict
-from django.utils.functional import cached_property
+from django.utils.functional import SimpleLazyObject, cached_property
 from django.utils.safestring import mark_safe
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy, ngettext_lazy
@@ -217,6 +218,32 @@ def test_a_queryset_is_stored_with_its_rows(cache: RedisCache) -> None:
         cache.set("groups", Group.objects.all())
         assert [group.name for group in cache.get("groups")] == ["staff"]
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("what", ["user", "rows"])
+def test_what_would_ask_the_database_in_async_code(cache: RedisCache, what: str) -> None:
+    """Django refuses that; nothing is stored, and the finding tells what to await."""
+    values: dict[str, Any] = {
+        "user": SimpleLazyObject(lambda: User.objects.get()),
+        "rows": User.objects.all(),
+    }
+    with capture_findings() as findings:
+        async_to_sync(cache.aset)("key", values[what])
+    assert async_to_sync(cache.aget)("key", "missing") == "missing"
+    told = {
+        "user": (
+            "CC105",
+            "evaluating it raised SynchronousOnlyOperation",
+            "in an async view, await it before: user = await request.auser()",
+        ),
+        "rows": (
+            "CC118",
+            "it asks the database, which async code may not do without await",
+            "evaluate it before: [row async for row in rows]",
+        ),
+    }
+    [finding] = findings
+    assert (finding.code, finding.reason, finding.fix) == told[what]
 
 
 def test_a_tracked_model_still_tracks(cache: RedisCache) -> None:
