@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from contextcache import origins
 from contextcache.findings import CODES, Action, Finding
-from contextcache.paths import Path, Step, StepKind, class_mro, qualified_name
+from contextcache.paths import Path, StepKind, class_mro, qualified_name
 from contextcache.pickler import (
     RAISED,
     REFUSES,
@@ -131,7 +131,7 @@ class Inspection:
                 payload = self._dumped(value, dump)
             except _Refusal as refusal:
                 dump.hits.append(Hit(refusal.leaf, refusal.rule, Action.REFUSED, NOTHING))
-                self._word(dump, self._search(value, dump), refusal.steps)
+                self._word(dump, self._search(value, dump))
                 return self
             search = self._search(value, dump)
             if self._learns(value, dump, search):
@@ -170,7 +170,7 @@ class Inspection:
             except RecursionError:
                 beginning = too_deep(value, DEEP)
                 if beginning is not None:
-                    raise _Refusal(value, _DEEP, beginning) from None
+                    raise _Refusal(beginning, _DEEP) from None
                 raise _Refusal(value, RAISED) from None
             except RuntimeError:
                 # "changed size during iteration", or the like of a deque or set: another thread
@@ -240,7 +240,7 @@ class Inspection:
                 did = "stored it without credentials" if on_top else "stored it as it is"
                 dump.hits.append(Hit(place.obj, _ENVIRON, action, did))
 
-    def _word(self, dump: Dump, search: Search, steps: tuple[Step, ...] = ()) -> None:
+    def _word(self, dump: Dump, search: Search) -> None:
         """Turn the hits of `dump` into findings, in the order in which pickle meets them."""
         order = {key: at for at, key in enumerate(search.found)}
         told: set[int] = set()
@@ -255,9 +255,7 @@ class Inspection:
             self.kinds.add((hit.rule.code, leaf_type))
             path = self._path(place)
             inner = list(self._inside(hit, path)) if place is not None else []
-            self.findings.extend(
-                inner or [self._finding(hit, replace(path, steps=path.steps + steps), place)]
-            )
+            self.findings.extend(inner or [self._finding(hit, path, place)])
         if self._debug:
             self._add_patches()
 
@@ -351,11 +349,10 @@ class Inspection:
 
 
 class _Refusal(Exception):  # noqa: N818  # a signal inside this module
-    def __init__(self, leaf: object, rule: Rule, steps: tuple[Step, ...] = ()) -> None:
+    def __init__(self, leaf: object, rule: Rule) -> None:
         super().__init__()
         self.leaf = leaf
         self.rule = rule
-        self.steps = steps
 
 
 class _Unknown:

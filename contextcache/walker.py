@@ -404,27 +404,26 @@ def reach(value: Any, steps: tuple[Step, ...]) -> Any:
     return value
 
 
-def too_deep(value: object, most: int) -> tuple[Step, ...] | None:
-    """Return where `value` begins to nest deeper than `most` levels, or None; it is only read.
+def too_deep(value: object, most: int) -> object:
+    """Return what begins to nest deeper than `most` levels in `value`, or None; it is only read.
 
     Args:
         value: Any value.
         most: The number of levels that is still fine.
     """
     seen: set[int] = set()
-    steps: list[Step] = []
+    held = [value]
     stack = [_held(value)]
     while stack:
         if len(stack) > most:
-            return tuple(steps[:5])
+            return held[:6][-1]
         step, child = next(stack[-1], (None, None))
         if step is None:
             stack.pop()
-            if steps:
-                steps.pop()
+            held.pop()
         elif id(type(child)) not in _ATOMS and id(child) not in seen:
             seen.add(id(child))
-            steps.append(step)
+            held.append(child)
             stack.append(_held(child))
     return None
 

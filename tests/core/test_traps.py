@@ -460,17 +460,25 @@ def chain(length: int) -> shapes.Thing:
 
 
 @pytest.mark.parametrize(
-    ("build", "beginning"),
+    ("build", "beginning", "kind"),
     [
-        (lambda: {"tree": nested(100_000)}, "value['tree'][0][0][0][0]"),
-        (lambda: [chain(50_000)], "value[0].next.next.next.next"),
-        (lambda: {"own": nested(50_000, shapes.OwnList)}, "value['own'][0][0][0][0]"),
-        (lambda: [nested(50_000, collections.deque)], "value[0][0][0][0][0]"),
+        (lambda: {"tree": nested(100_000)}, "value['tree'][0][0][0][0]", "list"),
+        (lambda: [chain(50_000)], "value[0].next.next.next.next", "tests.core.shapes.Thing"),
+        (
+            lambda: {"own": nested(50_000, shapes.OwnList)},
+            "value['own'][0][0][0][0]",
+            "tests.core.shapes.OwnList",
+        ),
+        (
+            lambda: [nested(50_000, collections.deque)],
+            "value[0][0][0][0][0]",
+            "collections.deque",
+        ),
     ],
     ids=["list", "chain", "own-list", "deque"],
 )
 def test_what_is_too_deep_is_refused_with_the_beginning_of_its_path(
-    build: Callable[[], Any], beginning: str
+    build: Callable[[], Any], beginning: str, kind: str
 ) -> None:
     """A graph deeper than pickle goes is refused by a finding of its own, not a RecursionError."""
     value = build()
@@ -480,6 +488,7 @@ def test_what_is_too_deep_is_refused_with_the_beginning_of_its_path(
             guard.dumps(value)
         (finding,) = caught.value.findings
         assert (finding.code, str(finding.path)) == ("CC130", beginning)
+        assert finding.leaf_type == kind
         assert finding.action is Action.REFUSED
     _dismantle(value)
 
