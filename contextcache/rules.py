@@ -259,6 +259,7 @@ _LOCAL_FIX = (
 _LOCK_FIX = (
     "leave it out in __getstate__ of the class that holds it; across processes it protects nothing"
 )
+_FILE_FIX = "store the file's name or its content"
 _REQUEST_FIX = "store the values you need from it, not the request"
 
 BUILT_IN: Mapping[str, Rule] = {
@@ -364,13 +365,16 @@ BUILT_IN: Mapping[str, Rule] = {
     # Files
     **_rows(
         "CC107", Verb.STRIP,
-        "_io._IOBase", "_io.BufferedReader", "_io.BufferedWriter", "_io.BufferedRandom",
+        "_io.BufferedReader", "_io.BufferedWriter", "_io.BufferedRandom",
         "_io.BufferedRWPair", "_io.TextIOWrapper", "_io.FileIO", "mmap.mmap",
         "tempfile._TemporaryFileWrapper", "tempfile.SpooledTemporaryFile",
         "tempfile.TemporaryDirectory", "zipfile.ZipFile", "tarfile.TarFile",
         "posix.ScandirIterator",
         "botocore.response.StreamingBody",
-        fix="store the file's name or its content",
+        fix=_FILE_FIX,
+    ),
+    **_rows(
+        "CC107", Verb.STRIP, "_io._IOBase", when=snapshots.refuses_pickle, fix=_FILE_FIX,
     ),
     **_rows(
         "CC107", Verb.STRIP, "logging.Handler",

@@ -6,6 +6,7 @@ None imports a framework: they read instance dictionaries, so no property of the
 
 from __future__ import annotations
 
+import pickle
 import re
 import sys
 import time
@@ -443,6 +444,15 @@ def in_document(obj: object) -> bool:
         top, above = above, fields(above).get("parent")
         if above is None:
             return type(top).__name__ == "BeautifulSoup"
+    return False
+
+
+def refuses_pickle(obj: object) -> bool:
+    """Tell whether a file written in Python cannot be stored; some hold no more than content."""
+    try:
+        pickle.dumps(obj, 5)
+    except Exception:  # noqa: BLE001  # whatever it is, there is something open in it
+        return True
     return False
 
 

@@ -51,6 +51,7 @@ import redis
 import requests
 import sqlalchemy
 import sqlalchemy.orm
+import urllib3
 import werkzeug.datastructures
 import werkzeug.local
 import werkzeug.test
@@ -642,6 +643,7 @@ for _name, _code, _build in (
     ("socket", "CC108", lambda: opened(socket.socket())),
     ("file", "CC107", lambda: opened(open(os.devnull))),  # noqa: SIM115
     ("binary-file", "CC107", lambda: opened(open(os.devnull, "rb"))),  # noqa: SIM115
+    ("file-over-a-file", "CC107", lambda: shapes.Stream(opened(open(os.devnull, "rb")))),  # noqa: SIM115
     ("temporary-file", "CC107", lambda: opened(tempfile.NamedTemporaryFile())),  # noqa: SIM115
     ("sqlite-connection", "CC108", lambda: opened(sqlite3.connect(":memory:"))),
     ("redis-client", "CC108", lambda: opened(redis.Redis(port=1))),
@@ -892,6 +894,16 @@ for _name, _build in {
 
 innocent(
     "bytes-io", lambda: [io.BytesIO(b"abc"), io.StringIO("d")], lambda v: v[0].read() == b"abc"
+)
+innocent(
+    "stream-in-memory",
+    lambda: shapes.Stream(io.BytesIO(b"abc")),
+    lambda v: v.inner.read() == b"abc",
+)
+innocent(
+    "response-of-urllib3",
+    lambda: {"raw": urllib3.HTTPResponse(b"abc")},
+    lambda v: v["raw"].data == b"abc",
 )
 innocent("pattern", lambda: re.compile("a+"), lambda v: v == re.compile("a+"))
 innocent(

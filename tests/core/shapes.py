@@ -11,6 +11,7 @@ import copyreg
 import dataclasses
 import enum
 import functools
+import io
 import logging
 import threading
 import types
@@ -677,6 +678,13 @@ class Handlers:
     @classmethod
     def make(cls) -> Handlers:
         return cls()
+
+
+class Stream(io.RawIOBase):
+    """A file written in Python, over another one."""
+
+    def __init__(self, inner: typing.Any) -> None:
+        self.inner = inner
 
 
 class FilledOddly(list):
