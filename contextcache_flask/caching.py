@@ -79,7 +79,11 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
     def get(self, key: str) -> Any:
         """Return the value under `key`, or None where there is none that can be read."""
         place = f"{self._get_prefix()}{key}"
-        payload = self._read_client.get(place)
+        try:
+            payload = self._read_client.get(place)
+        except Exception as error:  # noqa: BLE001  # see `excuse`
+            self.excuse(error)
+            return None
         return None if payload is None else self._value(key, place, payload)
 
     def get_many(self, *keys: str) -> list[Any]:
@@ -88,17 +92,24 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
             return []
         prefix = self._get_prefix()
         places = [f"{prefix}{key}" for key in keys]
+        try:
+            payloads = self._read_client.mget(places)
+        except Exception as error:  # noqa: BLE001
+            self.excuse(error)
+            return [None for _ in keys]
         return [
             None if payload is None else self._value(key, place, payload)
-            for key, place, payload in zip(
-                keys, places, self._read_client.mget(places), strict=True
-            )
+            for key, place, payload in zip(keys, places, payloads, strict=True)
         ]
 
     def has(self, key: str) -> bool:
         """Return whether there is a value under `key` that can be read."""
         place = f"{self._get_prefix()}{key}"
-        payload = self._read_client.get(place)
+        try:
+            payload = self._read_client.get(place)
+        except Exception as error:  # noqa: BLE001
+            self.excuse(error)
+            return False
         return payload is not None and self._value(key, place, payload, SKIPPED) is not SKIPPED
 
     def set(self, key: str, value: Any, timeout: Any = None) -> Any:
@@ -106,10 +117,13 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
         place = f"{self._get_prefix()}{key}"
         with WithinRequest():
             payload = self._payload(key, value, place)
-        if payload is SKIPPED:
-            self.delete(key)
-            return False
-        return self._write_client.set(place, payload, ex=self._seconds(timeout))
+        try:
+            if payload is not SKIPPED:
+                return self._write_client.set(place, payload, ex=self._seconds(timeout))
+            self._write_client.delete(place)
+        except Exception as error:  # noqa: BLE001
+            self._lost(error, key)
+        return False
 
     def add(self, key: str, value: Any, timeout: Any = None) -> bool:
         """Store `value` under `key` if that is free, and return whether it was stored."""
@@ -118,23 +132,30 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
             payload = self._payload(key, value, place)
         if payload is SKIPPED:
             return False
-        return bool(self._write_client.set(place, payload, ex=self._seconds(timeout), nx=True))
+        try:
+            return bool(self._write_client.set(place, payload, ex=self._seconds(timeout), nx=True))
+        except Exception as error:  # noqa: BLE001
+            self._lost(error)
+            return False
 
     def set_many(self, mapping: dict[str, Any], timeout: Any = None) -> list[Any]:
         """Store every value that can be stored, and return the keys of those that were."""
         prefix, seconds = self._get_prefix(), self._seconds(timeout)
-        pipeline = self._write_client.pipeline(transaction=False)
-        sent = []
         with WithinRequest():
-            for key, value in mapping.items():
-                place = f"{prefix}{key}"
-                payload = self._payload(key, value, place)
+            payloads = {
+                key: self._payload(key, value, f"{prefix}{key}") for key, value in mapping.items()
+            }
+        try:
+            pipeline = self._write_client.pipeline(transaction=False)
+            for key, payload in payloads.items():
                 if payload is SKIPPED:
-                    pipeline.delete(place)
+                    pipeline.delete(f"{prefix}{key}")
                 else:
-                    pipeline.set(place, payload, ex=seconds)
-                sent.append((key, payload))
-        answers = zip(sent, pipeline.execute(), strict=True)
+                    pipeline.set(f"{prefix}{key}", payload, ex=seconds)
+            answers = zip(payloads.items(), pipeline.execute(), strict=True)
+        except Exception as error:  # noqa: BLE001
+            self._lost(error, *payloads)
+            return []
         return [key for (key, payload), done in answers if done and payload is not SKIPPED]
 
     def _payload(self, key: str, value: Any, place: str) -> Any:
@@ -175,8 +196,13 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
             deleted += self._write_client.delete(*keys)
         return bool(deleted)
 
+    # --- Outages --------------------------------------------------------------------------------
+
     def excuse(self, error: Exception) -> ServerError:
-        """Warn of an outage that goes unnoticed otherwise, or raise it if that is the policy."""
+        """Warn of an outage that goes unnoticed otherwise, or raise it if that is the policy.
+
+        A client of the application's raises other errors than ours, and some are no outages.
+        """
         outage = outage_of(self._write_client, error)
         if outage is None:
             raise error
@@ -186,8 +212,16 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
         warn(outage, guard.sink)
         return outage
 
+    def _lost(self, error: Exception, *keys: str) -> None:
+        """Excuse writes, and delete what they were to replace: it would be taken for them."""
+        if (scope := current_scope()) is not None:
+            outage = outage_of(self._write_client, error)
+            scope.lost(outage.reason if outage else type(error).__name__, max(1, len(keys)))
+        if isinstance(self.excuse(error), ReadOnlyServerError):
+            self.unlink(*keys)
 
-def _excused(name: str, instead: Callable[..., Any]) -> Callable[..., Any]:
+
+def _excused(name: str, instead: Callable[[], Any]) -> Callable[..., Any]:
     """Return the method `name`, which in an outage returns what `instead` returns."""
     method = getattr(RedisCache, name)
 
@@ -195,35 +229,20 @@ def _excused(name: str, instead: Callable[..., Any]) -> Callable[..., Any]:
     def excused(self: RedisCache, *args: Any, **kwargs: Any) -> Any:
         try:
             return method(self, *args, **kwargs)
-        except Exception as error:  # noqa: BLE001  # a client of the application's raises others
-            if name in ("set", "add", "set_many") and (scope := current_scope()) is not None:
-                outage = outage_of(self._write_client, error)
-                many = len(args[0]) if name == "set_many" else 1
-                scope.lost(outage.reason if outage else type(error).__name__, many)
-            return instead(self, self.excuse(error), *args)
+        except Exception as error:  # noqa: BLE001  # see `RedisCache.excuse`
+            self.excuse(error)
+            return instead()
 
     return excused
 
 
-def _not_set(cache: RedisCache, outage: ServerError, key: str, *_: Any) -> bool:
-    if isinstance(outage, ReadOnlyServerError):
-        cache.delete(key)  # else what it held before would be taken for what was to be stored
-    return False
-
-
-_AS_IF_EMPTY: dict[str, Callable[..., Any]] = {
-    "get": lambda *_: None,
-    "get_many": lambda cache, outage, *keys: [None for _ in keys],  # noqa: ARG005
-    "has": lambda *_: False,
-    "set": _not_set,
-    "add": lambda *_: False,
-    "set_many": lambda *_: [],
-    "inc": lambda *_: None,
-    "dec": lambda *_: None,
-    "delete": lambda *_: False,
-    "delete_many": lambda *_: [],
-    "unlink": lambda *_: 0,
-    "clear": lambda *_: False,
+_AS_IF_EMPTY: dict[str, Callable[[], Any]] = {
+    "inc": lambda: None,
+    "dec": lambda: None,
+    "delete": bool,
+    "delete_many": list,
+    "unlink": int,
+    "clear": bool,
 }
 for _name, _instead in _AS_IF_EMPTY.items():
     setattr(RedisCache, _name, _excused(_name, _instead))

@@ -505,6 +505,8 @@ CALLS = {
     "get_dict": (lambda cache: cache.get_dict("k"), {"k": None}),
     "has": (lambda cache: cache.has("k"), False),
     "set": (lambda cache: cache.set("k", 1), False),
+    "set by name": (lambda cache: cache.set(key="k", value=1, timeout=9), False),
+    "set_many by name": (lambda cache: cache.set_many(mapping={"k": 1}), []),
     "add": (lambda cache: cache.add("k", 1), False),
     "set_many": (lambda cache: cache.set_many({"k": 1}), []),
     "inc": (lambda cache: cache.cache.inc("k"), None),
@@ -573,12 +575,14 @@ def test_a_redis_that_is_full_gives_what_it_has_and_nothing_stale(redis_url, red
     cache, app = client_of(CACHE_REDIS_URL=redis_url)
     with app.app_context():
         cache.set("kept", 1)
-        cache.set("replaced", 1)
+        cache.set_many({"replaced": 1, "many": 1})
         redis_client.config_set("maxmemory", 1)
         try:
             assert cache.get("kept") == 1
             assert cache.set("replaced", 2) is False
             assert cache.get("replaced") is None
+            assert cache.set_many({"many": 2, "none": 2}) == []
+            assert cache.get_many("kept", "many") == [1, None]
         finally:
             redis_client.config_set("maxmemory", 0)
     assert caplog.messages == [
