@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,6 +32,12 @@ settings.register_profile(
 settings.load_profile("repeatable")
 
 PATIENT = 10.0  # seconds
+
+
+def pytest_collection_finish() -> None:
+    """Leave the modules of all tests out of every later collection, which has enough to look at."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -105,13 +105,13 @@ LIMITED = """
     from tests.fuzz.oracle import LISTED, REFUSED, SIGNED, loads
     most = 1024**3
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    for guard in (SIGNED, LISTED):
-        loads(guard, EXTREME[{name!r}]())
-    print("alive")
+    for name, payload in EXTREME.items():
+        for guard in (SIGNED, LISTED):
+            loads(guard, payload())
+        print(name, flush=True)
 """
 
 
-@pytest.mark.parametrize("name", EXTREME)
-def test_a_small_payload_that_asks_for_much_does_not_end_the_process(name: str) -> None:
+def test_a_small_payload_that_asks_for_much_does_not_end_the_process() -> None:
     """With a gigabyte for all: unreadable, or read; never a crash."""
-    assert run(LIMITED.format(name=name)) == "alive\n"
+    assert run(LIMITED).splitlines() == list(EXTREME)

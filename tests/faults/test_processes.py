@@ -37,10 +37,11 @@ SITE = """
     app = flask_app({url!r}, **PATIENT)
     flask_cache = Cache(app, config={{"CACHE_TYPE": "contextcache_flask.RedisCache"}})
 
-    def right(number):
+    def right(number, django_cache=None):
         key = f"key{{number}}"
+        django_cache = django_cache or caches["default"]
         with app.app_context():
-            return caches["default"].get(key) == flask_cache.get(key) == [number]
+            return django_cache.get(key) == flask_cache.get(key) == [number]
 
     for number in range(20):
         caches["default"].set(f"key{{number}}", [number])
@@ -49,8 +50,9 @@ SITE = """
 """
 
 PREFORK = """
-    import collections, itertools, signal, threading
+    import collections, itertools, signal, sys, threading
 
+    sys.setswitchinterval(1e-4)  # many threads are then in the middle of something at a fork
     stop = threading.Event()
 
     def busy():
@@ -59,15 +61,17 @@ PREFORK = """
                 return
             assert right(number)
 
-    threads = [threading.Thread(target=busy) for _ in range(8)]
+    threads = [threading.Thread(target=busy) for _ in range(4)]
     for thread in threads:
         thread.start()
     ends = collections.Counter()
-    for number in range(500):
+    # Not by its name in the child: asgiref looks it up under a lock that another thread may hold.
+    django_cache = caches["default"]
+    for number in range(200):
         child = os.fork()
         if child == 0:
             signal.alarm(60)  # ends a child that hangs
-            os._exit(0 if right(number % 20) else 1)
+            os._exit(0 if right(number % 20, django_cache) else 1)
         ends[os.waitpid(child, 0)[1]] += 1
     stop.set()
     for thread in threads:
@@ -79,9 +83,9 @@ PREFORK = """
 QUIET = ("-W", "ignore::DeprecationWarning")
 
 
-def test_500_forks_of_a_busy_process_leave_no_hung_child(redis_url: str) -> None:
+def test_200_forks_of_a_busy_process_leave_no_hung_child(redis_url: str) -> None:
     """Peers hang one child in 40 to 500, for good: redis-py resets its pool under a lock."""
-    assert run(SITE.format(url=redis_url) + PREFORK, *QUIET, timeout=300) == "{0: 500}\n"
+    assert run(SITE.format(url=redis_url) + PREFORK, *QUIET) == "{0: 200}\n"
 
 
 GREENLETS = """
