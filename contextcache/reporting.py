@@ -64,8 +64,8 @@ class Reporter:
 
     def count(self, keys: Iterable[Key]) -> dict[Key, int]:
         """Count known findings of the current view once more; return how often each was seen."""
-        view = view_name()
-        return {key: self._count(key) for key in [self._bounded(key, view) for key in keys]}
+        bounded = [self._bounded(key, self._view_of(key)) for key in keys]
+        return {key: self._count(key) for key in bounded}
 
     def report(
         self,
@@ -87,9 +87,8 @@ class Reporter:
         scope = current_scope()
         if scope is not None and scope.collect:
             scope.findings.extend(heard)
-        view = view_name()
-        told = reversed(heard) if log else ()
-        patterns = {self._bounded(key_of(finding), view): finding for finding in told}
+        told = [(key_of(finding), finding) for finding in reversed(heard)] if log else []
+        patterns = {self._bounded(key, self._view_of(key)): finding for key, finding in told}
         milestones = []
         for key, finding in reversed(patterns.items()):
             with self._lock:
@@ -116,6 +115,22 @@ class Reporter:
             label = str(Path(error.label, hidden=self._config.redact_keys))
             extra = {"contextcache_path": label, "contextcache_sink": self._sink}
             _log("warning", UNREADABLE, label, error.reason, error.remedy, extra=extra)
+
+    def _view_of(self, key: Key) -> str:
+        """Return the view to which a field is put down; empty outside of any.
+
+        What a session brought along was put there by an earlier request. It is not held against
+        each view that changes something else in the session: a developer would read it of all.
+        """
+        scope = current_scope()
+        if scope is None:
+            return ""
+        _, _, below, _, root = key
+        if root == "session" and scope.brought_along(root + below):
+            with self._lock:
+                before = (told[-1] for told in self._told if told[:-1] == key)
+                return next(before, scope.view[0])
+        return scope.view[0]
 
     def _bounded(self, key: Key, view: str) -> Key:
         """Return `key` in `view`, with one root for all once its field was met under many.
@@ -225,12 +240,6 @@ def key_of(finding: Finding) -> Key:
     """Return what makes two findings of a view the same to a reader: code, pattern and owner."""
     root, below = generalised(finding.path.root), Path("", finding.path.steps).pattern
     return finding.code, str(finding.action), below, finding.owner_type, root
-
-
-def view_name() -> str:
-    """Return the dotted name of the view this code runs for; empty outside of any."""
-    scope = current_scope()
-    return scope.view[0] if scope is not None else ""
 
 
 def is_milestone(count: int) -> bool:

@@ -14,7 +14,7 @@ from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING
 
 from contextcache.origins import call_site
-from contextcache.paths import Path, item, one_line, printable
+from contextcache.paths import Path, generalised, item, one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -126,6 +126,15 @@ class RequestScope:
         """
         if self.collect and printable(key):
             self.assignments[str(Path("session", (item(key, 0),)))] = call_site()
+
+    def brought_along(self, pattern: str) -> bool:
+        """Tell whether what is in the session was there before; False where nobody reads along.
+
+        Args:
+            pattern: The pattern of its path.
+        """
+        assigned = map(generalised, self.assignments)
+        return self.collect and not any(pattern.startswith(path) for path in assigned)
 
     @contextlib.contextmanager
     def writing(self, label: str, sink: str, *, hidden: bool = False) -> Iterator[Write]:

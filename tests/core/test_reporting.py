@@ -117,6 +117,33 @@ def test_another_key_or_view_is_another_pattern(caplog: pytest.LogCaptureFixture
     assert counts(caplog) == [1] * 4
 
 
+def test_what_a_session_brought_along_is_no_fault_of_this_view(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A developer reads it of the view that put it there, not of all that come after."""
+    guard = Guard(session=True)
+    session: dict[str, object] = {}
+
+    def request(view: str, key: str, value: object) -> None:
+        scope = RequestScope("GET", "/", view=lambda: (view, ""), collect=True)
+        token = enter_scope(scope)
+        session[key] = value
+        scope.note_assignment(key)
+        guard.dumps(session, label="session")
+        exit_scope(token)
+
+    request("one", "user:7", Client())
+    request("two", "cart", Client())
+    request("three", "page", 1)
+    request("three", "user:7", Client())
+    told = [(one.contextcache_path, one.contextcache_origin[8:11]) for one in caplog.records]  # type: ignore[attr-defined]
+    assert told == [
+        ("session['user:7'].lock", "one"),
+        ("session['cart'].lock", "two"),
+        ("session['user:7'].lock", "thr"),
+    ]
+
+
 def test_two_guards_count_apart(caplog: pytest.LogCaptureFixture) -> None:
     """Two applications in one process do not hide each other's findings."""
     for _ in range(2):
