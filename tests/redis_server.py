@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
@@ -34,7 +35,8 @@ def free_port() -> int:
     while a server is being restarted; nor is the one 10000 above it, where the nodes of a cluster
     talk to each other.
     """
-    return next(_ports)
+    with _asking:  # the conformance suites ask in threads, and a generator serves one at a time
+        return next(_ports)
 
 
 def _free_ports() -> Iterator[int]:
@@ -59,6 +61,7 @@ def _is_free(port: int, *, hold: bool = False) -> bool:
 
 
 _ports = _free_ports()
+_asking = threading.Lock()
 
 
 class RedisServer:
