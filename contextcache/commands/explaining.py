@@ -261,7 +261,13 @@ def _failure(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not is_library(frame.filename)]
     at = f" at {relative(own[-1].filename)}:{own[-1].lineno}" if own else ""
-    return f"{type(error).__name__}{at}"
+    kind = type(error)
+    inner = frames[-1].filename.replace(os.sep, "/") if frames else ""
+    if kind.__module__ == "django.core.exceptions":
+        return f"{kind.__name__}{at}; try manage.py contextcache explain"
+    if kind is RuntimeError and inner.endswith("werkzeug/local.py"):
+        return f"{kind.__name__}{at}; try flask contextcache explain"
+    return f"{kind.__name__}{at}"
 
 
 def _natural(text: str) -> int:

@@ -80,6 +80,18 @@ def fails():
     raise ValueError("canary-7f3a9c")
 
 
+def outside():
+    from flask import current_app
+
+    return current_app.name
+
+
+def unset():
+    from django.core.exceptions import ImproperlyConfigured
+
+    raise ImproperlyConfigured("canary-7f3a9c")
+
+
 module = threading
 value = {"user_id": 42}
 """
@@ -343,6 +355,14 @@ def test_the_page_of_a_code(capsys: pytest.CaptureFixture[str], code: str) -> No
         ("nowhere:value", "nowhere:value cannot be imported: there is no module nowhere\n"),
         ("shop:nothing", "shop:nothing cannot be imported: there is no nothing in it\n"),
         ("shop:priced", "shop:priced takes arguments; name a function that takes none\n"),
+        (
+            "shop:outside",
+            "shop:outside() failed: RuntimeError at shop.py:59; try flask contextcache explain\n",
+        ),
+        (
+            "shop:unset",
+            "shop:unset() failed: ImproperlyConfigured at shop.py:65; try manage.py contextcache",
+        ),
         ("shop:fails", "shop:fails() failed: ValueError at shop.py:53\n"),
         (
             "shop:Cart",
