@@ -611,6 +611,17 @@ BUILT_IN: Mapping[str, Rule] = {
         fix="store the rendered text or the template's name", force=True,
     ),
     **_rows(
+        "CC123", Verb.STRIP,
+        "sqlalchemy:Mapper", "sqlalchemy:ClassManager", "sqlalchemy:QueryableAttribute",
+        reason="the mapping of a class is made anew in each process",
+        fix="store the name of the class or attribute", force=True,
+    ),
+    **_rows(
+        "CC123", Verb.STRIP, "sqlalchemy:Executable", when=snapshots.refers_to_mapping,
+        reason="the statement drags the mapping of this process along",
+        fix="store its rows, or str(...) of it", force=True,
+    ),
+    **_rows(
         "CC123", Verb.TRIM,
         "django.http.response.HttpResponseBase", "werkzeug.sansio.response.Response",
         make=snapshots.closers,

@@ -476,6 +476,11 @@ def loses_attributes(obj: object) -> bool:
     return any(name not in stored for name in fields(obj))
 
 
+def refers_to_mapping(obj: object) -> bool:
+    """Tell whether a statement of SQLAlchemy was built from mapped classes, not from tables."""
+    return bool(fields(obj).get("_propagate_attrs"))
+
+
 def has_own_attributes(obj: object) -> bool:
     """Tell whether an object has instance attributes, which its builtin `__reduce__` drops."""
     return bool(fields(obj))

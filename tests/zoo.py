@@ -650,6 +650,9 @@ for _name, _code, _build in (
     ("httpx-client", "CC108", lambda: opened(httpx.Client())),
     ("sqlalchemy-engine", "CC108", lambda: sqlalchemy.create_engine("sqlite://")),
     ("sqlalchemy-session", "CC108", lambda: sqlalchemy.orm.Session()),
+    ("statement-of-sqlalchemy", "CC123", lambda: sqlalchemy.select(shapes.Customer)),
+    ("mapped-attribute", "CC123", lambda: shapes.Customer.name),
+    ("mapper", "CC123", lambda: sqlalchemy.inspect(shapes.Customer)),
     ("generator", "CC109", _generator),
     ("coroutine", "CC109", closed_coroutine),
     ("async-generator", "CC109", lambda: _async_generator()),
@@ -905,6 +908,12 @@ innocent(
     lambda: {"raw": urllib3.HTTPResponse(b"abc")},
     lambda v: v["raw"].data == b"abc",
 )
+innocent(
+    "statement-of-a-table",
+    lambda: sqlalchemy.select(sqlalchemy.table("shop", sqlalchemy.column("name"))),
+    lambda v: str(v).startswith("SELECT shop.name"),
+)
+innocent("row-of-sqlalchemy", lambda: shapes.Customer(id=1, name="ann"), lambda v: v.name == "ann")
 innocent("pattern", lambda: re.compile("a+"), lambda v: v == re.compile("a+"))
 innocent(
     "loggers",

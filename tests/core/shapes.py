@@ -19,6 +19,19 @@ import typing
 
 import attrs
 import pydantic
+import sqlalchemy.orm
+
+
+class Mapped(sqlalchemy.orm.DeclarativeBase):
+    """The base of the classes that are rows of a table."""
+
+
+class Customer(Mapped):
+    __tablename__ = "customer"
+
+    id: sqlalchemy.orm.Mapped[int] = sqlalchemy.orm.mapped_column(primary_key=True)
+    name: sqlalchemy.orm.Mapped[str]
+
 
 # --- Plain holders ------------------------------------------------------------------------------
 
