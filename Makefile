@@ -10,7 +10,7 @@ MINUTES ?= 10
 SECONDS ?= 60
 SUPPORTED = 3.11 3.12 3.13
 
-PIP = $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
+PIP = $(VENV)/bin/python -m pip --quiet --quiet --disable-pip-version-check
 EXAMPLE = -e ".[django,flask]" -r example_project/requirements.txt
 
 .PHONY: help
@@ -40,32 +40,31 @@ serve: $(VENV)/example.stamp
 	@$(VENV)/bin/python example_project/serve.py
 
 .PHONY: test
-test: $(VENV)/dev.stamp servers
+test: $(VENV)/test.stamp servers
 	$(VENV)/bin/python -m pytest $(ARGS)
 
 .PHONY: test-faults
-test-faults: $(VENV)/dev.stamp servers
+test-faults: $(VENV)/test.stamp servers
 	$(VENV)/bin/python -m pytest -m faults $(ARGS)
 
 .PHONY: soak
-soak: $(VENV)/dev.stamp servers
+soak: $(VENV)/test.stamp servers
 	$(VENV)/bin/python -m tests.faults.soak $(MINUTES)
 
 .PHONY: conformance-flask
-conformance-flask: $(VENV)/dev.stamp servers
+conformance-flask: $(VENV)/test.stamp servers
 	$(VENV)/bin/python tests/conformance/flask_suites.py $(ARGS)
 
 .PHONY: fault-matrix
-fault-matrix: $(VENV)/dev.stamp servers
+fault-matrix: $(VENV)/test.stamp servers
 	$(VENV)/bin/python -m tests.faults.matrix
 
 # Where an input is found that breaks a promise, it is left in a file named crash-..., which
 # `python -m tests.fuzz.loads FILE` tries again.
 .PHONY: fuzz
-fuzz: $(VENV)/dev.stamp
-	$(PIP) install --group fuzz
-	$(VENV)/bin/python -m tests.fuzz.loads -max_total_time=$(SECONDS) -timeout=10 -max_len=4096 \
-	    -print_final_stats=1
+fuzz: $(VENV)/fuzz.stamp
+	$(VENV)/bin/python -m tests.fuzz.loads -max_total_time=$(SECONDS) -timeout=30 -max_len=4096 \
+	    -print_final_stats=1 $(ARGS)
 
 # The tests run against a real Redis, memcached and Chromium; fakes of them would prove nothing.
 .PHONY: servers
@@ -82,7 +81,7 @@ servers:
 	done
 
 .PHONY: conformance
-conformance: $(VENV)/dev.stamp servers
+conformance: $(VENV)/test.stamp servers
 	$(VENV)/bin/python -m tests.conformance.run $(ARGS)
 
 .PHONY: test-all
@@ -111,7 +110,7 @@ bench: $(VENV)/bench.stamp servers
 	$(VENV)/bin/python -m tests.bench $(ARGS)
 
 .PHONY: before-after
-before-after: $(VENV)/dev.stamp
+before-after: $(VENV)/test.stamp
 	$(VENV)/bin/python -m tests.reports
 
 .PHONY: build
@@ -136,6 +135,15 @@ $(VENV)/bench.stamp: $(VENV)/pip.stamp pyproject.toml
 	$(PIP) install $(EXAMPLE) --group bench
 	@touch $@
 
+$(VENV)/test.stamp: $(VENV)/pip.stamp pyproject.toml example_project/requirements.txt
+	$(PIP) install $(EXAMPLE) --group reports
+	@touch $@
+
+$(VENV)/fuzz.stamp: $(VENV)/test.stamp
+	$(PIP) install --group fuzz
+	@touch $@
+
+# Who works on it has all of that, but for the fuzzer.
 $(VENV)/dev.stamp: $(VENV)/pip.stamp pyproject.toml example_project/requirements.txt
 	$(PIP) install $(EXAMPLE) --group dev
-	@touch $@
+	@touch $(VENV)/example.stamp $(VENV)/bench.stamp $(VENV)/test.stamp $@

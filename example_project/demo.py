@@ -67,7 +67,7 @@ class Visitor:
         headers = {"Host": "127.0.0.1", "X-CSRFToken": token}  # one host, however many processes
         request = Request(url, data, headers, method=method)
         try:
-            with self._opener.open(request, timeout=20) as answer:
+            with self._opener.open(request, timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except HTTPError as error:
             with error as answer:

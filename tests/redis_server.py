@@ -84,7 +84,8 @@ class RedisServer:
         self.folder = folder
         self._command = [
             *(program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""),
-            *("--appendonly", "no", "--dir", folder, "--loglevel", "warning", *arguments),
+            *("--appendonly", "no", "--dir", folder, "--loglevel", "warning"),
+            *("--repl-diskless-sync-delay", "0", *arguments),  # nobody else will come
         ]
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -100,7 +100,7 @@ def test_demo_sums_up_for_who_reads_only_the_end(demo):
 
 def test_demo_reads_in_another_process_on_a_real_redis(redis_url):
     """With REDIS_URL the same happens between two processes of each shop."""
-    demo = run("demo.py", REDIS_URL=redis_url)
+    demo = run("demo.py", REDIS_URL=f"{redis_url}?socket_timeout=10")
     assert demo.returncode == 0, demo.stdout + demo.stderr
     assert "in another process, on REDIS_URL" in demo.stdout
     assert "\n24 of 24 outcomes are as declared, after " in demo.stdout

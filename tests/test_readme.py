@@ -36,6 +36,9 @@ BLOCKS = {
 }
 
 
+PATIENT = "?socket_timeout=10"  # on a busy machine a reply may take a while
+
+
 def in_a_project(tmp_path: Path, script: str) -> str:
     """Run `script` in a new interpreter with `tmp_path` as the project; return what it prints."""
     done = subprocess.run(
@@ -149,7 +152,7 @@ def test_our_block_is_what_the_log_says(tmp_path: Path, redis_url: str) -> None:
     (tmp_path / "shop" / "__init__.py").touch()
     (tmp_path / "shop" / "api.py").write_text(API)
     (tmp_path / "shop" / "views.py").write_text(VIEWS)
-    said = in_a_project(tmp_path, f"REDIS_URL = {redis_url!r}\n{SITE}")
+    said = in_a_project(tmp_path, f"REDIS_URL = '{redis_url}{PATIENT}'\n{SITE}")
     assert BLOCKS["now"] in said
 
 
@@ -212,7 +215,7 @@ def test_the_core_without_a_framework(
 
 def test_the_django_settings(tmp_path: Path, redis_url: str) -> None:
     """The settings pass Django's checks; both caches and the session work on a real Redis."""
-    settings = BLOCKS["django settings"].replace("redis://127.0.0.1:6379/0", redis_url)
+    settings = BLOCKS["django settings"].replace("redis://127.0.0.1:6379/0", redis_url + PATIENT)
     (tmp_path / "settings.py").write_text(settings + '\nSECRET_KEY = "x"\nROOT_URLCONF = "urls"\n')
     (tmp_path / "urls.py").write_text("urlpatterns = []\n")
     script = """

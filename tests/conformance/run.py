@@ -117,7 +117,7 @@ class Result:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=600,
+            timeout=1800,
             check=False,
         )
         self.name = name
@@ -157,7 +157,7 @@ def unpack(package: str, name: str, into: Path, sources: Path) -> Path:
     release = f"{name}-{importlib.metadata.version(package)}"
     archive = sources / f"{release}.tar.gz"
     if not archive.exists():
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+        pip = [sys.executable, "-m", "pip", "download", "-qq", "--disable-pip-version-check"]
         pip += ["--no-deps", "--no-binary", ":all:", "--dest", str(sources)]
         subprocess.run([*pip, release.replace("-", "==").replace("_", "-")], check=True)
     with tarfile.open(archive) as tar:

@@ -43,7 +43,8 @@ def serve() -> Iterator[Callable[[Flask], str]]:
 
         def start(app: Flask) -> str:
             server: Any = make_server("127.0.0.1", 0, app, threaded=True)
-            thread = threading.Thread(target=server.serve_forever, daemon=True)
+            often = {"poll_interval": 0.02}  # asks whether to end
+            thread = threading.Thread(target=server.serve_forever, kwargs=often, daemon=True)
             thread.start()
             stack.callback(server.server_close)
             stack.callback(thread.join)

@@ -38,5 +38,6 @@ CACHES: dict[str, Any] = {
         "LOCATION": MEMCACHED,
     },
 }
+CONTEXTCACHE = {"TIMEOUT": 10}  # it is about what is answered, not about a busy machine
 if WHICH == "ours":
     SESSION_ENGINE = "contextcache_django.sessions"
