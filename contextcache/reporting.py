@@ -119,14 +119,14 @@ class Reporter:
     def _view_of(self, key: Key) -> str:
         """Return the view to which a field is put down; empty outside of any.
 
-        What a session brought along was put there by an earlier request. It is not held against
-        each view that changes something else in the session: a developer would read it of all.
+        What is recreated comes back with the session in every later request. It is not held
+        against each view that changes something else there: a developer would read it of all.
         """
         scope = current_scope()
         if scope is None:
             return ""
-        _, _, below, _, root = key
-        if root == "session" and scope.brought_along(root + below):
+        _, action, below, _, root = key
+        if root == "session" and action == "recreated" and scope.brought_along(root + below):
             with self._lock:
                 before = (told[-1] for told in self._told if told[:-1] == key)
                 return next(before, scope.view[0])

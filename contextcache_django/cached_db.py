@@ -30,6 +30,7 @@ from django.db import DatabaseError, IntegrityError, OperationalError, router, t
 
 from contextcache import ServerError, current_scope
 from contextcache_django.cache import RedisCache
+from contextcache_django.sessions import Assigning
 
 if TYPE_CHECKING:
     from django.contrib.sessions.base_session import AbstractBaseSession
@@ -39,7 +40,7 @@ KEY_PREFIX = "contextcache.cached_db."
 _logger = logging.getLogger("contextcache")
 
 
-class SessionStore(db.SessionStore):
+class SessionStore(Assigning, db.SessionStore):
     """One visitor's session, as Django's `SessionMiddleware` uses it."""
 
     def __init__(self, session_key: str | None = None) -> None:

@@ -63,7 +63,26 @@ LABEL = "session"
 ATTEMPTS = 10  # a collision of two random ids of 165 bits is a broken random generator
 
 
-class SessionStore(SessionBase):
+class Assigning(SessionBase):
+    """A session that in development lets a finding tell the line that put something into it."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        _note_assignment(key)
+
+    async def aset(self, key: str, value: Any) -> None:
+        """Put `value` under `key`."""
+        await super().aset(key, value)
+        _note_assignment(key)
+
+
+def _note_assignment(key: str) -> None:
+    scope = current_scope()
+    if scope is not None:
+        scope.note_assignment(key)
+
+
+class SessionStore(Assigning):
     """One visitor's session, as Django's `SessionMiddleware` uses it.
 
     Raises:
@@ -82,17 +101,6 @@ class SessionStore(SessionBase):
                 "the name of a cache that has it"
             )
         self._cache = cache
-
-    # --- Assigning: in development, a finding tells the line ------------------------------------
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        super().__setitem__(key, value)
-        _note_assignment(key)
-
-    async def aset(self, key: str, value: Any) -> None:
-        """Put `value` under `key`."""
-        await super().aset(key, value)
-        _note_assignment(key)
 
     # --- Reading --------------------------------------------------------------------------------
 
@@ -250,9 +258,3 @@ class SessionStore(SessionBase):
                 "see what else writes to this key of Redis",
             )
         return session
-
-
-def _note_assignment(key: str) -> None:
-    scope = current_scope()
-    if scope is not None:
-        scope.note_assignment(key)

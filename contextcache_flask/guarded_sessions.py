@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SecureCookieSessionInterface
 
-from contextcache import UnreadablePayloadError
+from contextcache import UnreadablePayloadError, current_scope
 from contextcache.jsonable import JSONGuard
 from contextcache.jsonable.dialects import FLASK, MSGPACK, MSGSPEC_JSON
 from contextcache_flask.scopes import WithinRequest
 from contextcache_flask.settings import settings_of
 
 if TYPE_CHECKING:
-    from flask import Flask, Response
-    from flask.sessions import SessionInterface, SessionMixin
+    from flask import Flask, Request, Response
+    from flask.sessions import SecureCookieSession, SessionInterface, SessionMixin
     from flask_session.base import MsgSpecSerializer
 
 SERVER_SIDE = "keep the session on the server (CONTEXTCACHE_SESSION = True), or store less in it"
@@ -94,6 +94,13 @@ class GuardedCookie(SecureCookieSessionInterface):
 
     serializer: Any
 
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        """Return the session in the cookie, or None where there is no secret to verify it with."""
+        session = super().open_session(app, request)
+        if session is not None and settings_of(app).debug:
+            _note_assignments(session)
+        return session
+
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Set the cookie as ever, and report its size when that comes close to the limit."""
         super().save_session(app, session, response)
@@ -102,6 +109,23 @@ class GuardedCookie(SecureCookieSessionInterface):
             with WithinRequest():
                 limit = response.max_cookie_size
                 self.serializer.guard.weigh(session, len(cookies[-1]), limit, fix=SERVER_SIDE)
+
+
+def _note_assignments(session: SecureCookieSession) -> None:
+    """Let a finding tell the line that put something into a session, which tells of each change."""
+    mark_modified, before = session.on_update, dict(session)
+
+    def on_update(changed: SecureCookieSession) -> None:
+        if mark_modified is not None:
+            mark_modified(changed)
+        scope = current_scope()
+        for key, held in changed.items():
+            if scope is not None and before.get(key, before) is not held:
+                scope.note_assignment(key)
+        before.clear()
+        before.update(changed)
+
+    session.on_update = on_update
 
 
 def _guarded_cookie(interface: SecureCookieSessionInterface, app: Flask) -> SessionInterface:

@@ -11,7 +11,6 @@ import math
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from contextcache import origins
 from contextcache.findings import CODES, Action, Finding
 from contextcache.jsonable.dialects import FIXES, KEPT, PLAIN_DATA, Dialect, Fate, back
 from contextcache.paths import (
@@ -25,7 +24,7 @@ from contextcache.paths import (
     qualified_name,
 )
 from contextcache.rules import Rule, RuleBook, Verb
-from contextcache.scopes import current_scope
+from contextcache.scopes import origin_of
 from contextcache.snapshots import NothingThere
 
 if TYPE_CHECKING:
@@ -222,7 +221,6 @@ class Look:
         reason: str = "",
     ) -> None:
         """Add a finding about `obj`."""
-        scope = current_scope()
         owner = next((frame.obj for frame in self._stack[::-1] if frame.parts is _Dataclass), None)
         self.findings.append(
             Finding(
@@ -235,7 +233,7 @@ class Look:
                 did=did,
                 fix=fix or PLAIN_DATA,
                 sink=self._sink,
-                origin=str(scope) if scope is not None else origins.call_site(),
+                origin=origin_of(path),
             )
         )
 

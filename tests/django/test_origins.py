@@ -146,6 +146,18 @@ def test_in_development_a_session_names_the_line_that_assigned_last(
     assert stored("/inside") == [f"set at {HERE}:{line('default')}"]
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize("serializer", ["SessionSerializer", "JSONSessionSerializer"])
+def test_a_session_in_the_database_names_that_line_too(
+    settings: SettingsWrapper, serializer: str
+) -> None:
+    """As pickle and as JSON."""
+    settings.DEBUG = True
+    settings.SESSION_ENGINE = "contextcache_django.cached_db"
+    settings.SESSION_SERIALIZER = f"contextcache_django.serializers.{serializer}"
+    assert stored("/session") == [f"set at {HERE}:{line('assigned')}"]
+
+
 def test_async_views_are_named_by_their_line(settings: SettingsWrapper) -> None:
     """What is awaited is on the stack; a task of its own, or another thread, is not the view."""
     settings.DEBUG = True

@@ -20,7 +20,7 @@ def line(mark):
 
 @pytest.fixture
 def app(request):
-    app = make_app("fakeredis://", CONTEXTCACHE_SESSION=True, DEBUG=request.param)
+    app = make_app("fakeredis://", **{"CONTEXTCACHE_SESSION": True} | request.param)
     ContextCache(app)
     cache = add_cache(app)
 
@@ -66,21 +66,23 @@ def stored(app, url):
     return sorted({finding.origin.partition(") · ")[2] for finding in findings})
 
 
-@pytest.mark.parametrize("app", [False], indirect=True)
+@pytest.mark.parametrize("app", [{"DEBUG": False}], indirect=True)
 def test_a_write_names_the_line_that_leads_to_it(app):
     """The line that calls the cache, or a function that is memoized."""
     assert stored(app, "/set") == [f"stored at {HERE}:{line('set')}"]
     assert stored(app, "/memoized") == [f"stored at {HERE}:{line('memoized')}"]
 
 
-@pytest.mark.parametrize("app", [False], indirect=True)
+@pytest.mark.parametrize("app", [{"DEBUG": False}], indirect=True)
 def test_what_is_stored_after_the_view_is_stored_by_no_line(app):
     """A cached view, and in production the session."""
     assert stored(app, "/cached") == [""]
     assert stored(app, "/session") == [""]
 
 
-@pytest.mark.parametrize("app", [True], indirect=True)
+@pytest.mark.parametrize(
+    "app", [{"DEBUG": True}, {"DEBUG": True, "CONTEXTCACHE_SESSION": False}], indirect=True
+)
 def test_in_development_a_session_names_the_line_that_assigned_last(app):
-    """Of the very key the finding is about, also by `update`."""
+    """Of the very key the finding is about, also by `update`, in Redis and in the cookie."""
     assert stored(app, "/session") == [f"set at {HERE}:{line('assigned')}"]
