@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -16,12 +15,13 @@ import requests
 
 from tests.child import ROOT
 from tests.redis_server import free_port
+from tests.waiting import PATIENCE
+from tests.web_server import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 VISITORS, ROUNDS = 8, 8
-START_SECONDS = 60
 PAGES = ["visit", "async", "stream", "mine"]
 CROWD = "tests.django.crowd"
 GUNICORN = ["gunicorn", f"{CROWD}:wsgi", "--no-control-socket", "--bind", "127.0.0.1:{port}"]
@@ -54,7 +54,7 @@ def environment(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> dic
         "PYTHONPATH": str(ROOT),
     }
     code = PREPARE.format(visitors=VISITORS)
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, check=True)
     return env
 
 
@@ -68,28 +68,9 @@ def url(
     port, log = free_port(), tmp_path_factory.mktemp("server") / "log"
     engine = "cached_db" if request.param == "threads" else "sessions"
     command = [part.format(port=port) for part in SERVERS[request.param]]
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", *command],
-            cwd=ROOT,
-            env={**environment, "CROWD_ENGINE": f"contextcache_django.{engine}"},
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                requests.get(f"http://127.0.0.1:{port}/none", timeout=5)
-                break
-            except requests.ConnectionError:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    pytest.fail(f"{command[0]} did not start:\n{log.read_text()}", pytrace=False)
-                time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
+    env = {**environment, "CROWD_ENGINE": f"contextcache_django.{engine}"}
+    with serving(command, port, env, log) as url:
+        yield url
 
 
 def foreign(answer: requests.Response, name: str) -> list[str]:
@@ -109,11 +90,11 @@ def test_nobody_gets_what_is_another_s(url: str) -> None:
         wrong: list[str] = []
         asked = 0
         with requests.Session() as browser:
-            assert browser.get(f"{url}/login/{name}", timeout=60).status_code == 200
-            ready.wait(timeout=60)
+            assert browser.get(f"{url}/login/{name}", timeout=PATIENCE).status_code == 200
+            ready.wait(timeout=PATIENCE)
             for _ in range(ROUNDS):
                 for page in PAGES:
-                    answer = browser.get(f"{url}/{page}/{name}", timeout=60)
+                    answer = browser.get(f"{url}/{page}/{name}", timeout=PATIENCE)
                     assert answer.status_code == 200, answer.text[:2000]
                     wrong += foreign(answer, name)
                     asked += 1
@@ -128,8 +109,8 @@ def test_nobody_gets_what_is_another_s(url: str) -> None:
 def test_the_findings_of_a_request_are_its_own(url: str) -> None:
     """The header of a response names what this request stored; the password hash is not stored."""
     with requests.Session() as browser:
-        browser.get(f"{url}/login/visitor1", timeout=60)
-        answer = browser.get(f"{url}/visit/visitor1", timeout=60)
+        browser.get(f"{url}/login/visitor1", timeout=PATIENCE)
+        answer = browser.get(f"{url}/visit/visitor1", timeout=PATIENCE)
     header = answer.headers["X-ContextCache"]
     assert foreign(answer, "visitor1") == []
     assert "cache['view:visitor1']['basket'].lock" in header

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -16,13 +13,13 @@ import requests
 
 from tests.child import ROOT
 from tests.redis_server import free_port
+from tests.waiting import PATIENCE
+from tests.web_server import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 VISITORS, ROUNDS = 8, 12
-START_SECONDS = 60
 KINDS = {
     "threads": ["--worker-class", "gthread", "--workers", "2", "--threads", "4"],
     "gevent": ["--worker-class", "gevent", "--workers", "2"],
@@ -33,30 +30,11 @@ KINDS = {
 def server(request, redis_url, tmp_path_factory) -> Iterator[tuple[str, str]]:
     """Run gunicorn with workers of each kind; yield the kind and its address."""
     port, folder = free_port(), tmp_path_factory.mktemp("gunicorn")
-    log: Path = folder / "log"
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-W", "ignore", "-m", "gunicorn", "tests.flask.crowd:app"),
-            *("--bind", f"127.0.0.1:{port}", "--error-logfile", str(log), "--capture-output"),
-            *("--worker-tmp-dir", str(folder), "--no-control-socket", *KINDS[request.param]),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "CROWD_REDIS": redis_url, "PYTHONPATH": str(ROOT)},
-    )
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                requests.get(f"http://127.0.0.1:{port}/none", timeout=5)
-                break
-            except (requests.ConnectionError, requests.Timeout):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    pytest.fail(f"gunicorn did not start:\n{log.read_text()}", pytrace=False)
-                time.sleep(0.05)
-        yield request.param, f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
+    command = ["gunicorn", "tests.flask.crowd:app", "--bind", f"127.0.0.1:{port}"]
+    command += ["--worker-tmp-dir", str(folder), "--no-control-socket", *KINDS[request.param]]
+    env = {**os.environ, "CROWD_REDIS": redis_url, "PYTHONPATH": str(ROOT)}
+    with serving(command, port, env, folder / "log") as url:
+        yield request.param, url
 
 
 def foreign(answer: requests.Response, name: str) -> list[str]:
@@ -76,10 +54,10 @@ def test_nobody_gets_what_is_another_s(server):
     def visitor(number: int) -> tuple[int, list[str]]:
         name, wrong, asked = f"visitor{number}", [], 0
         with requests.Session() as browser:
-            ready.wait(timeout=60)
+            ready.wait(timeout=PATIENCE)
             for _ in range(ROUNDS):
                 for page in pages:
-                    answer = browser.get(f"{url}/{page}/{name}", timeout=60)
+                    answer = browser.get(f"{url}/{page}/{name}", timeout=PATIENCE)
                     assert answer.status_code == 200, answer.text
                     wrong += foreign(answer, name)
                     asked += 1
@@ -94,7 +72,7 @@ def test_nobody_gets_what_is_another_s(server):
 def test_the_findings_of_a_request_are_its_own(server):
     """The header of a response names what this request stored, and that all of it."""
     _, url = server
-    answer = requests.get(f"{url}/visit/ann", timeout=60)
+    answer = requests.get(f"{url}/visit/ann", timeout=PATIENCE)
     header = answer.headers["X-ContextCache"]
     assert foreign(answer, "ann") == []
     assert "cache['view:ann']['basket'].lock" in header
