@@ -275,7 +275,9 @@ class Inspection:
             place = search.found.get(id(inner.leaf))
             if place is None or inner.leaf is hit.leaf:
                 continue
-            inner.action, inner.did = Action.STRIPPED, f"stored the rest without {cut}"
+            inner.action, inner.did = Action.REFUSED, NOTHING
+            if cut.steps:
+                inner.action, inner.did = Action.STRIPPED, f"stored the rest without {cut}"
             below = place.path(self.label)
             whole = replace(path, steps=path.steps + below.steps)
             deeper = list(self._inside(inner, whole, cut))

@@ -198,6 +198,18 @@ def test_a_constructor_argument_that_is_needed_takes_its_owner_along() -> None:
     )  # fmt: skip
 
 
+def test_where_its_owner_is_the_value_itself_nothing_is_stored() -> None:
+    """The leaf is named, and no rest is claimed to have been stored."""
+    strict = shapes.Strict("text")
+    strict.text = generator()
+    with pytest.raises(UncacheableValueError) as raised:
+        Guard().dumps(strict)
+    (finding,) = raised.value.findings
+    assert (finding.code, str(finding.path), finding.action, finding.did) == (
+        "CC109", "value.text", Action.REFUSED, "nothing was stored",
+    )  # fmt: skip
+
+
 def test_a_state_that_is_needed_takes_its_owner_along() -> None:
     """The same for a `__setstate__` that does not accept a marker."""
     guard = Guard()
