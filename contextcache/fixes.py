@@ -187,10 +187,10 @@ def _methods(owner: object, changes: list[_Change]) -> str:
     names = {qualified_name(base) for base in class_mro(cls)}
     if "pydantic.main.BaseModel" in names:
         lines = _of_model(owner, changes)
-    elif tuple in class_mro(cls):
+    elif issubclass(cls, tuple):
         instead = ", ".join(f"{one.field}={one.stored or None}" for one in changes)
         lines = ["def __reduce__(self):", f"    return type(self), tuple(self._replace({instead}))"]
-    elif BaseException in class_mro(cls):
+    elif issubclass(cls, BaseException):
         lines = [
             "def __reduce__(self):",
             *_state(changes),
@@ -282,7 +282,7 @@ def _rebuilt(obj: object) -> str:
             return ""
         parts = ["*self.args", *parts[first:]]
     arguments = f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
-    items = ", None, None, iter(self.items())" if dict in class_mro(cls) else ""
+    items = ", None, None, iter(self.items())" if issubclass(cls, dict) else ""
     return _into(cls, ["def __reduce__(self):", f"    return type(self), {arguments}{items}"])
 
 
@@ -322,7 +322,7 @@ _HOOKS = (
 def _pickles_plainly(cls: type) -> bool:
     """Tell whether methods pasted into `cls` would decide how its objects are pickled."""
     bases = class_mro(cls)[:-1]
-    if Enum in bases or any(known is cls for known in copyreg.dispatch_table):
+    if issubclass(cls, Enum) or any(known is cls for known in copyreg.dispatch_table):
         return False
     for base in bases:
         for hook in _HOOKS:
@@ -446,9 +446,9 @@ def _target(offence: Offence) -> str:
     if path.steps:
         cls = type(holder)
         if path.steps[-1].kind is StepKind.ITEM:
-            if not {dict, list}.intersection(class_mro(cls)):
+            if not issubclass(cls, (dict, list)):
                 return ""
-        elif _is_frozen(cls) or tuple in class_mro(cls):
+        elif _is_frozen(cls) or issubclass(cls, tuple):
             return ""
     return root + "".join(map(str, path.steps))
 
