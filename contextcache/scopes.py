@@ -180,16 +180,20 @@ class RequestScope:
 
     @property
     def count(self) -> str:
-        """The number of findings in words: `1 finding`, `2 findings`."""
-        number = len(self.findings)
+        """The number of findings in words, each place once: `1 finding`, `2 findings`."""
+        number = len(self._places())
         return f"{number} finding" if number == 1 else f"{number} findings"
 
     @property
     def header(self) -> str:
         """The findings in one short line of ASCII, for the response header `HEADER`."""
-        told = "; ".join(f"{finding.code} {finding.path}" for finding in self.findings)
+        told = "; ".join(self._places())
         text = one_line(f"{self.count}; {told}").encode("ascii", "backslashreplace").decode()
         return text if len(text) <= LONGEST_HEADER else text[: LONGEST_HEADER - 3] + "..."
+
+    def _places(self) -> list[str]:
+        # A session is stored twice where somebody logs in, with what is in it.
+        return list(dict.fromkeys(f"{finding.code} {finding.path}" for finding in self.findings))
 
     def __str__(self) -> str:
         name, location = self.view

@@ -287,6 +287,19 @@ def test_one_finding_is_not_findings(settings: SettingsWrapper) -> None:
     )
 
 
+@pytest.mark.django_db
+def test_what_is_stored_twice_is_named_once(settings: SettingsWrapper) -> None:
+    """A login stores the session under its new id, and the middleware stores it again."""
+    settings.DEBUG = True
+    User.objects.create_user("ada")
+    visitor = WebClient()
+    visitor.get("/cart")
+    assert visitor.get("/login").headers["X-ContextCache"] == (
+        "2 findings; CC102 session['cart'].items[1].client._lock; "
+        "CC101 session['cart'].items[1].client._local"
+    )
+
+
 def test_without_debug_a_visitor_sees_nothing(settings: SettingsWrapper) -> None:
     """Findings are not for the public."""
     assert "X-ContextCache" not in WebClient().get("/cache-client").headers
