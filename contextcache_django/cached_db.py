@@ -10,7 +10,9 @@ What differs from Django's `cached_db`, and why:
 * A session that was logged out elsewhere is not resurrected, in the cache either: an entry is
   written before its row, and deleted where there is no row any more.
 * A cache that cannot be reached costs a query and a warning, never the session. Only a logout
-  fails then: it would be undone when the cache is back with the entry still in it.
+  fails then: it would be undone when the cache is back with the entry still in it. What else is
+  written meanwhile is in the database; a cache that comes back with what it held before answers
+  with that until the session is written again.
 * A database that cannot be reached is an error, not "the session was deleted".
 * The key in the cache is a hash of the session id.
 """
