@@ -124,6 +124,8 @@ def _new_client(
         raise _missing("redis", address) from error
     try:
         client: Any = new_client(address, timeout, pool_class, options)
+    except ConfigurationError:
+        raise
     except ValueError:
         # Not chained: redis-py's text repeats what it could not convert, which may be anything.
         raise ConfigurationError(

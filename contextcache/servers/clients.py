@@ -25,6 +25,7 @@ from redis.sentinel import (
     SentinelManagedSSLConnection,
 )
 
+from contextcache.exceptions import ConfigurationError
 from contextcache.servers.breaker import Breaker
 from contextcache.servers.connections import kept
 from contextcache.servers.deadlines import Deadline
@@ -306,6 +307,7 @@ def new_client(
 
     Raises:
         ValueError: The URL has an option that redis-py does not understand.
+        ConfigurationError: There is no option of such a name.
     """
     settings: dict[str, Any] = {**options, **parse_url(address.plain)}
     seconds = settings.setdefault("socket_timeout", seconds) or seconds
@@ -326,7 +328,21 @@ def new_client(
         plain = options.get("connection_class") or settings.get("connection_class", Connection)
         settings["connection_class"] = kept(plain)
         make_pool = functools.partial(pool_class, **settings)
-    return Client(connection_pool=Server(address.public, seconds, make_pool).pool)
+    pool: Any = Server(address.public, seconds, make_pool).pool
+    if not address.topology:
+        _try_options(pool, address)
+    return Client(connection_pool=pool)
+
+
+def _try_options(pool: Any, address: Address) -> None:
+    """Make a connection that never connects, because the first that does may be in production."""
+    try:
+        pool.connection_class(**pool.connection_kwargs)
+    except TypeError as error:
+        name = str(error).rpartition(" ")[2]  # of an "unexpected keyword argument 'name'"
+        raise ConfigurationError(
+            f"{address.public}: redis-py's connections have no option {name}"
+        ) from None
 
 
 def _sentinel_pool(address: Address, seconds: float, settings: dict[str, Any]) -> ConnectionPool:

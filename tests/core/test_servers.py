@@ -293,6 +293,14 @@ def test_a_public_url_shows_no_secret(url: str, shown: str) -> None:
             "redis://:hush@host/0?socket_timeout=hush",
             "redis://host/0 has a query option redis-py does not understand",
         ),
+        (
+            "redis://:hush@host/0?colour=hush",
+            "redis://host/0: redis-py's connections have no option 'colour'",
+        ),
+        (
+            "unix:///tmp/redis.sock?colour=hush",
+            "unix:///tmp/redis.sock: redis-py's connections have no option 'colour'",
+        ),
     ],
 )
 def test_a_url_that_cannot_be_understood_says_why(url: str, message: str) -> None:

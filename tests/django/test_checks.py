@@ -143,6 +143,19 @@ def test_a_cache_that_cannot_be_made(settings: SettingsWrapper) -> None:
     ]
 
 
+def test_an_option_that_is_left_from_django_redis(settings: SettingsWrapper) -> None:
+    """It would be a TypeError of the first connection, in production perhaps."""
+    client = {"CLIENT_CLASS": "django_redis.client.DefaultClient"}
+    settings.CACHES = {"default": {**DJANGOS, **OURS, "OPTIONS": client}}
+    assert found() == [
+        Error(
+            "CACHES['default']: redis://127.0.0.1:6379/0: redis-py's connections have no option "
+            "'CLIENT_CLASS'",
+            id="contextcache.E004",
+        )
+    ]
+
+
 def test_a_mistake_of_the_project_is_not_blamed_on_the_options_of_a_cache(
     settings: SettingsWrapper,
 ) -> None:
