@@ -34,12 +34,6 @@ settings.load_profile("repeatable")
 PATIENT = 10.0  # seconds
 
 
-def pytest_collection_finish() -> None:
-    """Leave the modules of all tests out of every later collection, which has enough to look at."""
-    gc.collect()
-    gc.freeze()
-
-
 @pytest.fixture(autouse=True, scope="session")
 def _take_time() -> Iterator[None]:
     """Let nothing depend on this machine having nothing else to do.
@@ -57,6 +51,16 @@ def _take_time() -> Iterator[None]:
         patch.setattr("contextcache.guard.MOST_SECONDS", PATIENT)
         patch.setitem(heaviest.__kwdefaults__, "seconds", PATIENT)
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _collect_what_is_new() -> None:
+    """Look at everything once: what modules and tests leave behind is never looked at again.
+
+    Else each collection takes longer than the one before, in the end a second and more.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
