@@ -710,3 +710,27 @@ def test_a_key_of_another_type_is_a_miss(
     assert cache.get("list", "default") == "default"
     cache.set("list", "value")
     assert cache.get("list") == "value"
+
+
+# --- Moving in ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "stock", ["django.core.cache.backends.redis.RedisCache", "django_redis.cache.RedisCache"]
+)
+def test_what_another_backend_has_stored_is_read_if_that_is_allowed(
+    settings: SettingsWrapper, redis_url: str, redis_client: redis.Redis, stock: str
+) -> None:
+    """Under the same keys; what is written anew is signed."""
+    ours = {"BACKEND": "contextcache_django.cache.RedisCache", "LOCATION": redis_url}
+    settings.CACHES = {
+        "default": ours,
+        "moving": {**ours, "OPTIONS": {"CONTEXTCACHE": {"ACCEPT_UNSIGNED": True}}},
+        "before": {"BACKEND": stock, "LOCATION": redis_url},
+    }
+    caches["before"].set_many({"cart": {"size": (1, 2)}, "count": 5, "flag": True}, version=2)
+    moved = {"cart": {"size": (1, 2)}, "count": 5, "flag": True}
+    assert caches["moving"].get_many(["cart", "count", "flag"], version=2) == moved
+    assert caches["default"].get_many(["cart", "count", "flag"], version=2) == {"count": 5}
+    caches["moving"].set("cart", moved["cart"], version=2)
+    assert caches["default"].get("cart", version=2) == moved["cart"]
