@@ -41,7 +41,7 @@ CODES: dict[str, str] = {
     "CC116": "a view shows another object and cannot be stored apart from it",
     "CC117": "its type refuses to be pickled",
     "CC118": "its own pickling method raised an error",
-    "CC119": "it can be stored but not loaded again",
+    "CC119": "what pickle makes of it does not load again",
     "CC120": "it carries a secret",
     "CC121": "it drags far more into the cache than it shows",
     "CC122": "it loses part of itself when it is stored",

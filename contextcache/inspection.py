@@ -308,7 +308,7 @@ class Inspection:
             action=action,
             reason=hit.rule.reason or CODES[hit.rule.code],
             did=did,
-            fix=_about(fix, owner),
+            fix=_about(fix, type(holder.obj) if holder is not None else None),
             cut=cut,
             sink=self._sink,
             origin=origin_of(path),
@@ -491,8 +491,14 @@ def _has_default(cls: type, name: str) -> bool:
     return False
 
 
-def _about(fix: str, owner: str) -> str:
-    """Name the class that holds the field; a dict or list has no `__getstate__` to speak of."""
-    if not owner:
-        return fix.replace(" in __getstate__ of the class that holds it", "")
-    return fix.replace("the class that holds it", owner.rpartition(".")[2])
+def _about(fix: str, owner: type | None) -> str:
+    """Name the class that holds the field, and ask nobody to change one that is not theirs."""
+    if owner is None:  # a dict or list has no `__getstate__` to speak of
+        return fix.replace(f" in {_IN_ITS_CLASS}", "")
+    name = qualified_name(owner).rpartition(".")[2]
+    if origins.is_installed(owner):
+        fix = fix.replace(f"leave it out in {_IN_ITS_CLASS}", f"leave out the {name} that holds it")
+    return fix.replace("the class that holds it", name)
+
+
+_IN_ITS_CLASS = "__getstate__ of the class that holds it"

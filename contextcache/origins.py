@@ -44,10 +44,20 @@ def _libraries() -> tuple[str, ...]:
 
 
 def is_own(cls: type) -> bool:
-    """Tell whether `cls` is defined in the user's own code."""
-    module = sys.modules.get(cls.__module__)
-    path = getattr(module, "__file__", None)
-    return isinstance(path, str) and not is_library(path)
+    """Tell whether `cls` is defined in a file of the user's own code."""
+    path = _file_of(cls)
+    return bool(path) and not is_library(path)
+
+
+def is_installed(cls: type) -> bool:
+    """Tell whether `cls` comes with Python or an installed package."""
+    path = _file_of(cls)
+    return bool(path) and is_library(path)
+
+
+def _file_of(cls: type) -> str:
+    path = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    return path if isinstance(path, str) else ""
 
 
 def call_site() -> str:

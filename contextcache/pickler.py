@@ -57,7 +57,7 @@ REFUSES = Rule(
     type="",
     verb=Verb.STRIP,
     code="CC117",
-    fix="leave it out in __getstate__, or store what it was made from",
+    fix="leave it out in __getstate__ of the class that holds it, or store what it was made from",
 )
 RAISED = Rule(
     type="",

@@ -394,12 +394,11 @@ BUILT_IN: Mapping[str, Rule] = {
         "urllib.request.OpenerDirector",
         "asyncio.streams.StreamReader", "asyncio.streams.StreamWriter",
         "asyncio.transports.BaseTransport",
-        "sqlite3.Connection", "sqlite3.Cursor",
+        "sqlite3.Connection",
         "multiprocessing.connection._ConnectionBase", "multiprocessing.managers.BaseManager",
         "multiprocessing.managers.BaseProxy",
         "django.utils.connection.BaseConnectionHandler", "django.utils.connection.ConnectionProxy",
         "django.db.backends.base.base.BaseDatabaseWrapper",
-        "django.db.backends.utils.CursorWrapper",
         "django.core.cache.backends.base.BaseCache",
         "django.core.mail.backends.base.BaseEmailBackend",
         "cachelib:BaseCache", "flask_caching:Cache", "flask_sqlalchemy:SQLAlchemy",
@@ -409,15 +408,14 @@ BUILT_IN: Mapping[str, Rule] = {
         "pymemcache:Client", "pymemcache:PooledClient", "pymemcache:HashClient", "pylibmc:Client",
         "pymongo:MongoClient", "pymongo:AsyncMongoClient", "pymongo:Database",
         "pymongo:AsyncDatabase", "pymongo:Collection", "pymongo:AsyncCollection",
-        "pymongo:Cursor", "pymongo:AsyncCursor", "pymongo:CommandCursor", "pymongo:ClientSession",
+        "pymongo:AsyncCursor", "pymongo:ClientSession",
         "pymongo:ChangeStream", "motor:AgnosticBase", "gridfs:GridFS", "gridfs:GridOut",
         "sqlalchemy:Engine", "sqlalchemy:AsyncEngine", "sqlalchemy:Connection",
         "sqlalchemy:AsyncConnection", "sqlalchemy:Session", "sqlalchemy:AsyncSession",
         "sqlalchemy:scoped_session", "sqlalchemy:sessionmaker", "sqlalchemy:Pool",
-        "sqlalchemy:CursorResult", "sqlalchemy:Result", "sqlalchemy:Query",
-        "psycopg:BaseConnection", "psycopg:BaseCursor", "psycopg:Cursor", "psycopg_pool:BasePool",
-        "psycopg2:connection", "psycopg2:cursor", "asyncpg:Connection", "asyncpg:Pool",
-        "pymysql:Connection", "pymysql:Cursor", "MySQLdb:Connection",
+        "psycopg:BaseConnection", "psycopg:BaseCursor", "psycopg_pool:BasePool",
+        "psycopg2:connection", "asyncpg:Connection", "asyncpg:Pool",
+        "pymysql:Connection", "MySQLdb:Connection",
         "cassandra:Cluster", "cassandra:Session",
         "boto3:Session", "boto3:ServiceResource", "botocore:BaseClient", "botocore:Session",
         "s3transfer:TransferManager", "minio:Minio",
@@ -456,6 +454,13 @@ BUILT_IN: Mapping[str, Rule] = {
         "selenium:WebDriver", "playwright:SyncBase",
         fix=_CLIENT_FIX, force=True,
     ),
+    **_rows(
+        "CC108", Verb.STRIP,
+        "sqlite3.Cursor", "django.db.backends.utils.CursorWrapper", "psycopg:Cursor",
+        "psycopg2:cursor", "pymysql:Cursor", "pymongo:Cursor", "pymongo:CommandCursor",
+        "sqlalchemy:CursorResult", "sqlalchemy:Result", "sqlalchemy:Query",
+        fix="store its rows, as in list(...)", force=True,
+    ),
     # Generators, coroutines, iterators
     **_rows(
         "CC109", Verb.STRIP,
@@ -473,7 +478,8 @@ BUILT_IN: Mapping[str, Rule] = {
         "CC112", Verb.RECREATE,
         "_weakrefset.WeakSet", "weakref.WeakValueDictionary", "weakref.WeakKeyDictionary",
         make=lambda obj: (type(obj), ()), did=_recreated("empty collection"),
-        fix="store the objects in a plain set or dict, or leave the field out in __getstate__",
+        fix="store the objects in a plain set or dict, "
+        "or leave it out in __getstate__ of the class that holds it",
     ),
     **_rows(
         "CC113", Verb.STRIP, "_ssl._SSLContext", "_ssl._SSLSocket", "truststore:SSLContext",
@@ -496,12 +502,12 @@ BUILT_IN: Mapping[str, Rule] = {
     **_rows(
         "CC115", Verb.RECREATE, "concurrent.futures.thread.ThreadPoolExecutor",
         make=snapshots.thread_pool, did=_recreated("idle pool"),
-        fix="leave it out in __getstate__ and make it on first use",
+        fix="leave it out in __getstate__ of the class that holds it, and make it on first use",
     ),
     **_rows(
         "CC115", Verb.RECREATE, "concurrent.futures.process.ProcessPoolExecutor",
         make=snapshots.process_pool, did=_recreated("idle pool"),
-        fix="leave it out in __getstate__ and make it on first use",
+        fix="leave it out in __getstate__ of the class that holds it, and make it on first use",
     ),
     # Views of other objects
     **_rows(
@@ -605,6 +611,10 @@ BUILT_IN: Mapping[str, Rule] = {
     **_rows(
         "CC123", Verb.STRIP,
         "flask.sansio.scaffold.Scaffold", "flask.scaffold.Scaffold", "werkzeug.routing.map.Map",
+        fix="take it from the application on read, such as current_app", force=True,
+    ),
+    **_rows(
+        "CC123", Verb.STRIP,
         "django.template.engine.Engine", "django.template.backends.base.BaseEngine",
         "django.template.base.Template", "django.template.backends.django.Template",
         "jinja2.environment.Environment", "jinja2.environment.Template",

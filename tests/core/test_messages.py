@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import collections
 import inspect
 import json
 import logging
@@ -121,6 +122,16 @@ def test_the_block_has_no_line_without_anything_in_it(caplog: pytest.LogCaptureF
           silence CONTEXTCACHE["IGNORE"] += ["cache['top']['lock']"]
           docs    contextcache explain CC102""")
     ]
+
+
+def test_nobody_is_asked_to_change_a_class_that_is_not_theirs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A method cannot be added to a class of Python or of a package."""
+    counts: collections.UserDict[str, object] = collections.UserDict()
+    counts.lock = threading.Lock()  # type: ignore[attr-defined]
+    Guard().dumps(counts)
+    assert " · fix: leave out the UserDict that holds it; across processes" in messages(caplog)[0]
 
 
 def test_a_key_left_out_of_a_session(caplog: pytest.LogCaptureFixture) -> None:

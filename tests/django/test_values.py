@@ -312,6 +312,13 @@ def test_a_response_with_something_to_close(cache: RedisCache, make: Any) -> Non
     assert len(paths) == 1
 
 
+def test_a_stream_is_told_of_as_what_it_is(cache: RedisCache) -> None:
+    """Its generator is the content, and only then a thing to close."""
+    with capture_findings() as findings:
+        cache.set("page", StreamingHttpResponse(str(part) for part in range(3)))
+    assert [(one.code, str(one.path.last)) for one in findings] == [("CC109", "._iterator")]
+
+
 def test_responses_that_have_no_content_yet(cache: RedisCache) -> None:
     """Nothing to store: a miss and a finding, instead of an error page."""
     unrendered = SimpleTemplateResponse(engines["django"].from_string("x"))
