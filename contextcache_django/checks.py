@@ -29,7 +29,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signing import JSONSerializer
 
 from contextcache import Config, ConfigurationError
-from contextcache_django.cache import RedisCache
+from contextcache_django.cache import GuardedCache, RedisCache
 from contextcache_django.conf import OBSERVE, PLACES, SETTING, place_of
 from contextcache_django.coverage import SERIALIZER_OPTION, is_a, is_guarded
 from contextcache_django.guarded import Guarded
@@ -61,14 +61,8 @@ _CACHED_SESSIONS = {
 
 def check_settings(**_: Any) -> list[CheckMessage]:
     """Return the mistakes in `CONTEXTCACHE` and in the caches that use it."""
-    found = list(_mistakes(getattr(settings, SETTING, {}), SETTING))
-    for alias, entry in _caches().items():
-        overrides = entry.get("OPTIONS", {}).get(SETTING)
-        if overrides is not None:
-            found += _mistakes(overrides, f"CACHES[{alias!r}]['OPTIONS'][{SETTING!r}]")
-    if not found:
-        found += _unusable_caches()
-    return found
+    found = [one for where, mapping, _ in _own_settings() for one in _mistakes(mapping, where)]
+    return found or list(_unusable_caches())
 
 
 def check_coverage(**_: Any) -> list[CheckMessage]:
@@ -189,7 +183,9 @@ _WITHIN = {
 
 
 def _unsigned() -> Iterator[CheckMessage]:
-    for where, mapping in _own_settings(RedisCache):
+    for where, mapping, backend in _own_settings():
+        if not isinstance(mapping, dict) or is_a(backend, GuardedCache):
+            continue
         if mapping.get("SIGN") is False:
             yield Warning(
                 f"{where}['SIGN'] is False: whoever can write to Redis can run code here.",
@@ -263,10 +259,10 @@ _WITHOUT_SERIALIZER = {ENGINE, "django.contrib.sessions.backends.cache"}
 
 
 def _unmet_rules() -> Iterator[CheckMessage]:
-    for where, mapping in _own_settings(Guarded):
+    for where, mapping, _ in _own_settings():
         try:
             rules = Config.from_mapping({"RULES": mapping.get("RULES", {})}).rules
-        except ConfigurationError:  # which is told as E002
+        except (AttributeError, ConfigurationError):  # which is told as E002
             continue
         for rule in rules:
             if misnamed := rule.misnamed():
@@ -281,16 +277,14 @@ def _unmet_rules() -> Iterator[CheckMessage]:
 _AS_SHOWN = "Write the name of the type as findings show it."
 
 
-def _own_settings(kind: type) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the settings of the project and of its caches of this kind, each with its name."""
-    told = {SETTING: getattr(settings, SETTING, {})}
+def _own_settings() -> Iterator[tuple[str, Any, str]]:
+    """Yield the name of each of our settings, its value, and the backend it is for, if any."""
+    yield SETTING, getattr(settings, SETTING, {}), ""
     for alias, entry in _caches().items():
-        if is_a(entry.get("BACKEND"), kind):
-            overrides = (entry.get("OPTIONS") or {}).get(SETTING)
-            told[f"CACHES[{alias!r}]['OPTIONS'][{SETTING!r}]"] = overrides
-    for where, mapping in told.items():
-        if isinstance(mapping, dict):
-            yield where, mapping
+        overrides = (entry.get("OPTIONS") or {}).get(SETTING)
+        if overrides is not None:
+            where = f"CACHES[{alias!r}]['OPTIONS'][{SETTING!r}]"
+            yield where, overrides, entry.get("BACKEND", "")
 
 
 def _caches() -> dict[str, Any]:

@@ -36,12 +36,6 @@ if TYPE_CHECKING:
 
 RETRY_AFTER = 5  # seconds, told to the visitor's browser while Redis cannot be reached
 
-DJANGOS_PAGE = (ERROR_PAGE_TEMPLATE % {"title": "Server Error (500)", "details": ""}).encode()
-UNAVAILABLE_PAGE = (
-    ERROR_PAGE_TEMPLATE
-    % {"title": "Service Unavailable (503)", "details": "Please try again in a few seconds."}
-).encode()
-
 _SCOPE = "_contextcache_scope"
 
 _logger = logging.getLogger("contextcache")
@@ -127,10 +121,18 @@ def _make_unavailable(response: Any) -> None:
     """Say that nothing is wrong with the view, and the visitor still logged in a moment later."""
     response.status_code = 503
     response.headers["Retry-After"] = str(RETRY_AFTER)
-    if getattr(response, "content", None) == DJANGOS_PAGE:  # a page of the project's own stays
-        response.content = UNAVAILABLE_PAGE
+    if getattr(response, "content", None) == _FAILED:  # a page of the project's own stays
+        response.content = _UNAVAILABLE
         if "Content-Length" in response.headers:
-            response.headers["Content-Length"] = str(len(UNAVAILABLE_PAGE))
+            response.headers["Content-Length"] = str(len(_UNAVAILABLE))
+
+
+def _djangos_page(title: str, details: str = "") -> bytes:
+    return (ERROR_PAGE_TEMPLATE % {"title": title, "details": details}).encode()
+
+
+_FAILED = _djangos_page("Server Error (500)")
+_UNAVAILABLE = _djangos_page("Service Unavailable (503)", "Please try again in a few seconds.")
 
 
 def in_one_line(record: logging.LogRecord) -> bool:

@@ -393,10 +393,17 @@ def test_a_rule_that_no_object_meets(
 
 def test_a_rule_of_one_alias_that_no_object_meets(settings: SettingsWrapper) -> None:
     """The message says which."""
-    rules = {"RULES": {"tests.django.shop.Clint": "strip"}}
-    settings.CACHES = {"default": {**OURS, "OPTIONS": {"CONTEXTCACHE": rules}}}
-    [warning] = found()
-    assert warning.msg.startswith("CACHES['default']['OPTIONS']['CONTEXTCACHE']['RULES'] names ")
+    options: dict[str, Any] = {"CONTEXTCACHE": {"RULES": {"tests.django.shop.Clint": "strip"}}}
+    django_redis = {**DJANGOS, "BACKEND": "django_redis.cache.RedisCache"}
+    slot = {"SERIALIZER": "contextcache_django.serializers.DjangoRedisSerializer"}
+    settings.CACHES = {
+        "default": {**OURS, "OPTIONS": options},
+        "other": {**django_redis, "OPTIONS": {**options, **slot}},
+    }
+    assert [warning.msg.partition(" names ")[0] for warning in found()] == [
+        "CACHES['default']['OPTIONS']['CONTEXTCACHE']['RULES']",
+        "CACHES['other']['OPTIONS']['CONTEXTCACHE']['RULES']",
+    ]
 
 
 @pytest.mark.parametrize("engine", ["db", "file", "signed_cookies"])
