@@ -24,6 +24,8 @@ if TYPE_CHECKING:
             """Do it, and return the exit status."""
 
 
+INTERRUPTED = 130  # as shells have it: 128, and the number of SIGINT
+
 COMMANDS: Mapping[str, Command] = {"audit": audit, "explain": explaining}
 """Each has `add_arguments(parser)` and `run(options, out)`, which returns the exit status."""
 
@@ -35,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Those of the command line; by default this process's own.
 
     Returns:
-        0 where all is well, 1 where something was found, 2 where the question made no sense.
+        0 where all is well, 1 where something was found, 2 where the question made no sense, 130
+        where somebody interrupted it.
     """
     parser = argparse.ArgumentParser(prog="contextcache", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -51,3 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         sys.stderr.close()
         return 0
+    except KeyboardInterrupt:  # a person has waited long enough
+        sys.stderr.write("contextcache: interrupted\n")
+        return INTERRUPTED

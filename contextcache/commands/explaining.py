@@ -96,10 +96,13 @@ def run(
     try:
         seen = _examined(options, config)
     except UnusableError as error:
-        nor = f"; nor is it a key of {caches}" if caches else ""
-        sys.stderr.write(f"contextcache: {error}{nor}\n")
-        return UNUSABLE
-    return show(seen, options, out)
+        told = f"{error}; nor is it a key of {caches}" if caches else str(error)
+    except UnreadablePayloadError as error:
+        told = f"{_named(options.target)} cannot be read: {error.reason}"
+    else:
+        return show(seen, options, out)
+    sys.stderr.write(f"contextcache: {told}\n")
+    return UNUSABLE
 
 
 @uncollected()
@@ -160,12 +163,9 @@ def _examined(options: argparse.Namespace, config: Config) -> Examination:
         if is_file and not options.trusted:
             label = options.label or "payload"
             payload = _payload(target)
-            try:
-                return examine_payload(
-                    payload, label=label, config=config, smallest=smallest, progress=progress
-                )
-            except UnreadablePayloadError as error:
-                raise _unreadable(target, error) from None
+            return examine_payload(
+                payload, label=label, config=config, smallest=smallest, progress=progress
+            )
         value = _loaded(target) if is_file else _imported(target)
         label = options.label or "value"
         seen = examine(value, label=label, config=config, smallest=smallest, progress=progress)
@@ -192,17 +192,11 @@ def _named(target: str) -> str:
     return "standard input" if target == "-" else target
 
 
-def _unreadable(target: str, error: UnreadablePayloadError) -> UnusableError:
-    return UnusableError(f"{_named(target)} cannot be read: {error.reason}")
-
-
 def _loaded(target: str) -> object:
-    payload = _payload(target)
+    payload = pickle_in(_payload(target))
     _look_here_too()
     try:
-        return pickle.loads(pickle_in(payload))
-    except UnreadablePayloadError as error:
-        raise _unreadable(target, error) from None
+        return pickle.loads(payload)
     except Exception as error:  # noqa: BLE001  # whatever its classes raise
         raise UnusableError(f"{_named(target)} cannot be loaded: {_failure(error)}") from None
 

@@ -92,6 +92,10 @@ def unset():
     raise ImproperlyConfigured("canary-7f3a9c")
 
 
+def interrupted():
+    raise KeyboardInterrupt
+
+
 module = threading
 value = {"user_id": 42}
 """
@@ -383,6 +387,11 @@ def test_what_cannot_be_looked_at(
     assert err.startswith(f"contextcache: {message}")
     assert err.count("\n") == 1
     assert "canary" not in err
+
+
+def test_an_interrupt_is_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of long work, a person may have seen enough."""
+    assert explained(capsys, "shop:interrupted") == (130, "", "contextcache: interrupted\n")
 
 
 def test_no_value_is_printed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
