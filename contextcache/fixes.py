@@ -346,11 +346,8 @@ def _anew(cls: type, field: str, held: object) -> str:
     """Return the expression that builds a field again: as its class does, by its type, or None."""
     setting = field_setting(cls, field)
     value = setting.value
-    if isinstance(value, ast.Call):  # field(default_factory=...), Factory(...), PrivateAttr(...)
-        for keyword in value.keywords:
-            if keyword.arg in ("default_factory", "factory"):
-                value = ast.Call(keyword.value, [], [])
-                break
+    if isinstance(value, ast.Call) and setting.method is None:
+        value = _made_by(value)
     module = sys.modules.get(setting.cls.__module__)
     own = {name: attr for attr, name in _copied(setting.cls).items()}
     if isinstance(value, ast.Call):
@@ -358,6 +355,18 @@ def _anew(cls: type, field: str, held: object) -> str:
         if _can_be_repeated(value, vars(module) if module is not None else {}):
             return ast.unparse(value)
     return _of_type(_ANEW, held) or "None"
+
+
+def _made_by(call: ast.Call) -> ast.Call:
+    """Return the call behind `field(default_factory=...)`, `PrivateAttr(...)`, `Factory(...)`."""
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+    factory = given.get("default_factory", given.get("factory"))
+    if factory is None and call.args and ast.unparse(call.func).endswith("Factory"):
+        factory = call.args[0]
+    if factory is not None:
+        return ast.Call(factory, [], [])
+    default = given.get("default")
+    return _made_by(default) if isinstance(default, ast.Call) else call
 
 
 def _of_type(table: dict[str, str], obj: object) -> str:

@@ -117,6 +117,7 @@ import functools
 import threading
 from dataclasses import dataclass, field
 
+import attr
 import httpx
 
 
@@ -162,6 +163,25 @@ class Pickles:
 
 def orders():
     return {"sort": lambda item: item["price"], "key": lambda item: item + "s3cret"}
+
+@attr.s(auto_attribs=True)
+class Declared:
+    one: object = attr.Factory(threading.RLock)
+    two: object = attr.ib(factory=threading.RLock)
+    three: object = attr.ib(default=attr.Factory(threading.RLock))
+    four: object = None
+
+    def __attrs_post_init__(self):
+        self.four = Local(default=threading.Lock())
+
+
+class Local:
+    def __init__(self, default):
+        self.lock = default
+
+    def __reduce__(self):
+        raise TypeError
+
 """
 
 
@@ -188,7 +208,7 @@ def test_a_field_is_built_again_as_its_class_builds_it(shop: ModuleType) -> None
     assert list(found) == ["value.lock", "value.client", "value.local", "value.secret"]
     assert set(found.values()) == {
         textwrap.dedent("""\
-        # into class Plain (shop.py:8)
+        # into class Plain (shop.py:9)
         def __getstate__(self):
             state = self.__dict__.copy()
             state.pop("lock", None)
@@ -206,6 +226,18 @@ def test_a_field_is_built_again_as_its_class_builds_it(shop: ModuleType) -> None
     }
 
 
+def test_a_default_is_made_as_its_declaration_makes_it(shop: ModuleType) -> None:
+    """Whatever the declaration is called; a call in a method is no declaration."""
+    [patch] = set(patches(shop.Declared()).values())
+    assert patch.partition("self.__dict__.update(state)\n")[2] == textwrap.indent(
+        "self.one = threading.RLock()\n"
+        "self.two = threading.RLock()\n"
+        "self.three = threading.RLock()\n"
+        "self.four = Local(default=threading.Lock())",
+        "    ",
+    )
+
+
 def test_a_frozen_dataclass_is_not_assigned_to(shop: ModuleType) -> None:
     """Its `__setattr__` would raise; its default factory builds the field again."""
     assert patches(shop.Frozen())["value.lock"].endswith(
@@ -218,7 +250,7 @@ def test_a_field_that_is_made_on_first_use_is_only_left_out(shop: ModuleType) ->
     touched = shop.Touched()
     touched.client.close()
     assert patches(touched)["value.client"] == textwrap.dedent("""\
-        # into class Touched (shop.py:27)
+        # into class Touched (shop.py:28)
         def __getstate__(self):
             state = self.__dict__.copy()
             state.pop("client", None)
@@ -228,7 +260,7 @@ def test_a_field_that_is_made_on_first_use_is_only_left_out(shop: ModuleType) ->
 def test_an_exception_is_rebuilt_with_what_its_constructor_wants(shop: ModuleType) -> None:
     """The names of its own attributes, in the order of its arguments."""
     assert patches([shop.Declined("no", 42)])["value[0]"] == textwrap.dedent("""\
-        # into class Declined (shop.py:33)
+        # into class Declined (shop.py:34)
         def __reduce__(self):
             return type(self), (*self.args, self.order, self.at)""")
 
