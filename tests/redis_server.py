@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import secrets
 import shutil
@@ -115,15 +116,17 @@ class RedisServer:
 
     def hold(self) -> None:
         """Stop the process; the kernel still accepts connections for it."""
-        self._signal(signal.SIGSTOP)
+        process = self._signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)  # until it really does nothing any more
 
     def go_on(self) -> None:
         """Let a held process continue."""
         self._signal(signal.SIGCONT)
 
-    def _signal(self, number: int) -> None:
+    def _signal(self, number: int) -> subprocess.Popen[bytes]:
         assert self._process is not None, "it does not run"
         self._process.send_signal(number)
+        return self._process
 
 
 @contextlib.contextmanager

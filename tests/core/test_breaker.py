@@ -170,7 +170,7 @@ def test_a_silent_server_is_waited_for_three_times(server: RedisServer, clock: C
     started = time.monotonic()
     for _ in range(THRESHOLD):
         assert "cannot be reached: no answer in time" in refused(client)
-    assert time.monotonic() - started >= THRESHOLD * 0.1
+    assert time.monotonic() - started > THRESHOLD * 0.05
     for _ in range(20):
         assert refused(client) == (
             f"Redis at {server.url} is left alone for 1 s at most: no answer in time; see whether "

@@ -354,7 +354,7 @@ def test_a_refused_connection_names_the_url_at_once(
     port = free_port()
     client = connect(f"redis://user:hush@127.0.0.1:{port}/0")
     attempts = counted(monkeypatch, client.connection_pool.connection_class, "_connect")
-    pauses = counted(monkeypatch, time, "sleep")
+    pauses = counted(monkeypatch, redis.retry, "sleep")
     with pytest.raises(ServerError) as caught:
         client.get("key") if call == "command" else client.pipeline().get("key").execute()
     assert (len(attempts), len(pauses)) == (1, 0)
@@ -416,10 +416,10 @@ def test_a_missing_socket_is_named() -> None:
 
 def test_a_server_that_came_back_is_used_again() -> None:
     """A connection that died in the pool costs nothing but a new connection."""
-    with running_redis() as url:
-        client = connect(url)
+    with running_server() as server, server.client() as other:
+        client = connect(server.url)
         assert client.set("key", b"value")
-        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no")
+        other.client_kill_filter(_type="normal", skipme=True)
         assert client.get("key") == b"value"
 
 
