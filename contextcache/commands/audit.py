@@ -7,6 +7,7 @@ The command `contextcache audit`, also `manage.py contextcache audit` and
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
@@ -25,6 +26,7 @@ from contextcache.commands.inventory import (
     judged,
     shown,
 )
+from contextcache.config import Config
 from contextcache.exceptions import ConfigurationError, ServerError, UnreadablePayloadError
 from contextcache.loading import is_sealed
 from contextcache.servers import connect, public_url
@@ -82,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, with_url: bool = True) -> 
         )
         add_tree_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--redact-keys", action="store_true", help="show no keys")
     parser.add_argument(
         "--rate", type=_positive, default=RATE, metavar="N", help="keys a second (%(default)s)"
     )
@@ -126,6 +129,7 @@ def run(options: argparse.Namespace, out: TextIO) -> int:
 def audit(places: Sequence[Place], trust: Trust, options: argparse.Namespace, out: TextIO) -> int:
     """Look through `places`, print what was found, and return the exit status."""
     inventory, began = Inventory(), time.monotonic()
+    trust = _redacting(trust, options)
     name = ", ".join(f"{place.name} {place.match}" for place in places)
     try:
         with Progress(f"contextcache: looking through {name}") as progress:
@@ -179,26 +183,32 @@ def explain_entry(
     client: Any, key: str, trust: Trust, options: argparse.Namespace, out: TextIO
 ) -> int:
     """Show one entry as a tree with sizes, without loading it, and return the exit status."""
-    raw = key.encode()
+    raw, trust = key.encode(), _redacting(trust, options)
+    name = shown(raw, redact=trust.redact)
     try:
         payload = client.get(raw) if client.type(raw) == b"string" else None
         if payload is None:
-            sys.stderr.write(f"contextcache: there is no value under {shown(raw)}\n")
+            sys.stderr.write(f"contextcache: there is no value under {name}\n")
             return UNUSABLE
         body = payload.removeprefix(b"!")
         if is_sealed(payload):
             if not trust.secrets:
-                sys.stderr.write(f"contextcache: {shown(raw)} is signed; name its secret\n")
+                sys.stderr.write(f"contextcache: {name} is signed; name its secret\n")
                 return UNUSABLE
             body = trust.opened(payload, raw)
-        seen = examine_payload(body, label=shown(raw), smallest=options.min_size)
+        config = Config(redact_keys=trust.redact)
+        seen = examine_payload(body, label=name, config=config, smallest=options.min_size)
     except ServerError as error:
         sys.stderr.write(f"contextcache: {error}\n")
         return UNUSABLE
     except UnreadablePayloadError as error:
-        sys.stderr.write(f"contextcache: {shown(raw)} cannot be read: {error.reason}\n")
+        sys.stderr.write(f"contextcache: {name} cannot be read: {error.reason}\n")
         return FOUND
     return show(seen, options, out)
+
+
+def _redacting(trust: Trust, options: argparse.Namespace) -> Trust:
+    return dataclasses.replace(trust, redact=trust.redact or options.redact_keys)
 
 
 def _read(

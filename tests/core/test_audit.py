@@ -239,6 +239,20 @@ def test_keys_are_fit_to_be_printed(key, expected):
     assert shown(key, redact=True) == "…"
 
 
+def test_no_key_is_printed_where_keys_are_redacted(run, redis_client, capsys):
+    """Neither of Redis nor of a dict; of one entry, whoever asks knows its key."""
+    redis_client.set("canary:1", pickled({"canary": Cart()}))
+    redis_client.set("canary:2", pickled(Bomb()))
+    for options in (
+        ["--json"], [], ["--key", "canary:1"], ["--key", "canary:1", "--json"], ["--key", "canary"],
+    ):  # fmt: skip
+        _, report = run("--redact-keys", *options)
+        assert "canary" not in report
+    _, report = run("--redact-keys", "--key", "canary:1")
+    assert "[*]  tests.core.test_audit.Cart" in report
+    assert "canary" not in capsys.readouterr().err
+
+
 # --- Of any size ----------------------------------------------------------------------------------
 
 

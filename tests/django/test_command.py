@@ -146,6 +146,15 @@ def test_an_entry_is_explained_by_its_key(shop: Any, key: str) -> None:
     assert "tea" not in report
 
 
+def test_an_entry_shows_no_keys_where_keys_are_redacted(shop: Any, settings: Any) -> None:
+    """By the setting of the project, or for this once."""
+    shop.set("item", {"canary": Item("tea")})
+    assert "canary" in run("explain", "item")[1]
+    assert "canary" not in run("explain", "item", "--redact-keys")[1]
+    settings.CONTEXTCACHE = {"REDACT_KEYS": True}
+    assert "canary" not in run("explain", "item")[1]
+
+
 def test_a_key_that_is_not_there_is_named(
     shop: Any, capsys: pytest.CaptureFixture[str], configure: Any
 ) -> None:
