@@ -51,7 +51,7 @@ def explain_command(arguments: tuple[str, ...]) -> None:
     from contextcache.commands.audit import explain_entry  # noqa: PLC0415
     from contextcache.commands.explaining import add_arguments, run  # noqa: PLC0415
 
-    options = _parsed("explain", add_arguments, arguments)
+    options = _parsed("explain", add_arguments, arguments, with_keys=True)
     app = _app()
     found = _stored(app, options.target)
     if found is None:

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from contextcache.commands.examination import examine_payload
-from contextcache.commands.explaining import CLEAN, FOUND, UNUSABLE, show
+from contextcache.commands.explaining import CLEAN, FOUND, STATUS, UNUSABLE, show
 from contextcache.commands.inventory import (
     EXPLAINED,
     Form,
@@ -71,8 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser, *, with_url: bool = True) -> 
         parser: Any parser.
         with_url: Whether server, keys and secrets are named here; a framework knows its own.
     """
+    parser.epilog = f"{_DETAILS}\n\n{STATUS}"
     if with_url:
-        parser.epilog = _DETAILS
         parser.add_argument("url", help="the server, such as redis://127.0.0.1:6379/0")
         parser.add_argument("--match", default="*", help="which keys, such as 'shop:*' (all)")
         parser.add_argument("--key", help="show one entry as a tree instead, with sizes")

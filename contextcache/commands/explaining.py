@@ -46,15 +46,28 @@ TARGET = """what to look at:
   cart.pickle         a file with a pickle; only read, not loaded
   -                   the same from standard input
   CC102               the page of a code"""
+KEY = """
+  user:42             an entry of the cache, by its key"""
+
+
+STATUS = (
+    "The exit status is 0 if nothing was found, 1 if something was, 2 if there is nothing to see."
+)
 
 
 class UnusableError(ContextCacheError):
     """There is nothing to look at: the target does not exist, cannot be called or read."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command understands to `parser`."""
-    parser.add_argument("target", help=TARGET)
+def add_arguments(parser: argparse.ArgumentParser, *, with_keys: bool = False) -> None:
+    """Add what the command understands to `parser`.
+
+    Args:
+        parser: Any parser.
+        with_keys: Whether entries can be named, too; a framework knows its caches.
+    """
+    parser.epilog = STATUS
+    parser.add_argument("target", help=TARGET + KEY * with_keys)
     parser.add_argument("--label", default="", help="the root of the paths, such as session")
     parser.add_argument(
         "--depth", type=_natural, default=DEPTH, help="levels to show (%(default)s)"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from contextcache.commands.explaining import STATUS
 from tests.django.shop import Item, dirty_cart
 
 if TYPE_CHECKING:
@@ -182,8 +183,13 @@ def test_a_value_is_explained_without_any_redis(configure: Any) -> None:
     assert run("audit")[0] == 2
 
 
-def test_the_command_is_found_by_manage_py() -> None:
-    """Its help names the subcommands."""
+def test_the_command_is_found_by_manage_py(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its help keeps its lines, and ends with what the exit status means."""
     from django.core.management import get_commands
 
     assert get_commands()["contextcache"] == "contextcache_django"
+    with pytest.raises(SystemExit):
+        call_command("contextcache", "explain", "--help")
+    told = capsys.readouterr().out
+    assert "\n                      user:42             an entry of the cache, by its key\n" in told
+    assert told.endswith(f"\n{STATUS}\n")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 import glob
-from argparse import Namespace
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from django.conf import settings
@@ -23,8 +23,6 @@ from contextcache_django.conf import guard_for, project_config
 from contextcache_django.serializers import CacheSerializer
 
 if TYPE_CHECKING:
-    import argparse
-
     from contextcache import Guard
 
 
@@ -38,17 +36,18 @@ class Command(BaseCommand):
         """Add the subcommands."""
         commands = parser.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
         text = "look through the entries of a cache, and exit with 1 if something is wrong"
-        one = commands.add_parser("audit", help=text, description=text)
+        raw = argparse.RawTextHelpFormatter
+        one = commands.add_parser("audit", help=text, description=text, formatter_class=raw)
         one.add_argument("alias", nargs="?", default="default", help="which of CACHES (default)")
         add_audit_arguments(one, with_url=False)
         text = "show what is in an entry or a value, how large each part is, and what is wrong"
-        one = commands.add_parser("explain", help=text, description=text)
+        one = commands.add_parser("explain", help=text, description=text, formatter_class=raw)
         one.add_argument("--cache", default="default", metavar="ALIAS", help="which of CACHES")
-        add_explain_arguments(one)
+        add_explain_arguments(one, with_keys=True)
 
     def handle(self, *_: Any, **options: Any) -> None:
         """Do it; the exit status is that of `contextcache audit` and `contextcache explain`."""
-        given = Namespace(**options)
+        given = argparse.Namespace(**options)
         if options["subcommand"] == "audit":
             status = self._audit(options["alias"], given)
         else:
@@ -60,12 +59,12 @@ class Command(BaseCommand):
     def _out(self) -> TextIO:
         return cast("TextIO", Output(self.stdout))
 
-    def _audit(self, alias: str, options: Namespace) -> int:
+    def _audit(self, alias: str, options: argparse.Namespace) -> int:
         cache, guard, client = opened(alias)
         place = Place(client, f"CACHES[{alias!r}]", pattern_of(cache))
         return audit([place], trust_of(guard, options.large), options, self._out)
 
-    def _explain(self, target: str, alias: str, options: Namespace) -> int:
+    def _explain(self, target: str, alias: str, options: argparse.Namespace) -> int:
         if alias not in settings.CACHES:
             raise unknown(alias)
         asked = ""
