@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core import signing
+
+from contextcache import UnreadablePayloadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +39,8 @@ def weigh(payload: bytes, read: Callable[[bytes], Any], guard: JSONGuard[bytes])
     # As base64 and with its signature, what is less than half as long is far from the limit.
     if settings.SESSION_ENGINE == ENGINE and len(payload) > MOST // 2:
         size = len(settings.SESSION_COOKIE_NAME) + len(_sent(payload))
-        guard.weigh(read(payload), size, MOST, fix=SERVER_SIDE)
+        with contextlib.suppress(UnreadablePayloadError):  # which has been reported
+            guard.weigh(read(payload), size, MOST, fix=SERVER_SIDE)
 
 
 class _Lenient(pickle.Pickler):

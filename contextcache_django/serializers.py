@@ -160,6 +160,8 @@ class SessionSerializer:
         """
         guard = self._guard
         try:
+            if payload[:1] == b"{":  # no pickle of ours begins so
+                raise UnreadablePayloadError("session", _FROM_BEFORE, _NEW_SESSION)
             return guard.loads(payload, label="session")
         except UnreadablePayloadError as error:
             guard.report_unreadable(error)
@@ -190,6 +192,23 @@ class JSONSessionSerializer(JSONSerializer):
         payload = guard.dumps(obj, label="session")
         weigh(payload, self.loads, guard)
         return payload
+
+    def loads(self, data: bytes) -> Any:
+        """Return the session dict.
+
+        Raises:
+            UnreadablePayloadError: It cannot be read; reported first, as `SessionSerializer` does.
+        """
+        try:
+            return super().loads(data)
+        except ValueError:
+            error = UnreadablePayloadError("session", "it is no JSON", _NEW_SESSION)
+            json_guard_for(_session_sink()).report_unreadable(error)
+            raise error from None
+
+
+_FROM_BEFORE = "it is JSON, from before SESSION_SERIALIZER was set"
+_NEW_SESSION = "do nothing: the visitor gets a new session"
 
 
 SESSION_PLACES = {

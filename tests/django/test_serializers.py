@@ -173,6 +173,29 @@ def test_an_unreadable_session_is_reported_before_django_swallows_it(
     assert "session cannot be read" in warning.getMessage()
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "reason"),
+    [
+        (JSONSerializer, SessionSerializer, "it is JSON, from before SESSION_SERIALIZER was set"),
+        (SessionSerializer, JSONSessionSerializer, "it is no JSON"),
+    ],
+)
+def test_a_session_from_before_another_serializer_was_set(
+    caplog: pytest.LogCaptureFixture, before: type[Any], now: type[Any], reason: str
+) -> None:
+    """Everybody signs in once more, and the log says why."""
+    store = import_string("django.contrib.sessions.backends.db.SessionStore")()
+    store.serializer = before
+    data = store.encode({"visits": 3})
+    store.serializer = now
+    assert store.decode(data) == {}
+    [warning] = [record for record in caplog.records if record.name == "contextcache"]
+    assert warning.getMessage() == (
+        f"contextcache: session cannot be read and counts as a miss: {reason}; "
+        "do nothing: the visitor gets a new session"
+    )
+
+
 # --- Sessions as JSON, which is the default -------------------------------------------------------
 
 ENGINES = ["db", "file", "signed_cookies", "cached_db"]
