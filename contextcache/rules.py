@@ -266,7 +266,7 @@ BUILT_IN: Mapping[str, Rule] = {
     # Thread-locals
     **_rows(
         "CC101", Verb.RECREATE,
-        "_thread._local", "_threading_local.local",
+        "_thread._local", "_threading_local.local", "gevent:local",
         uniform=snapshots.empty_local,
         did=_recreated("empty thread-local"),
         fix=_LOCAL_FIX,
@@ -277,8 +277,27 @@ BUILT_IN: Mapping[str, Rule] = {
         uniform=lambda _: (allocate_lock, ()), did=_recreated("unlocked lock"), fix=_LOCK_FIX,
     ),
     **_rows(
-        "CC102", Verb.RECREATE, "_thread.RLock", "threading._RLock",
+        "CC102", Verb.RECREATE, "_thread.RLock",
         uniform=lambda _: (RLock, ()), did=_recreated("unlocked lock"), fix=_LOCK_FIX,
+    ),
+    **_rows(  # under gevent, threading.Lock and threading.RLock make these
+        "CC102", Verb.RECREATE, "threading._RLock", "gevent.thread.LockType", "gevent:RLock",
+        uniform=lambda cls: (cls, ()), did=_recreated("unlocked lock"), fix=_LOCK_FIX,
+    ),
+    **_rows(
+        "CC102", Verb.RECREATE, "gevent:Semaphore",
+        make=snapshots.gevent_semaphore, did=_recreated("free semaphore"), fix=_LOCK_FIX,
+    ),
+    **_rows(
+        "CC102", Verb.RECREATE, "gevent:Event",
+        uniform=lambda cls: (cls, ()), did="stored the rest; on load this field is a new event",
+        fix=_LOCK_FIX,
+    ),
+    **_rows(
+        "CC102", Verb.RECREATE, "gevent:SimpleQueue",
+        make=snapshots.gevent_queue, reason="a queue belongs to the threads of this process",
+        did="stored the rest; on load this field is a new queue of the same items",
+        fix="store the items, as a list",
     ),
     **_rows(
         "CC102", Verb.STRIP,
@@ -387,7 +406,8 @@ BUILT_IN: Mapping[str, Rule] = {
     # Connections and clients: cut whole, because one with its sockets cut out is a zombie
     **_rows(
         "CC108", Verb.STRIP,
-        "_socket.socket", "ssl.SSLSocket", "ssl.SSLObject", "select.epoll", "select.poll",
+        "_socket.socket", "gevent:socket", "ssl.SSLSocket", "ssl.SSLObject", "select.epoll",
+        "select.poll",
         "selectors._BaseSelectorImpl", "subprocess.Popen",
         "http.client.HTTPConnection", "http.client.HTTPResponse", "smtplib.SMTP", "ftplib.FTP",
         "imaplib.IMAP4", "poplib.POP3", "xmlrpc.client.ServerProxy",
@@ -414,8 +434,11 @@ BUILT_IN: Mapping[str, Rule] = {
         "sqlalchemy:AsyncConnection", "sqlalchemy:Session", "sqlalchemy:AsyncSession",
         "sqlalchemy:scoped_session", "sqlalchemy:sessionmaker", "sqlalchemy:Pool",
         "psycopg:BaseConnection", "psycopg:BaseCursor", "psycopg_pool:BasePool",
-        "psycopg2:connection", "asyncpg:Connection", "asyncpg:Pool",
-        "pymysql:Connection", "MySQLdb:Connection",
+        "psycopg2:connection", "psycopg2:AbstractConnectionPool",
+        "asyncpg:Connection", "asyncpg:Pool", "aiomysql:Pool",
+        "pymysql:Connection", "MySQLdb:Connection", "peewee:Database",
+        "neo4j:Driver", "neo4j:AsyncDriver", "neo4j:Workspace", "neo4j:AsyncWorkspace",
+        "influxdb_client:InfluxDBClient",
         "cassandra:Cluster", "cassandra:Session",
         "boto3:Session", "boto3:ServiceResource", "botocore:BaseClient", "botocore:Session",
         "s3transfer:TransferManager", "minio:Minio",
@@ -496,7 +519,8 @@ BUILT_IN: Mapping[str, Rule] = {
         "threading.Thread", "multiprocessing.process.BaseProcess", "multiprocessing.pool.Pool",
         "concurrent.futures._base.Future", "_asyncio.Future", "asyncio.futures.Future",
         "_asyncio.Task", "asyncio.events.AbstractEventLoop", "asyncio.events.Handle",
-        "sched.scheduler", "gevent:Greenlet", "greenlet:greenlet", "trio:Nursery",
+        "sched.scheduler", "gevent:Greenlet", "gevent:AsyncResult", "gevent:Group",
+        "gevent:ThreadPool", "greenlet:greenlet", "trio:Nursery",
         fix="store its result, and start it again on read if it is needed", force=True,
     ),
     **_rows(
@@ -611,6 +635,7 @@ BUILT_IN: Mapping[str, Rule] = {
     **_rows(
         "CC123", Verb.STRIP,
         "flask.sansio.scaffold.Scaffold", "flask.scaffold.Scaffold", "werkzeug.routing.map.Map",
+        "starlette:Starlette",
         fix="take it from the application on read, such as current_app", force=True,
     ),
     **_rows(

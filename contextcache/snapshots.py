@@ -101,6 +101,16 @@ def asgiref_local(obj: object) -> tuple[object, tuple[object, ...]]:
     return class_mro(type(obj))[-2], (bool(critical),)
 
 
+def gevent_semaphore(obj: Any) -> tuple[object, tuple[object, ...]]:
+    """Rebuild a semaphore of gevent's with the count it began with, if it knows, or has now."""
+    return type(obj), (getattr(obj, "_initial_value", obj.counter),)
+
+
+def gevent_queue(obj: Any) -> tuple[object, tuple[object, ...]]:
+    """Rebuild a queue of gevent's with its items; `queue.Queue` is one where gevent has patched."""
+    return type(obj), (obj.maxsize, list(obj.queue))
+
+
 def context_variable(obj: object) -> ByName:
     """Name a context variable that is a global of a module, so that it is stored by name."""
     for module_name, module in list(sys.modules.items()):
