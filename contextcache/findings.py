@@ -32,7 +32,7 @@ CODES: dict[str, str] = {
     "CC107": "an open file belongs to this process",
     "CC108": "a connection or client belongs to this process",
     "CC109": "a generator, coroutine or iterator in progress cannot be resumed elsewhere",
-    "CC110": "functions and classes are stored by name, and this one cannot be imported by one",
+    "CC110": "functions and classes are stored by name, and this one cannot be imported by its own",
     "CC111": "a module is code, not data",
     "CC112": "a weak reference points into this process",
     "CC113": "an SSL context lives in this process's memory",
