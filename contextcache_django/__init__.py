@@ -13,6 +13,7 @@
 `contextcache_django.serializers.SessionSerializer`      `SESSION_SERIALIZER`, as pickle
 `contextcache_django.serializers.JSONSessionSerializer`  `SESSION_SERIALIZER`, as JSON
 `contextcache_django.by_reference`                       `CONTEXTCACHE["RULES"]`, for models
+`contextcache_django.panels.ContextCachePanel`           `DEBUG_TOOLBAR_PANELS`
 =======================================================  =======================================
 
 Each works without the others. One setting, `CONTEXTCACHE`, configures all of them.

@@ -105,11 +105,9 @@ def _mistakes(mapping: Mapping[str, Any], where: str) -> Iterator[CheckMessage]:
 
 def _unusable_caches() -> Iterator[CheckMessage]:
     for alias, entry in _caches().items():
-        kind = entry.get("BACKEND")
-        if is_a(kind, Guarded):
+        if is_a(entry.get("BACKEND"), Guarded):
             try:
-                cache: Any = caches[alias]
-                cache.connection() if is_a(kind, RedisCache) else cache.backend
+                _try_to_make(caches[alias], entry)
             except (ImproperlyConfigured, ImportError) as error:
                 yield Error(f"CACHES[{alias!r}]: {error}", id="contextcache.E004")
     if settings.SESSION_ENGINE == ENGINE and not _is_ours(settings.SESSION_CACHE_ALIAS):
@@ -119,6 +117,16 @@ def _unusable_caches() -> Iterator[CheckMessage]:
             hint=f"Set its BACKEND to {BACKEND!r}, or SESSION_CACHE_ALIAS to a cache that has it.",
             id="contextcache.E003",
         )
+
+
+def _try_to_make(cache: Any, entry: Mapping[str, Any]) -> None:
+    """Make what a cache needs, without connecting: replicas, too, of which reads take any."""
+    if issubclass(type(cache), GuardedCache):  # its `__class__` is that of the backend
+        cache.backend  # noqa: B018  # it is made when it is asked for
+        return
+    params = {name: entry[name] for name in entry.keys() - {"BACKEND", "LOCATION"}}
+    for server in cache._servers:
+        type(cache)(server, params).connection()
 
 
 def _unguarded_caches() -> Iterator[CheckMessage]:

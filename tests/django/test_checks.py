@@ -143,6 +143,15 @@ def test_a_cache_that_cannot_be_made(settings: SettingsWrapper) -> None:
     ]
 
 
+def test_a_replica_that_cannot_be_made(settings: SettingsWrapper) -> None:
+    """Reads would find out, and only some of them where there are several."""
+    urls = ["redis://127.0.0.1:6379/0", "redis://127.0.0.1:6380/0", "127.0.0.1:6381"]
+    settings.CACHES = {"default": {**OURS, "LOCATION": urls}}
+    [error] = found()
+    assert error.id == "contextcache.E004"
+    assert error.msg.startswith("CACHES['default']: unknown Redis URL without a scheme: ")
+
+
 def test_an_option_that_is_left_from_django_redis(settings: SettingsWrapper) -> None:
     """It would be a TypeError of the first connection, in production perhaps."""
     client = {"CLIENT_CLASS": "django_redis.client.DefaultClient"}
