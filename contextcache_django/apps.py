@@ -19,3 +19,4 @@ class ContextCacheConfig(AppConfig):
 
         register(checks.check_settings, Tags.caches)
         register(checks.check_coverage, Tags.caches)
+        register(checks.check_deployment, Tags.caches, deploy=True)

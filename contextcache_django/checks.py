@@ -14,6 +14,7 @@ W006   a SESSION_SERIALIZER that the SESSION_ENGINE does not ask
 W007   sessions that are read otherwise from the cache than from the database
 W008   sessions whose SESSION_SERIALIZER names no field that it cannot store
 W009   a rule that no object meets, because its type is called otherwise or does not exist
+W010   an embedded Redis where a project is deployed (`manage.py check --deploy`)
 =====  ==========================================================================
 """
 
@@ -29,6 +30,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signing import JSONSerializer
 
 from contextcache import Config, ConfigurationError
+from contextcache.servers import DEFAULT_URL
 from contextcache_django.cache import GuardedCache, RedisCache
 from contextcache_django.conf import OBSERVE, PLACES, SETTING, place_of
 from contextcache_django.coverage import SERIALIZER_OPTION, is_a, is_guarded
@@ -74,6 +76,21 @@ def check_coverage(**_: Any) -> list[CheckMessage]:
         *_unsigned(),
         *_session_serializer(),
         *_unmet_rules(),
+    ]
+
+
+def check_deployment(**_: Any) -> list[CheckMessage]:
+    """Return the caches that are for development only."""
+    return [
+        Warning(
+            f"CACHES[{alias!r}] is embedded in each process: no other one sees what it stores, "
+            "and it ends with it.",
+            hint="Set its LOCATION to the URL of a Redis, such as 'redis://127.0.0.1:6379/0'.",
+            id="contextcache.W010",
+        )
+        for alias, entry in _caches().items()
+        if is_a(entry.get("BACKEND"), RedisCache)
+        and str(entry.get("LOCATION") or DEFAULT_URL).startswith(DEFAULT_URL)
     ]
 
 

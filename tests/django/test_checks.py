@@ -439,6 +439,27 @@ def test_sessions_whose_serializer_names_no_field(settings: SettingsWrapper, eng
         assert found() == []
 
 
+# --- Deployment -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("location", [{}, {"LOCATION": ""}, {"LOCATION": "fakeredis://shop/0"}])
+def test_an_embedded_redis_is_none_to_deploy(
+    settings: SettingsWrapper, location: dict[str, str]
+) -> None:
+    """Each worker would have sessions of its own."""
+    settings.CACHES = {"default": {**DJANGOS, **OURS}, "local": {**OURS, **location}}
+    told = run_checks(include_deployment_checks=True)
+    assert [one for one in told if one.id == "contextcache.W010"] == [
+        Warning(
+            "CACHES['local'] is embedded in each process: no other one sees what it stores, and "
+            "it ends with it.",
+            hint="Set its LOCATION to the URL of a Redis, such as 'redis://127.0.0.1:6379/0'.",
+            id="contextcache.W010",
+        )
+    ]
+    assert found() == []
+
+
 # --- Settings -----------------------------------------------------------------------------------
 
 
