@@ -99,13 +99,18 @@ class RedisServer:
         """Return a plain client of its own, which waits and retries as redis-py likes to."""
         return redis.Redis.from_url(self.url)
 
-    def start(self, *more: str) -> None:
-        """Start it, with `more` command line arguments this time, and wait until it answers."""
+    def start(self, *more: str, loaded: bool = True) -> None:
+        """Start it, with `more` command line arguments this time, and wait until it answers.
+
+        Args:
+            more: Further arguments.
+            loaded: Whether it must have loaded the data it has kept, too.
+        """
         process = subprocess.Popen(
             [*self._command, *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         self._process = process
-        until(lambda: _answers(process, self.port), why="redis-server did not answer")
+        until(lambda: _answers(process, self.port, loaded), why="redis-server did not answer")
 
     def kill(self) -> None:
         """End it at once, as a power failure or the OOM killer does."""
@@ -148,7 +153,7 @@ def running_redis(*arguments: str) -> Iterator[str]:
         yield server.url
 
 
-def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
+def _answers(server: subprocess.Popen[bytes], port: int, loaded: bool) -> bool:
     assert server.poll() is None, f"redis-server ended with code {server.returncode}"
     with (
         contextlib.suppress(OSError),
@@ -156,7 +161,8 @@ def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
     ):
         connection.sendall(b"PING\r\n")
         # A server with a password answers too, with an error.
-        return connection.recv(64)[:1] in (b"+", b"-")
+        answer = connection.recv(64)
+        return answer.startswith((b"+", b"-")) and not (loaded and answer.startswith(b"-LOADING"))
     return False
 
 

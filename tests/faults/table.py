@@ -131,7 +131,8 @@ def loading(rig: Rig) -> Iterator[None]:
         admin.bgrewriteaof()
         until(lambda: not admin.info("persistence")["aof_rewrite_in_progress"])
     rig.server.kill()
-    rig.server.start("--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")
+    slowly = ("--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")
+    rig.server.start(*slowly, loaded=False)
     yield
     rig.server.kill()
     rig.server.start()
