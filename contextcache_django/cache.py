@@ -56,14 +56,18 @@ class RedisCache(Guarded, backend.RedisCache):
         self._options = dict(self._options)
         self._overrides: Mapping[str, Any] | None = self._options.pop("CONTEXTCACHE", None)
         alias = alias_of(server, params)
-        kind = self._servers[0].partition("://")[0]
         self._sink = "cache in " if alias is None else f"cache {alias!r} in "
-        self._sink += "fakeredis" if kind == "fakeredis" else "redis"
+        self._sink += "fakeredis" if self.is_embedded else "redis"
         self._where = f"CACHES[{alias or '...'!r}]['OPTIONS']['CONTEXTCACHE']"
         self._client: Any = None
         self._client_pid = 0
         # A mistake in the settings raises at the first use and not here: Django's own system
         # checks make every cache, and would end in a traceback before ours can report it.
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether Redis is one of this process's own, for development."""
+        return self._servers[0].startswith(DEFAULT_URL)
 
     def connection(self) -> redis.Redis:
         """Return the client of the server that takes the writes."""

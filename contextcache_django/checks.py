@@ -30,7 +30,6 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signing import JSONSerializer
 
 from contextcache import Config, ConfigurationError
-from contextcache.servers import DEFAULT_URL
 from contextcache_django.cache import GuardedCache, RedisCache
 from contextcache_django.conf import OBSERVE, PLACES, SETTING, place_of
 from contextcache_django.coverage import SERIALIZER_OPTION, is_a, is_guarded
@@ -89,8 +88,7 @@ def check_deployment(**_: Any) -> list[CheckMessage]:
             id="contextcache.W010",
         )
         for alias, entry in _caches().items()
-        if is_a(entry.get("BACKEND"), RedisCache)
-        and str(entry.get("LOCATION") or DEFAULT_URL).startswith(DEFAULT_URL)
+        if is_a(entry.get("BACKEND"), RedisCache) and _made(alias).is_embedded
     ]
 
 
@@ -124,7 +122,7 @@ def _unusable_caches() -> Iterator[CheckMessage]:
     for alias, entry in _caches().items():
         if is_a(entry.get("BACKEND"), Guarded):
             try:
-                _try_to_make(caches[alias], entry)
+                _try_to_make(_made(alias), entry)
             except (ImproperlyConfigured, ImportError) as error:
                 yield Error(f"CACHES[{alias!r}]: {error}", id="contextcache.E004")
     if settings.SESSION_ENGINE == ENGINE and not _is_ours(settings.SESSION_CACHE_ALIAS):
@@ -310,6 +308,10 @@ def _own_settings() -> Iterator[tuple[str, Any, str]]:
         if overrides is not None:
             where = f"CACHES[{alias!r}]['OPTIONS'][{SETTING!r}]"
             yield where, overrides, entry.get("BACKEND", "")
+
+
+def _made(alias: str) -> Any:
+    return caches[alias]
 
 
 def _caches() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import secrets
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,20 @@ def test_the_entries_of_a_cache_are_verified_with_the_secrets_of_the_project(sho
     assert told["server"] == "CACHES['default'] shop:*"
     assert told["forms"] | {"signed": 2, "number": 1} == told["forms"]
     assert told["names"]["signed"] == ["tests.django.shop:Item"]
+
+
+@pytest.mark.parametrize("embedded", [True, False])
+def test_an_embedded_redis_is_said_to_be_one(
+    configure: Any, redis_url: str, embedded: bool
+) -> None:
+    """It is empty here, whatever the server has stored in its own."""
+    configure(f"fakeredis://{secrets.token_hex(4)}/0" if embedded else redis_url)
+    out, err = io.StringIO(), io.StringIO()
+    call_command("contextcache", "audit", stdout=out, stderr=err)
+    assert err.getvalue() == embedded * (
+        "CACHES['default'] is embedded in each process, fakeredis://: what a server stores in it "
+        "is not seen here\n"
+    )
 
 
 def test_what_is_wrong_is_told(

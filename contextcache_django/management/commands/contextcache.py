@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from contextcache import Guard
 
 
+EMBEDDED = (
+    "CACHES[%r] is embedded in each process, fakeredis://: what a server stores in it is not "
+    "seen here"
+)
+
+
 class Command(BaseCommand):
     """Look at what a cache in Redis holds, or at one entry or value, without changing anything."""
 
@@ -61,6 +67,8 @@ class Command(BaseCommand):
 
     def _audit(self, alias: str, options: argparse.Namespace) -> int:
         cache, guard, client = opened(alias)
+        if isinstance(cache, RedisCache) and cache.is_embedded:
+            self.stderr.write(EMBEDDED % alias, self.style.WARNING)
         place = Place(client, f"CACHES[{alias!r}]", pattern_of(cache))
         return audit([place], trust_of(guard, options.large), options, self._out)
 
