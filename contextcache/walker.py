@@ -12,12 +12,17 @@ import sys
 import time
 from collections import deque
 from types import (
+    AsyncGeneratorType,
     BuiltinFunctionType,
+    CoroutineType,
+    FrameType,
     FunctionType,
+    GeneratorType,
     GetSetDescriptorType,
     MemberDescriptorType,
     MethodType,
     ModuleType,
+    TracebackType,
 )
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +51,7 @@ _ATOMS = frozenset(map(id, (type(None), bool, int, float, complex, str, bytes, b
 _CONTAINERS = frozenset(map(id, (dict, list, tuple, set, frozenset)))
 _PRIVATE = "__pydantic_private__"
 _CODE = (type, FunctionType, BuiltinFunctionType, ModuleType)
+_RUNNING = (FrameType, TracebackType, GeneratorType, CoroutineType, AsyncGeneratorType)
 
 
 class Place:
@@ -336,7 +342,7 @@ def _held(obj: Any) -> Iterator[tuple[Step, object]]:
     if issubclass(kind, (MethodType, BuiltinFunctionType)):
         yield attribute("__self__"), obj.__self__
         return
-    if _is_code(obj):
+    if _is_code(obj) or issubclass(kind, _RUNNING):  # which lead to all that the program holds
         return
     for name, child in attributes(obj).items():
         yield attribute(name), child
@@ -378,9 +384,12 @@ def _members(obj: object) -> Iterator[tuple[str, object]]:
             readable = isinstance(descriptor, (MemberDescriptorType, GetSetDescriptorType))
             if readable and name not in ("__dict__", "__weakref__"):
                 try:
-                    yield name, descriptor.__get__(obj)
+                    child = descriptor.__get__(obj)
+                    held = descriptor.__get__(obj) is child
                 except Exception:  # noqa: BLE001, S112  # an empty member, or a getter that refuses
                     continue
+                if held:  # not made anew each time, as `Decimal.imag` is, and its own, without end
+                    yield name, child
 
 
 def reach(value: Any, steps: tuple[Step, ...]) -> Any:

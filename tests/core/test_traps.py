@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import decimal
 import io
 import logging
 import pickle
@@ -521,11 +522,27 @@ def _dismantle(value: Any) -> None:
             stack.append(vars(top).pop("next", None))
 
 
-def test_a_sound_value_is_stored_the_same_under_a_raised_limit() -> None:
-    """Byte for byte, with shared objects and cycles."""
+def shared_in_a_cycle() -> Any:
     thing = shapes.Thing(a=[1], b=collections.OrderedDict(x=1))
     vars(thing)["self"] = thing
-    value = {"one": thing, "two": thing, "list": [thing, vars(thing)["a"]]}
+    return {"one": thing, "two": thing, "list": [thing, vars(thing)["a"]]}
+
+
+def raised_beside_a_deep_value() -> Any:
+    deep = nested(50_000)
+    try:
+        raise ValueError(len(deep))
+    except ValueError as error:
+        return {"error": error}
+
+
+@pytest.mark.parametrize(
+    "build",
+    [shared_in_a_cycle, lambda: {"price": decimal.Decimal("9.90")}, raised_beside_a_deep_value],
+)
+def test_a_sound_value_is_stored_the_same_under_a_raised_limit(build: Callable[[], Any]) -> None:
+    """Byte for byte, with shared objects and cycles, and whatever pickle does not go into."""
+    value = build()
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(10**6)
     try:
@@ -590,6 +607,7 @@ def test_what_is_too_large_is_refused_naming_the_largest_field() -> None:
     """Nothing is sent to the server; the finding says which field makes it large."""
     value = {
         "small": "x" * 100,
+        "price": decimal.Decimal("9.90"),  # whose .imag is a new one at each look
         "reports": [shapes.Thing(body="y" * 50_000), shapes.Thing(body="")],
     }
     guard = Guard(max_size=10_000, sink="cache 'default' in redis")
