@@ -136,9 +136,15 @@ class Watch:
 
 
 def _worded(findings: list[Finding]) -> str:
-    lines = ["this cannot be stored as it is:"]
-    for one in findings:
-        lines.append(f"  {one}")
+    """Word the findings of one write; the first line is all that a summary of pytest shows."""
+    alike: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        alike.setdefault((finding.code, finding.path.pattern), []).append(finding)
+    others = f", and {len(alike) - 1} more" if len(alike) > 1 else ""
+    lines = [f"cannot be stored as it is: {findings[0].path}{others}"]
+    for one, *more in alike.values():
+        like = f" (and {len(more)} like it)" if more else ""
+        lines.append(f"  {one}{like}")
         lines += (
             f"    {name:<6}{text}"
             for name, text in (("at", one.origin), ("field", one.field), ("fix", one.fix))

@@ -317,7 +317,12 @@ def test_nothing_is_suggested_where_it_would_not_help(shop: ModuleType) -> None:
 
 
 def test_in_production_no_source_is_read(shop: ModuleType) -> None:
-    """A patch is for a developer who reads along."""
-    with capture_findings() as findings:
-        Guard().dumps({"rows": (row for row in ())})
-    assert [finding.patch for finding in findings] == [""]
+    """A patch is for a developer who reads along, or whose tests do."""
+    found: list[Finding] = []
+    value = {"rows": (row for row in ())}
+    guard = Guard(on_finding=(found.append,))
+    guard.dumps(value)
+    assert [finding.patch for finding in found] == [""]
+    with capture_findings() as found:
+        guard.dumps(value)
+    assert [finding.patch for finding in found] == ["value['rows'] = list(value['rows'])"]

@@ -225,12 +225,26 @@ def test_raise_fails_a_test_at_the_write_with_all_findings(suite: Path) -> None:
     assert outcomes == {"passed": 3, "failed": 1, "error": 1}
     assert "the write did not stop the test" not in told.partition("short test summary")[0]
     block = """\
-        this cannot be stored as it is:
+        cannot be stored as it is: session['client']._lock, and 1 more
           CC102: session['client']._lock (_thread.lock) a lock belongs to this process
             at    test_suite.py:16
+            field shop.Client._lock, set at shop.py:8: self._lock = threading.Lock()
             fix   leave it out in __getstate__ of Client; across processes it protects nothing
           CC109: session['rows'] (generator) a generator, coroutine or iterator in progress"""
     assert textwrap.dedent(block) in told
+
+
+def test_fields_that_are_alike_are_told_once(suite: Path) -> None:
+    """A list of fifty clients is one field, in one entry of a summary that fits a line."""
+    source = CORE.replace(
+        '{"client": Client(), "rows": (row for row in ())}', "[Client()] * 9 + [Client()]"
+    )
+    _, told = run(suite, source, "--contextcache=raise", "-k", "dirty")
+    assert " a lock belongs to this process (and 1 like it)\n    at    test_suite.py:16\n" in told
+    assert (
+        "FAILED test_suite.py::test_dirty - Failed: cannot be stored as it is: session[0]._lock\n"
+        in told
+    )
 
 
 def test_raise_fails_a_test_whose_write_failed_unseen(suite: Path) -> None:
@@ -249,6 +263,7 @@ def test_report_sums_up_at_the_end(suite: Path) -> None:
         textwrap.dedent("""\
         CC102 session['client']._lock (_thread.lock): a lock belongs to this process
           found   2 times, first in test_suite.py::test_dirty
+          field   shop.Client._lock, set at shop.py:8: self._lock = threading.Lock()
           fix     leave it out in __getstate__ of Client; across processes it protects nothing
         CC109 session['rows'] (generator): """)
         in summary
