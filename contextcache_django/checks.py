@@ -12,7 +12,7 @@ W004   the middleware stands after one that saves sessions or pages
 W005   payloads that are not signed, or are read unsigned
 W006   a SESSION_SERIALIZER that the SESSION_ENGINE does not ask
 W007   sessions that are read otherwise from the cache than from the database
-W008   sessions whose SESSION_SERIALIZER names no field that it cannot store
+W008   sessions whose SESSION_SERIALIZER names no field where it fails
 W009   a rule that no object meets, because its type is called otherwise or does not exist
 W010   an embedded Redis where a project is deployed (`manage.py check --deploy`)
 =====  ==========================================================================
@@ -263,8 +263,8 @@ def _session_serializer() -> Iterator[CheckMessage]:
     asked = engine in SESSION_PLACES and SESSION_MIDDLEWARE in settings.MIDDLEWARE
     if asked and serializer in _DJANGOS_JSON:
         yield Warning(
-            f"SESSION_SERIALIZER {serializer!r} names no field of a session that it cannot store, "
-            "and the page fails.",
+            f"Where a session holds what JSON cannot, SESSION_SERIALIZER {serializer!r} fails the "
+            "page, and names no field.",
             hint=(
                 "Set SESSION_SERIALIZER to 'contextcache_django.serializers."
                 "JSONSessionSerializer', which stores the same, or to "

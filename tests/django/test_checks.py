@@ -421,8 +421,9 @@ def test_sessions_whose_serializer_names_no_field(settings: SettingsWrapper, eng
     settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
     assert found() == [
         Warning(
-            "SESSION_SERIALIZER 'django.contrib.sessions.serializers.JSONSerializer' names no "
-            "field of a session that it cannot store, and the page fails.",
+            "Where a session holds what JSON cannot, SESSION_SERIALIZER "
+            "'django.contrib.sessions.serializers.JSONSerializer' fails the page, and names no "
+            "field.",
             hint=(
                 "Set SESSION_SERIALIZER to 'contextcache_django.serializers."
                 "JSONSessionSerializer', which stores the same, or to "
