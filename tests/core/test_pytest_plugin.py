@@ -235,7 +235,7 @@ def test_raise_fails_a_test_at_the_write_with_all_findings(suite: Path) -> None:
 
 
 def test_fields_that_are_alike_are_told_once(suite: Path) -> None:
-    """A list of fifty clients is one field, in one entry of a summary that fits a line."""
+    """Two clients in a list are one field, and what the summary shows names it."""
     source = CORE.replace(
         '{"client": Client(), "rows": (row for row in ())}', "[Client()] * 9 + [Client()]"
     )
