@@ -223,18 +223,22 @@ class GuardedBackend(BaseCache):
         if type(value) in {Ready, AsStored}:
             return value  # a method of the backend that calls another one
         if issubclass(type(value), Response):  # isinstance would ask a proxy for its target
-            _read_whole_body(value)
+            read_whole_body(value)
         serializer = vars(self).get("serializer")
         try:
             if isinstance(serializer, GuardedSerializer):
-                return Ready(payload=serializer.encode(value, self._label(key), place))
+                return Ready(serializer.encode(value, self._label(key), place))
             if type(value) in _SCALARS:
                 return value
             return as_stored(value, self.guard.dumps(value, label=self._label(key)))
-        except UncacheableValueError:
-            if self.guard.config.mode != "strip":
-                raise
-            return SKIPPED
+        except UncacheableValueError as error:
+            return self.skip(error)
+
+    def skip(self, error: UncacheableValueError) -> object:
+        """Return `SKIPPED` for a value of which nothing can be stored, or raise by policy."""
+        if self.guard.config.mode != "strip":
+            raise error
+        return SKIPPED
 
     def miss(self, error: UnreadablePayloadError) -> None:
         """Report what cannot be read, or raise it where that is the policy.
@@ -278,7 +282,7 @@ def _guard_without_app(sink: str) -> Guard:
     return Guard(sink=sink)
 
 
-def _read_whole_body(response: Response) -> None:
+def read_whole_body(response: Response) -> None:
     """Read a body that is streamed or sent from a file, for the visitor and for the cache.
 
     A body that is being read cannot be stored, and a response without its body must not be.

@@ -8,19 +8,27 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from flask import Response
 from flask_caching.backends import rediscache
 
 from contextcache import (
     ConfigurationError,
     ReadOnlyServerError,
     ServerError,
+    UncacheableValueError,
     current_scope,
 )
 from contextcache.servers import connect, warn
-from contextcache_flask.backends import SKIPPED, UNREADABLE, GuardedBackend, unreadable
+from contextcache_flask.backends import (
+    SKIPPED,
+    UNREADABLE,
+    GuardedBackend,
+    read_whole_body,
+    unreadable,
+)
 from contextcache_flask.clients import outage_of
 from contextcache_flask.scopes import WithinRequest
-from contextcache_flask.serializers import GuardedSerializer, Ready
+from contextcache_flask.serializers import GuardedSerializer
 from contextcache_flask.settings import settings_of
 
 if TYPE_CHECKING:
@@ -160,10 +168,16 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
 
     def _payload(self, key: str, value: Any, place: str) -> Any:
         """Return the bytes to store for `value`, or `SKIPPED`."""
-        storable = self._prepare(key, value, place)
-        if type(storable) is Ready:
-            return storable.payload
-        return storable if storable is SKIPPED else self.serializer.dumps(storable)
+        serializer = vars(self)["serializer"]
+        if not isinstance(serializer, GuardedSerializer):  # one of the application's own
+            storable = self._prepare(key, value, place)
+            return storable if storable is SKIPPED else serializer.dumps(storable)
+        if issubclass(type(value), Response):  # isinstance would ask a proxy for its target
+            read_whole_body(value)
+        try:
+            return serializer.encode(value, self._label(key), place)
+        except UncacheableValueError as error:
+            return self.skip(error)
 
     def _value(self, key: str, place: str, payload: bytes, default: Any = None) -> Any:
         """Return the value of `payload`, or `default` where it cannot be read."""

@@ -11,7 +11,6 @@ import functools
 import json
 import pickle
 from contextvars import ContextVar
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from cachelib.serializers import BaseRedisSerializer, BaseSerializer, JSONSerializer
@@ -28,10 +27,13 @@ if TYPE_CHECKING:
 UNKNOWN = "cache[...]"
 
 
-class Ready(SimpleNamespace):
+class Ready:
     """Stands for a value that has become bytes already, until its serializer is asked for them."""
 
-    payload: bytes
+    __slots__ = ("payload",)
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
 
 
 class Reading:
