@@ -23,6 +23,8 @@ import re
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from gc import get_referents
+from io import BytesIO, StringIO
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import NamedTuple
 
@@ -280,6 +282,8 @@ def _covers(wanted: str, own: str) -> bool:
 
 def instance_dict(obj: object) -> dict[str, object] | None:
     """Return the attribute dictionary of `obj` without running any code of its class."""
+    if _has_no_dict(obj):
+        return None
     for base in class_mro(type(obj)):
         descriptor = base.__dict__.get("__dict__")
         if isinstance(descriptor, (GetSetDescriptorType, MemberDescriptorType)):
@@ -289,6 +293,18 @@ def instance_dict(obj: object) -> dict[str, object] | None:
                 return None
             return found if type(found) is dict else None
     return None
+
+
+def _has_no_dict(obj: object) -> bool:
+    """Tell whether `obj` has no attribute dictionary yet, where asking for it would make one.
+
+    It would be an empty one, but pickle stores an empty dictionary of these and no missing one.
+    """
+    kind = type(obj)
+    if not issubclass(kind, (BaseException, functools.partial, BytesIO, StringIO)):
+        return False
+    own = sum(type(held) is dict for held in get_referents(obj))
+    return own <= issubclass(kind, functools.partial)  # which has another one, of its keywords
 
 
 def slot_values(obj: object) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import decimal
+import functools
 import io
 import logging
 import pickle
@@ -160,6 +161,30 @@ def test_what_cannot_be_evaluated_is_stripped(code: str, lazily: Callable[[], ob
     loaded = guard.loads(guard.dumps(value))
     assert loaded["n"] == 1
     assert is_stripped(loaded["user"])
+
+
+def test_no_object_is_given_attributes_by_being_looked_at() -> None:
+    """Asked for the dictionary it does not have yet, a partial makes one, and pickle stores it."""
+    innocent = {
+        "partial": functools.partial(shapes.top_level, [1], number=[2]),
+        "bytes": io.BytesIO(b"a"),
+        "text": io.StringIO("b"),
+        "error": ValueError("c", [3]),
+    }
+    before = {name: pickle.dumps(one, 5) for name, one in innocent.items()}
+    value = {**innocent, "lock": threading.Lock()}
+    assert paths(Guard().explain(value)) == ["CC102 value['lock']"]
+    Guard().dumps(value)
+    assert {name: pickle.dumps(one, 5) for name, one in innocent.items()} == before
+
+
+@pytest.mark.parametrize(
+    "owner", [ValueError("a"), functools.partial(shapes.top_level), io.BytesIO(), io.StringIO()]
+)
+def test_the_attributes_such_an_object_has_are_looked_at(owner: Any) -> None:
+    """They are stored, too."""
+    owner.client = shapes.Client()
+    assert paths(Guard().explain([owner])) == ["CC102 value[0].client._lock"]
 
 
 # --- Places a leaf can have ---------------------------------------------------------------------
