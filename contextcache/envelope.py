@@ -89,7 +89,7 @@ class Envelope:
             self._by_id.setdefault(key_id(key), []).append(place)
         # Begun once: for each `hmac.digest`, OpenSSL looks SHA-256 up again, which can take longer
         # than all the rest of a small command.
-        self._begun = [hmac.new(key, digestmod="sha256") for key in keys]
+        self._begun = [_bare(hmac.new(key, digestmod="sha256")) for key in keys]
         self._plain = MAGIC + VERSION + b"\0" + key_id(keys[0])
         self._codec = codec(compress) if compress else None
         self._most = most
@@ -191,6 +191,12 @@ def derived(secret: str | bytes, purpose: str) -> bytes:
 def key_id(key: bytes) -> bytes:
     """Return the four bytes by which payloads name the key that signed them."""
     return hmac.digest(key, b"id", "sha256")[:4]
+
+
+def _bare(begun: hmac.HMAC) -> hmac.HMAC:
+    """Return the object of OpenSSL's that `begun` keeps, with the same methods and no Python."""
+    inner: hmac.HMAC = getattr(begun, "_hmac", None) or begun
+    return inner
 
 
 def _mac(begun: hmac.HMAC, header: bytes, key: str | bytes, body: bytes | memoryview) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -28,7 +29,7 @@ from redis.sentinel import (
 from contextcache.exceptions import ConfigurationError
 from contextcache.servers.breaker import Breaker
 from contextcache.servers.connections import kept
-from contextcache.servers.deadlines import Deadline
+from contextcache.servers.deadlines import Deadline, current
 from contextcache.servers.outages import Diagnosis, diagnose, worded
 
 try:
@@ -60,13 +61,16 @@ class Server:
         name: Its URL without user, password and query.
         seconds: How long an operation may take.
         make_pool: Makes its pool of connections.
+
+    Attributes:
+        open_pool: Its connections, once there are some; see `pool`.
     """
 
     def __init__(self, name: str, seconds: float, make_pool: Callable[[], Any]) -> None:
         self.name = name
         self.seconds = seconds
         self._make_pool = make_pool
-        self._pool: Any = None
+        self.open_pool: Any = None
         self._inherited: list[Any] = []
         self.start_afresh()
 
@@ -77,8 +81,8 @@ class Server:
         inherited pool under such a lock: one child in 40 to 500 hung for good. It would close an
         inherited cluster under one, so nothing is even given up.
         """
-        self._inherited.append(self._pool)
-        self._pool = None
+        self._inherited.append(self.open_pool)
+        self.open_pool = None
         self._lock = threading.RLock()
         self.breaker = Breaker(self.name, self.seconds)
         self._ailment: Diagnosis | None = None
@@ -86,13 +90,13 @@ class Server:
     @property
     def pool(self) -> Any:
         """The connections of this process: a pool of redis-py, or its client of a cluster."""
-        if self._pool is None:
+        if self.open_pool is None:
             pool = self._make_pool()  # outside of the lock, because a cluster is asked for its map
             with self._lock:
-                if self._pool is None:
+                if self.open_pool is None:
                     vars(pool)["server"] = self  # where clients of this pool find it
-                    self._pool = pool
-        return self._pool
+                    self.open_pool = pool
+        return self.open_pool
 
     def admit(self) -> None:
         """Let an operation pass, or raise the `ServerError` with which it fails at once."""
@@ -116,7 +120,8 @@ class Server:
 class Operation(Deadline):
     """A `with` block in which one command, pipeline or transaction is executed.
 
-    An operation within another one, such as asking a sentinel, is a part of that.
+    An operation within another one, such as asking a sentinel, is a part of that. It is entered
+    for each command, so nothing here is left to the methods of `Deadline`.
 
     Raises:
         ServerError: The server cannot be reached or used, or has not been lately.
@@ -125,14 +130,17 @@ class Operation(Deadline):
     __slots__ = ("_server",)
 
     def __init__(self, server: Server) -> None:
-        super().__init__(server.seconds)
         self._server = server
+        self._token = None
 
     def __enter__(self) -> None:
-        if not Deadline.is_set():
-            if self._server.breaker.failures:
-                self._server.admit()
-            super().__enter__()
+        if current.get() is None:
+            server = self._server
+            if server.breaker.failures:
+                server.admit()
+            self.seconds = server.seconds
+            self.expires = time.monotonic() + server.seconds
+            self._token = current.set(self)
 
     def __exit__(
         self,
@@ -142,7 +150,7 @@ class Operation(Deadline):
     ) -> None:
         if self._token is None:
             return
-        super().__exit__(kind, error, traceback)
+        current.reset(self._token)
         if error is None:
             if self._server.breaker.failures:
                 self._server.breaker.succeeded()
@@ -153,8 +161,16 @@ class Operation(Deadline):
 # --- The clients --------------------------------------------------------------------------------
 
 
-class _QuickSet(_Commands):
-    """What is added to redis-py's clients: `set` without a look at the 14 options nobody gave."""
+class _Quick(_Commands):
+    """What is added to redis-py's clients: less of what is done in vain for a small command.
+
+    A page has the processor's caches full of other things, and each Python function that a command
+    passes through there costs a microsecond.
+    """
+
+    def get(self, name: Any) -> Any:
+        """Send `GET`."""
+        return self.execute_command("GET", name)
 
     def set(  # noqa: PLR0917  # as in redis-py
         self,
@@ -177,8 +193,20 @@ class _QuickSet(_Commands):
             command.append("NX" if nx else "XX")
         return self.execute_command("SET", *command)
 
+    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+        """Read the answer, and turn it into what the command returns."""
+        if options or command_name not in _QUICKLY_PARSED:
+            return super().parse_response(connection, command_name, **options)
+        answer = connection.read_response()
+        # Of a dict that asks for the upper case of each name, in Python.
+        parse = dict.get(self.response_callbacks, command_name)
+        return answer if parse is None else parse(answer)
 
-class Client(_QuickSet, redis.Redis):
+
+_QUICKLY_PARSED = frozenset({"GET", "SET", "DEL", "EXPIRE", "EXISTS"})
+
+
+class Client(_Quick, redis.Redis):
     """A client of one server, or of the one that Sentinel says is the master."""
 
     _server: Server
@@ -201,7 +229,7 @@ class Client(_QuickSet, redis.Redis):
         """Send one command and return the answer."""
         server = self._server
         with Operation(server):
-            pool = server.pool
+            pool = server.open_pool or server.pool
             connection: Any = self.connection or pool.get_connection()
             try:
                 connection.send_command(*args, **options)
@@ -217,7 +245,7 @@ class Client(_QuickSet, redis.Redis):
         )
 
 
-class ClientPipeline(_QuickSet, Pipeline):
+class ClientPipeline(_Quick, Pipeline):
     """A pipeline of `Client`."""
 
     @property

@@ -14,9 +14,15 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import redis
-from redis.connection import ConnectionPool
+from redis.connection import ConnectionPool, HiredisRespSerializer
+from redis.sentinel import SentinelConnectionPool
 
 from contextcache.servers.deadlines import TimedSocket, time_left
+
+try:
+    import hiredis
+except ImportError:  # redis-py packs by itself then
+    hiredis = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from redis.connection import AbstractConnection as _Connection
@@ -30,7 +36,9 @@ IDLE_SECONDS = 60.0  # after which a connection nobody needed is closed
 @functools.cache
 def kept(kind: Any) -> Any:
     """Return a class of redis-py, of connections or of pools, with what is added here."""
-    added = _KeptPool if issubclass(kind, ConnectionPool) else _KeptConnection
+    added: type = _KeptConnection
+    if issubclass(kind, ConnectionPool):
+        added = _KeptSentinelPool if issubclass(kind, SentinelConnectionPool) else _KeptPool
     return type(kind.__name__, (added, kind), {"__module__": __name__})
 
 
@@ -82,16 +90,34 @@ class _KeptConnection(_Connection):
 
     def send_command(self, *args: Any, **options: Any) -> None:
         self._owed += 1
-        super().send_command(*args, **options)
+        self.send_packed_command(
+            self._command_packer.pack(*args),
+            check_health=options.get("check_health", self.health_check_interval),
+        )
 
     def read_response(self, *args: Any, **options: Any) -> Any:
         try:
-            response = super().read_response(*args, **options)
+            if args or options or self.health_check_interval:
+                answer = super().read_response(*args, **options)
+            else:
+                answer = self._parser.read_response()  # redis-py words an error before there is one
         except redis.ResponseError:
             self._owed -= 1
             raise
+        except BaseException as error:
+            if options.get("disconnect_on_error", True):
+                self.disconnect()
+            if isinstance(error, OSError):
+                raise redis.ConnectionError("Error while reading from the socket") from error
+            raise
         self._owed -= 1
-        return response
+        if isinstance(answer, redis.ResponseError):
+            raise answer
+        return answer
+
+    def _construct_command_packer(self, packer: Any) -> Any:
+        packer = super()._construct_command_packer(packer)
+        return _Packer() if type(packer) is HiredisRespSerializer else packer
 
     def _connect(self) -> TimedSocket:
         sock = super()._connect()  # type: ignore[safe-super]
@@ -117,6 +143,18 @@ class _KeptConnection(_Connection):
         self._socket_connect_timeout = seconds
 
 
+class _Packer(HiredisRespSerializer):
+    """hiredis, which refuses by itself what it cannot pack: no look at each argument before."""
+
+    def pack(self, *args: Any) -> Any:
+        if type(args[0]) is str and " " not in args[0]:
+            try:
+                return [hiredis.pack_command(args)]
+            except TypeError:  # a bytearray or memoryview, say
+                pass
+        return super().pack(*args)
+
+
 def _at_least_a_moment(limit: float | None) -> float | None:
     seconds = time_left(limit)
     return None if seconds is None else max(seconds, 0.001)  # a socket takes 0 for "do not wait"
@@ -137,9 +175,10 @@ class _KeptPool(_Pool):
     _closed: deque[Any]
 
     def get_connection(self, *_: Any, **__: Any) -> Any:
-        connection = _taken(self._available_connections) or _taken(self._closed)
-        if connection is None:
-            connection = self.make_connection()
+        try:
+            connection = self._available_connections.pop()
+        except IndexError:
+            connection = self._another()
         try:
             connection.ready()
         except BaseException:
@@ -147,9 +186,13 @@ class _KeptPool(_Pool):
             raise
         return connection
 
+    def _another(self) -> Any:
+        try:
+            return self._closed.pop()
+        except IndexError:
+            return self.make_connection()
+
     def release(self, connection: Any) -> None:
-        if not self.owns_connection(connection):  # another server has become the master
-            connection.disconnect()
         idle = self._available_connections
         connection.idle_since = now = time.monotonic()
         idle.append(connection)
@@ -180,8 +223,10 @@ class _KeptPool(_Pool):
         self._closed.append(connection)
 
 
-def _taken(connections: deque[Any]) -> Any:
-    try:
-        return connections.pop()
-    except IndexError:
-        return None
+class _KeptSentinelPool(_KeptPool):
+    """A pool whose server changes."""
+
+    def release(self, connection: Any) -> None:
+        if not self.owns_connection(connection):  # another server has become the master
+            connection.disconnect()
+        super().release(connection)

@@ -27,7 +27,7 @@ CHUNK = 2**18  # bytes that are sent in one wait
 MUCH = 2**10  # bytes at once that count, less than a packet; fewer would move it by nothing
 PRECISION = 0.005  # seconds by which a wait may be longer or shorter, to spare a system call
 
-_current: ContextVar[Deadline | None] = ContextVar("contextcache_deadline", default=None)
+current: ContextVar[Deadline | None] = ContextVar("contextcache_deadline", default=None)
 
 
 class Deadline:
@@ -45,14 +45,9 @@ class Deadline:
         self.expires = 0.0
         self._token: Token[Deadline | None] | None = None
 
-    @staticmethod
-    def is_set() -> bool:
-        """Return whether this code runs in such a block."""
-        return _current.get() is not None
-
     def __enter__(self) -> None:
         self.expires = time.monotonic() + self.seconds
-        self._token = _current.set(self)
+        self._token = current.set(self)
 
     def __exit__(
         self,
@@ -61,7 +56,7 @@ class Deadline:
         traceback: TracebackType | None,
     ) -> None:
         if self._token is not None:
-            _current.reset(self._token)
+            current.reset(self._token)
 
     def moved(self, count: int) -> None:
         """Take note of bytes that were sent or received."""
@@ -75,7 +70,7 @@ class Deadline:
 
 def time_left(limit: float | None) -> float | None:
     """Return the seconds the next wait may take, `limit` or what the current block has left."""
-    deadline = _current.get()
+    deadline = current.get()
     if deadline is None:
         return limit
     left = deadline.left()
@@ -83,7 +78,7 @@ def time_left(limit: float | None) -> float | None:
 
 
 def _moved(count: int) -> None:
-    deadline = _current.get()
+    deadline = current.get()
     if deadline is not None:
         deadline.moved(count)
 
@@ -138,7 +133,7 @@ class TimedSocket:
 
     def _limit_next_wait(self) -> None:
         seconds = self._limit
-        deadline = _current.get()
+        deadline = current.get()
         if deadline is not None:
             left = deadline.expires - time.monotonic()
             if seconds is None or left < seconds:

@@ -14,7 +14,7 @@ import redis
 
 from contextcache.exceptions import ServerError
 from contextcache.servers import connect
-from contextcache.servers.deadlines import Deadline, time_left
+from contextcache.servers.deadlines import Deadline, current, time_left
 from tests.redis_server import answered, free_port, running_server
 from tests.waiting import PATIENCE, until
 
@@ -165,12 +165,13 @@ def test_bytes_are_worth_the_time_they_take(clock: Clock) -> None:
 
 def test_a_deadline_within_another_one_is_a_part_of_it(clock: Clock) -> None:
     """Whoever asks a second server meanwhile does not get more time."""
-    assert not Deadline.is_set()
+    assert current.get() is None
     assert time_left(7) == 7
-    with Deadline(0.5):
-        assert Deadline.is_set()
+    deadline = Deadline(0.5)
+    with deadline:
+        assert current.get() is deadline
         assert (time_left(None), time_left(7), time_left(0.1)) == (0.5, 0.5, 0.1)
-    assert not Deadline.is_set()
+    assert current.get() is None
 
 
 def test_a_large_value_the_server_does_not_take_is_given_up() -> None:
