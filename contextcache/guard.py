@@ -23,7 +23,7 @@ from contextcache.exceptions import (
 )
 from contextcache.findings import CODES, Action, Finding
 from contextcache.inspection import NOTHING, Inspection, without_environs, without_keys
-from contextcache.loading import Names, is_sealed, load
+from contextcache.loading import MAGIC, Names, load
 from contextcache.locks import ProcessLock
 from contextcache.paths import Path, generalised, qualified_name
 from contextcache.pickler import PROTOCOL, Dump, Table
@@ -37,7 +37,7 @@ from contextcache.reporting import (
 )
 from contextcache.rules import RuleBook
 from contextcache.scopes import current_scope, origin_of
-from contextcache.snapshots import is_environ
+from contextcache.snapshots import CREDENTIALS
 from contextcache.walker import (
     MOST_SECONDS,
     heaviest,
@@ -164,13 +164,14 @@ class Guard:
             UncacheableValueError: If nothing of it can be stored, if a field must not be cut, and
                 in mode `raise` if anything in it offends.
         """
-        scope = current_scope() if self.config.debug else None
-        if scope is None or not scope.collect:
-            return self._dumps(value, label, key)
-        with scope.writing(label, self.sink, hidden=self.config.redact_keys) as write:
-            payload = self._dumps(value, label, key)
-            write.size = len(payload)
-            return payload
+        if self.config.debug:
+            scope = current_scope()
+            if scope is not None and scope.collect:
+                with scope.writing(label, self.sink, hidden=self.config.redact_keys) as write:
+                    payload = self._dumps(value, label, key)
+                    write.size = len(payload)
+                    return payload
+        return self._dumps(value, label, key)
 
     def _dumps(self, value: object, label: str, key: str | bytes) -> bytes:
         if type(value) is dict and len(value) <= FLAT and _is_small_data(value):
@@ -203,8 +204,9 @@ class Guard:
             UntrustedPayloadError: If it was not signed here, or names what is not `loadable`.
             UnreadablePayloadError: If it cannot be read, for whatever reason.
         """
-        shown = self._shown(label)
-        return load(self._opened(payload, shown, key), self._names, shown)
+        if self.config.redact_keys:
+            label = self._shown(label)
+        return load(self._opened(payload, label, key), self._names, label)
 
     def explain(self, value: object, *, label: str = "value") -> list[Finding]:
         """Find everything in `value` that cannot or should not be stored.
@@ -241,7 +243,7 @@ class Guard:
 
     def _opened(self, payload: bytes, label: str, key: str | bytes) -> bytes | memoryview:
         """Return the pickle in `payload`; the first byte decides what it is, and nothing else."""
-        if is_sealed(payload):
+        if payload[:1] == MAGIC:
             if self._envelope is None:
                 raise UntrustedPayloadError(
                     label,
@@ -269,19 +271,20 @@ class Guard:
         if copyreg.dispatch_table != table.registered:  # somebody registered a reducer since
             table = self._table = Table(table.book, suspect=table.suspect, unset=table.unset)
         at_risk = stack_is_at_risk()
-        dump = Dump(table, self._shown(label), capture=at_risk)  # which notices what never ends
+        shown = self._shown(label) if self.config.redact_keys else label
+        dump = Dump(table, shown, capture=at_risk)  # which notices what never ends
         known: dict[int, tuple[str, Key]] = {}
         kept = value
         if site is not None:
-            known = site.known(value, self._shown(label))
+            known = site.known(value, shown)
             dump.where = {leaf: path for leaf, (path, _) in known.items()}
             kept = without_keys(value, site.dropped, dump)
-        clean = without_environs(kept)
+        clean = without_environs(kept) if type(kept) is dict else kept
         if clean is not kept and (site is None or not self._knows_environs(site)):
             return self._inspected(value, label, careful=False)
         careful = at_risk or (site is not None and site.careful)
         try:
-            if overruns_stack(value):
+            if at_risk and overruns_stack(value):
                 raise RecursionError  # as newer versions of Python do by themselves
             payload = dump.careful(clean) if careful else dump.fast(clean)
         except Exception:  # noqa: BLE001  # the close look tells what it was, and where
@@ -463,23 +466,27 @@ def _envelope(config: Config, purpose: str) -> Envelope | None:
 
 def _is_small_data(value: dict[Any, Any]) -> bool:
     """Tell whether a small dict holds plain data two levels deep, which needs no pass of ours."""
-    if is_environ(value):
+    if not value.keys().isdisjoint(CREDENTIALS):
         return False
     try:
         if not _PLAIN.issuperset(map(type, value)):
             return False
+        if _PLAIN.issuperset(map(type, value.values())):
+            return True
         held = [one for one in value.values() if type(one) not in _PLAIN]
-        return not held or (len(held) <= FLAT // 4 and all(map(_is_flat, held)))
+        return len(held) <= FLAT // 4 and all(map(_is_flat, held))
     except Exception:  # noqa: BLE001  # a metaclass whose __hash__ raises, a dict that changes
         return False
 
 
 def _is_flat(held: Any) -> bool:
     kind = type(held)
-    if kind not in _CONTAINERS or len(held) > FLAT // 4 or is_environ(held):
+    if kind not in _CONTAINERS or len(held) > FLAT // 4:
         return False
     flat = _PLAIN.issuperset(map(type, held))
-    return flat and (kind is not dict or _PLAIN.issuperset(map(type, held.values())))
+    if kind is not dict or not flat:
+        return flat
+    return held.keys().isdisjoint(CREDENTIALS) and _PLAIN.issuperset(map(type, held.values()))
 
 
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})

@@ -273,9 +273,12 @@ def _query(text: str) -> dict[str, list[str]]:
     return {name: [*map(harmless, values)] for name, values in parsed.items() if innocent(name)}
 
 
+CREDENTIALS = frozenset({"HTTP_COOKIE", "HTTP_AUTHORIZATION"})
+
+
 def is_environ(obj: object) -> bool:
     """Tell whether `obj` is `request.META` or a WSGI environment with credentials in it."""
-    return type(obj) is dict and ("HTTP_COOKIE" in obj or "HTTP_AUTHORIZATION" in obj)
+    return type(obj) is dict and not obj.keys().isdisjoint(CREDENTIALS)
 
 
 def environ_snapshot(environ: dict[object, object]) -> dict[str, object]:

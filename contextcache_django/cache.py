@@ -5,22 +5,22 @@ Django's class does all that has to do with Redis, on clients that are kept.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
+from asgiref.sync import sync_to_async
 from django.core.cache.backends import redis as backend
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.functional import cached_property
 
-from contextcache import ReadOnlyServerError, ServerError, current_scope
 from contextcache.servers import DEFAULT_URL
 from contextcache_django.clients import KeptClient
 from contextcache_django.conf import alias_of
-from contextcache_django.guarded import Guarded, GuardedCache, Payload
+from contextcache_django.guarded import SKIPPED, Guarded, GuardedCache, decoded, encoded
 from contextcache_django.serializers import CacheSerializer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import redis
 
@@ -59,8 +59,6 @@ class RedisCache(Guarded, backend.RedisCache):
         self._sink = "cache in " if alias is None else f"cache {alias!r} in "
         self._sink += "fakeredis" if self.is_embedded else "redis"
         self._where = f"CACHES[{alias or '...'!r}]['OPTIONS']['CONTEXTCACHE']"
-        self._client: Any = None
-        self._client_pid = 0
         # A mistake in the settings raises at the first use and not here: Django's own system
         # checks make every cache, and would end in a traceback before ours can report it.
 
@@ -79,48 +77,128 @@ class RedisCache(Guarded, backend.RedisCache):
         if not (key.isascii() and key.isprintable() and " " not in key and len(key) <= 250):
             super().validate_key(key)  # which looks at each character by itself
 
+    # --- Writing: the guard runs here, in the caller's thread and context -----------------------
+
+    def set(
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> None:
+        """Store `value` under `key`."""
+        place = self.make_key(key, version)
+        self.validate_key(place)
+        payload = encoded(self._guard, key, value, place)
+        self._cache.set(place, payload, self.get_backend_timeout(timeout))
+
+    async def aset(
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> None:
+        """Store `value` under `key`; see `set`."""
+        place = self.make_key(key, version)
+        self.validate_key(place)
+        payload = encoded(self._guard, key, value, place)
+        await sync_to_async(self._cache.set)(place, payload, self.get_backend_timeout(timeout))
+
+    def add(
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> bool:
+        """Store `value` under `key` if that is free, and return whether it was stored."""
+        place = self.make_key(key, version)
+        self.validate_key(place)
+        payload = encoded(self._guard, key, value, place)
+        stored: bool = self._cache.add(place, payload, self.get_backend_timeout(timeout))
+        return stored
+
+    async def aadd(
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> bool:
+        """Store `value` under `key` if that is free; see `add`."""
+        place = self.make_key(key, version)
+        self.validate_key(place)
+        payload = encoded(self._guard, key, value, place)
+        timeout = self.get_backend_timeout(timeout)
+        stored: bool = await sync_to_async(self._cache.add)(place, payload, timeout)
+        return stored
+
     def set_many(
         self,
         data: Mapping[Any, Any],
         timeout: Any = DEFAULT_TIMEOUT,
         version: int | None = None,
     ) -> list[Any]:
-        """Store every value that can be, and return the keys of those that cannot."""
-        try:
-            return super().set_many(data, timeout, version)
-        except ServerError as error:
-            if (scope := current_scope()) is not None:
-                scope.lost(error.reason, len(data))
-            self._cache.excuse(error)
-            if isinstance(error, ReadOnlyServerError):
-                self.delete_many(data, version=version)
-            return list(data)
+        """Store every value that can be in one trip, and return the keys of those that cannot."""
+        return self._set_many(self._encoded(data, version), timeout)
 
-    @property
+    async def aset_many(
+        self,
+        data: Mapping[Any, Any],
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> list[Any]:
+        """Store every value that can be in one trip; see `set_many`."""
+        return await sync_to_async(self._set_many)(self._encoded(data, version), timeout)
+
+    def _encoded(self, data: Mapping[Any, Any], version: int | None) -> dict[Any, tuple[str, Any]]:
+        """Return by key where its value is stored, and its payload."""
+        guard = self._guard
+        found = {}
+        for key, value in data.items():
+            place = self.make_and_validate_key(key, version)
+            found[key] = place, encoded(guard, key, value, place)
+        return found
+
+    def _set_many(self, payloads: dict[Any, tuple[str, Any]], timeout: Any) -> list[Any]:
+        timeout = self.get_backend_timeout(timeout)
+        if payloads and not self._cache.set_many(dict(payloads.values()), timeout):
+            return [*payloads]
+        return [key for key, (_, payload) in payloads.items() if payload is SKIPPED]
+
+    # --- Reading --------------------------------------------------------------------------------
+
+    def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
+        """Return the value under `key`, or `default` where there is none that can be read."""
+        place = self.make_key(key, version)
+        self.validate_key(place)
+        payload = self._cache.get(place, None)
+        return default if payload is None else decoded(self._guard, key, payload, default, place)
+
+    def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
+        """Return the values that are there and can be read, in one trip."""
+        asked = {self.make_and_validate_key(key, version): key for key in keys}
+        guard = self._guard
+        found = {}
+        for place, payload in self._cache.get_many([*asked]).items():
+            value = decoded(guard, asked[place], payload, SKIPPED, place)
+            if value is not SKIPPED:
+                found[asked[place]] = value
+        return found
+
+    @cached_property
     def _cache(self) -> Any:
-        """Django's client over the connections this process keeps, made anew after a fork."""
-        if self._client is None or self._client_pid != os.getpid():
-            if "serializer" in self._options:
-                raise ImproperlyConfigured(
-                    f"{type(self).__qualname__} is its own serializer: remove "
-                    "OPTIONS['serializer'], or use Django's RedisCache with it"
-                )
-            self._client = KeptClient(
-                self._servers,
-                config=lambda: self._guard.config,
-                sink=self._sink,
-                serializer=_Passed(),
-                **self._options,
+        """Django's client, over the connections this process keeps."""
+        if "serializer" in self._options:
+            raise ImproperlyConfigured(
+                f"{type(self).__qualname__} is its own serializer: remove "
+                "OPTIONS['serializer'], or use Django's RedisCache with it"
             )
-            self._client_pid = os.getpid()
-        return self._client
-
-
-class _Passed(CacheSerializer):
-    """Lets payloads pass between `RedisCache` and Redis, both ways."""
-
-    def dumps(self, value: Any) -> bytes | int:
-        return value.stored if type(value) is Payload else super().dumps(value)
-
-    def loads(self, payload: bytes) -> Any:
-        return payload
+        return KeptClient(
+            self._servers,
+            config=lambda: self._guard.config,
+            sink=self._sink,
+            serializer=CacheSerializer(),
+            **self._options,
+        )

@@ -20,6 +20,7 @@ from contextcache import (
     current_scope,
 )
 from contextcache.servers import connect, warn
+from contextcache_django.guarded import SKIPPED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,7 +60,7 @@ class KeptClient(RedisCacheClient):
 
     def get_client(self, key: Any = None, *, write: bool = False) -> redis.Redis:  # noqa: ARG002
         """Return the client of the server to write to, or of one to read from."""
-        index = self._get_connection_pool_index(write)
+        index = self._get_connection_pool_index(write) if len(self._servers) > 1 else 0
         client = self._pools.get(index)
         if client is None:
             options = {"timeout": self._config().timeout, **self._pool_options}
@@ -73,21 +74,87 @@ class KeptClient(RedisCacheClient):
     def _get_connection_pool(self, write: bool) -> redis.ConnectionPool:
         return self.get_client(write=write).connection_pool
 
-    def set_many(self, data: Mapping[Any, Any], timeout: Any) -> None:
-        """Store every value in one trip; Django's MSET has no expiry, and no cluster takes it."""
-        pipeline = self.get_client(write=True).pipeline(transaction=False)
-        for key, value in data.items():
-            if timeout == 0:
-                pipeline.delete(key)
+    # --- Payloads, which are ready when they come here and are left to others when they go ------
+
+    def get(self, key: Any, default: Any) -> Any:
+        """Return the payload under `key`."""
+        try:
+            payload = self.get_client(key).get(key)
+        except ServerError as error:
+            self.excuse(error)
+            return default
+        return default if payload is None else payload
+
+    def get_many(self, keys: Any) -> dict[Any, Any]:
+        """Return the payloads that are there."""
+        if not keys:
+            return {}
+        try:
+            payloads = self.get_client().mget(keys)
+        except ServerError as error:
+            self.excuse(error)
+            return {}
+        found = zip(keys, payloads, strict=True)
+        return {key: payload for key, payload in found if payload is not None}
+
+    def set(self, key: Any, payload: Any, timeout: Any) -> None:
+        """Store `payload` under `key`, which holds nothing afterwards where there is none."""
+        try:
+            client = self.get_client(key, write=True)
+            if payload is SKIPPED or timeout == 0:
+                client.delete(key)
             else:
-                pipeline.set(key, self._serializer.dumps(value), ex=timeout)
-        pipeline.execute()
+                client.set(key, payload, ex=timeout)
+        except ServerError as error:
+            self._lost(error, key)
+
+    def add(self, key: Any, payload: Any, timeout: Any) -> bool:
+        """Store `payload` under `key` if that is free, and return whether it was stored."""
+        if payload is SKIPPED:
+            return False
+        try:
+            client = self.get_client(key, write=True)
+            stored = bool(client.set(key, payload, ex=timeout or None, nx=True))
+            if stored and timeout == 0:
+                client.delete(key)
+        except ServerError as error:
+            self._lost(error)
+            return False
+        return stored
+
+    def set_many(self, payloads: Mapping[Any, Any], timeout: Any) -> Any:
+        """Store every payload in one trip, and return whether that could be done.
+
+        Django's MSET has no expiry, and no cluster takes it.
+        """
+        try:
+            pipeline = self.get_client(write=True).pipeline(transaction=False)
+            for key, payload in payloads.items():
+                if payload is SKIPPED or timeout == 0:
+                    pipeline.delete(key)
+                else:
+                    pipeline.set(key, payload, ex=timeout)
+            pipeline.execute()
+        except ServerError as error:
+            self._lost(error, *payloads)
+            return False
+        return True
+
+    # --- Outages --------------------------------------------------------------------------------
 
     def excuse(self, error: ServerError) -> None:
         """Warn of an outage that goes unnoticed otherwise, or raise it if that is the policy."""
         if self._config().on_error == "raise":
             raise error
         warn(error, self._sink)
+
+    def _lost(self, error: ServerError, *keys: Any) -> None:
+        """Excuse writes, and delete what they were to replace: it would be taken for them."""
+        if (scope := current_scope()) is not None:
+            scope.lost(error.reason, max(1, len(keys)))
+        self.excuse(error)
+        if keys and isinstance(error, ReadOnlyServerError):
+            self.delete_many(keys)
 
 
 def _excused(name: str, instead: Callable[..., Any]) -> Callable[..., Any]:
@@ -99,29 +166,18 @@ def _excused(name: str, instead: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return method(self, *args)
         except ServerError as error:
-            if name in ("set", "add") and (scope := current_scope()) is not None:
-                scope.lost(error.reason)
             self.excuse(error)
-            return instead(self, error, *args)
+            return instead(error, *args)
 
     return excused
 
 
-def _not_set(client: KeptClient, error: ServerError, key: str, *_: Any) -> None:
-    if isinstance(error, ReadOnlyServerError):
-        client.delete(key)  # else what it held before would be taken for what was to be stored
-
-
-def _not_found(client: KeptClient, error: ServerError, key: str, *_: Any) -> None:  # noqa: ARG001
+def _not_found(error: ServerError, key: str, *_: Any) -> None:
     raise ValueError(f"Key {key!r} not found.") from error
 
 
 _AS_IF_EMPTY: dict[str, Callable[..., Any]] = {
-    "get": lambda client, error, key, default: default,  # noqa: ARG005
-    "get_many": lambda *_: {},
     "has_key": lambda *_: False,
-    "set": _not_set,
-    "add": lambda *_: False,
     "touch": lambda *_: False,
     "incr": _not_found,
     "delete": lambda *_: False,

@@ -25,19 +25,9 @@ if TYPE_CHECKING:
     from contextcache import Config, Guard
 
 
-class Payload:
-    """Holds bytes that the guard has made, unlike bytes that are somebody's value."""
-
-    __slots__ = ("stored",)
-
-    def __init__(self, stored: bytes) -> None:
-        self.stored = stored
-
-    def __reduce__(self) -> tuple[type[Payload], tuple[bytes]]:
-        return Payload, (self.stored,)  # the shortest, and for any protocol of a backend
-
-
 SKIPPED = object()
+"""Stands for the payload of a value of which nothing can be stored."""
+
 _MISSING = object()
 
 
@@ -58,94 +48,12 @@ class Guarded(BaseCache):
         """Return a guard with the settings of this alias, for another kind of value in it."""
         return guard_for(sink, self._overrides, where=self._where, session=session)
 
-    # --- Writing: the guard runs here, in the caller's thread and context -----------------------
-
-    def set(
-        self,
-        key: Any,
-        value: Any,
-        timeout: Any = DEFAULT_TIMEOUT,
-        version: int | None = None,
-        **options: Any,
-    ) -> Any:
-        """Store `value` under `key`."""
-        payload = self._encode(key, value, version)
-        if payload is SKIPPED:
-            self.delete(key, version=version)
-            return None
-        return super().set(key, payload, timeout, version, **options)
-
-    async def aset(
-        self,
-        key: Any,
-        value: Any,
-        timeout: Any = DEFAULT_TIMEOUT,
-        version: int | None = None,
-        **options: Any,
-    ) -> Any:
-        """Store `value` under `key`; see `set`."""
-        payload = self._encode(key, value, version)
-        return await sync_to_async(self.set)(key, payload, timeout, version, **options)
-
-    def add(
-        self,
-        key: Any,
-        value: Any,
-        timeout: Any = DEFAULT_TIMEOUT,
-        version: int | None = None,
-    ) -> bool:
-        """Store `value` under `key` if that is free, and return whether it was stored."""
-        payload = self._encode(key, value, version)
-        return payload is not SKIPPED and super().add(key, payload, timeout, version)
-
-    async def aadd(
-        self,
-        key: Any,
-        value: Any,
-        timeout: Any = DEFAULT_TIMEOUT,
-        version: int | None = None,
-    ) -> bool:
-        """Store `value` under `key` if that is free; see `add`."""
-        return await super().aadd(key, self._encode(key, value, version), timeout, version)
-
-    def set_many(
-        self,
-        data: Mapping[Any, Any],
-        timeout: Any = DEFAULT_TIMEOUT,
-        version: int | None = None,
-    ) -> list[Any]:
-        """Store every value that can be, and return the keys of those that cannot."""
-        payloads = {key: self._encode(key, value, version) for key, value in data.items()}
-        skipped = [key for key, payload in payloads.items() if payload is SKIPPED]
-        for key in skipped:
-            del payloads[key]
-        self.delete_many(skipped, version=version)
-        return [*(super().set_many(payloads, timeout, version) or ()), *skipped]
-
-    async def aset_many(
-        self,
-        data: Mapping[Any, Any],
-        timeout: Any = DEFAULT_TIMEOUT,
-        version: int | None = None,
-    ) -> list[Any]:
-        """Store every value that can be; see `set_many`."""
-        payloads = {key: self._encode(key, value, version) for key, value in data.items()}
-        return await sync_to_async(self.set_many)(payloads, timeout, version)
-
-    # --- Reading --------------------------------------------------------------------------------
-
-    def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
-        """Return the value under `key`, or `default` where there is none that can be read."""
-        payload = super().get(key, _MISSING, version)
-        return default if payload is _MISSING else self._decode(key, payload, version, default)
-
-    def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
-        """Return the values that are there and can be read."""
-        found = {
-            key: self._decode(key, payload, version, _MISSING)
-            for key, payload in super().get_many(list(keys), version).items()
-        }
-        return {key: value for key, value in found.items() if value is not _MISSING}
+    @property
+    def _guard(self) -> Guard:
+        kept = self._kept
+        if kept is None or kept[0] is not project_config():  # the settings were changed, in a test
+            kept = vars(self)["_kept"] = project_config(), self.guard(self._sink)
+        return kept[1]
 
     # --- What Django's base class does key by key, or not atomically, in its async twins --------
 
@@ -165,34 +73,31 @@ class Guarded(BaseCache):
         """Delete the values under `keys`, in one trip."""
         await sync_to_async(self.delete_many)(list(keys), version)
 
-    # --- The parts ------------------------------------------------------------------------------
 
-    @property
-    def _guard(self) -> Guard:
-        kept = self._kept
-        if kept is None or kept[0] is not project_config():  # the settings were changed, in a test
-            kept = vars(self)["_kept"] = project_config(), self.guard(self._sink)
-        return kept[1]
+def encoded(guard: Guard, key: Any, value: Any, place: str = "") -> Any:
+    """Return the payload of `value`, or `SKIPPED` where there is nothing to store.
 
-    def _encode(self, key: Any, value: Any, version: int | None) -> Any:
-        """Return the payload of `value`, or `SKIPPED` where there is nothing to store."""
-        if type(value) is Payload or value is SKIPPED:
-            return value  # an async method came by here already
-        try:
-            encoded = encode(self._guard, value, cache_label(key), self.make_key(key, version))
-        except UncacheableValueError:
-            if self._guard.config.mode != "strip":
-                raise
-            return SKIPPED
-        return Payload(encoded) if isinstance(encoded, bytes) else encoded
+    Args:
+        guard: The guard of the cache.
+        key: The key as the user wrote it.
+        value: What is to be stored under it.
+        place: The key as the server knows it, where the payload is signed.
+    """
+    try:
+        return encode(guard, value, cache_label(key), place)
+    except UncacheableValueError:
+        if guard.config.mode != "strip":
+            raise
+        return SKIPPED
 
-    def _decode(self, key: Any, payload: bytes, version: int | None, default: Any) -> Any:
-        """Return the value of `payload`, or `default` where it cannot be read."""
-        try:
-            return decode(self._guard, payload, cache_label(key), self.make_key(key, version))
-        except UnreadablePayloadError as error:
-            miss(self._guard, error)
-            return default
+
+def decoded(guard: Guard, key: Any, payload: bytes, default: Any, place: str = "") -> Any:
+    """Return the value of `payload`, or `default` where it cannot be read; see `encoded`."""
+    try:
+        return decode(guard, payload, cache_label(key), place)
+    except UnreadablePayloadError as error:
+        miss(guard, error)
+        return default
 
 
 class Wrapper(BaseCache):
@@ -322,6 +227,18 @@ class Wrapper(BaseCache):
             await self.backend.aclose(**options)
 
 
+class Payload:
+    """Holds bytes that the guard has made, unlike bytes that are somebody's value."""
+
+    __slots__ = ("stored",)
+
+    def __init__(self, stored: bytes) -> None:
+        self.stored = stored
+
+    def __reduce__(self) -> tuple[type[Payload], tuple[bytes]]:
+        return Payload, (self.stored,)  # the shortest, and for any protocol of a backend
+
+
 class GuardedCache(Guarded, Wrapper):
     """`CACHES[...]["BACKEND"]`: the backend that `OPTIONS["BACKEND"]` names, behind the guard.
 
@@ -356,10 +273,113 @@ class GuardedCache(Guarded, Wrapper):
         """Return a guard with the settings of this alias, for another kind of value in it."""
         return guard_for(sink, self._overrides, where=self._where, session=session, signed=False)
 
-    def _decode(self, key: Any, payload: Any, version: int | None, default: Any) -> Any:
+    # --- Writing: the guard runs here, in the caller's thread and context -----------------------
+
+    def set(
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """Store `value` under `key`."""
+        return self._set(key, self._payload(key, value), timeout, version, **options)
+
+    async def aset(
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """Store `value` under `key`; see `set`."""
+        payload = self._payload(key, value)
+        return await sync_to_async(self._set)(key, payload, timeout, version, **options)
+
+    def add(
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> bool:
+        """Store `value` under `key` if that is free, and return whether it was stored."""
+        payload = self._payload(key, value)
+        return payload is not SKIPPED and super().add(key, payload, timeout, version)
+
+    async def aadd(
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> bool:
+        """Store `value` under `key` if that is free; see `add`."""
+        payload = self._payload(key, value)
+        if payload is SKIPPED:
+            return False
+        return await sync_to_async(super().add)(key, payload, timeout, version)
+
+    def set_many(
+        self,
+        data: Mapping[Any, Any],
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> list[Any]:
+        """Store every value that can be, and return the keys of those that cannot."""
+        payloads = {key: self._payload(key, value) for key, value in data.items()}
+        return self._set_many(payloads, timeout, version)
+
+    async def aset_many(
+        self,
+        data: Mapping[Any, Any],
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> list[Any]:
+        """Store every value that can be; see `set_many`."""
+        payloads = {key: self._payload(key, value) for key, value in data.items()}
+        return await sync_to_async(self._set_many)(payloads, timeout, version)
+
+    # --- Reading --------------------------------------------------------------------------------
+
+    def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
+        """Return the value under `key`, or `default` where there is none that can be read."""
+        payload = super().get(key, _MISSING, version)
+        return default if payload is _MISSING else self._value(key, payload, default)
+
+    def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
+        """Return the values that are there and can be read."""
+        found = super().get_many(list(keys), version)
+        values = {key: self._value(key, payload, _MISSING) for key, payload in found.items()}
+        return {key: value for key, value in values.items() if value is not _MISSING}
+
+    # --- The parts ------------------------------------------------------------------------------
+
+    def _payload(self, key: Any, value: Any) -> Any:
+        payload = encoded(self._guard, key, value)
+        return Payload(payload) if isinstance(payload, bytes) else payload
+
+    def _value(self, key: Any, payload: Any, default: Any) -> Any:
         if type(payload) is not Payload:
             return payload  # a plain int, or what the backend held before it was guarded
-        return super()._decode(key, payload.stored, version, default)
+        return decoded(self._guard, key, payload.stored, default)
+
+    def _set(
+        self, key: Any, payload: Any, timeout: Any, version: int | None, **options: Any
+    ) -> Any:
+        if payload is SKIPPED:
+            self.delete(key, version=version)
+            return None
+        return super().set(key, payload, timeout, version, **options)
+
+    def _set_many(self, payloads: dict[Any, Any], timeout: Any, version: int | None) -> list[Any]:
+        skipped = [key for key, payload in payloads.items() if payload is SKIPPED]
+        for key in skipped:
+            del payloads[key]
+        self.delete_many(skipped, version=version)
+        return [*(super().set_many(payloads, timeout, version) or ()), *skipped]
 
     def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
         """Add `delta` to the number under `key`."""

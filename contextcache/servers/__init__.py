@@ -98,11 +98,8 @@ def _start_afresh_after_fork() -> None:
     """
     global _embedded, _lock
     _embedded, _lock = {}, threading.Lock()
-    for key, client in list(_clients.items()):
-        if hasattr(client, "start_afresh"):
-            client.start_afresh()
-        else:
-            del _clients[key]
+    for client in list(_clients.values()):
+        client.start_afresh()  # type: ignore[attr-defined]  # redis-py's have none
 
 
 if hasattr(os, "register_at_fork"):
@@ -146,8 +143,14 @@ def _embedded_client(url: str, address: Address, options: Mapping[str, Any]) -> 
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     database = query.get("db") or parts.path.strip("/") or options.get("db", 0)
     used = {name: options[name] for name in options.keys() & _EMBEDDED_OPTIONS}
-    client: redis.Redis = fakeredis.FakeRedis(server=server, db=int(database), **used)
-    return client
+    client: Any = fakeredis.FakeRedis(server=server, db=int(database), **used)
+
+    def start_afresh() -> None:
+        fresh: Any = _embedded_client(url, address, options)
+        client.connection_pool = fresh.connection_pool
+
+    client.start_afresh = start_afresh
+    return cast("redis.Redis", client)
 
 
 def _hashable(item: tuple[str, Any]) -> tuple[str, object]:

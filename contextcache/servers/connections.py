@@ -19,11 +19,6 @@ from redis.sentinel import SentinelConnectionPool
 
 from contextcache.servers.deadlines import TimedSocket, time_left
 
-try:
-    import hiredis
-except ImportError:  # redis-py packs by itself then
-    hiredis = None  # type: ignore[assignment]
-
 if TYPE_CHECKING:
     from redis.connection import AbstractConnection as _Connection
     from redis.connection import ConnectionPool as _Pool
@@ -149,7 +144,7 @@ class _Packer(HiredisRespSerializer):
     def pack(self, *args: Any) -> Any:
         if type(args[0]) is str and " " not in args[0]:
             try:
-                return [hiredis.pack_command(args)]
+                return [redis.connection.hiredis.pack_command(args)]  # type: ignore[attr-defined]
             except TypeError:  # a bytearray or memoryview, say
                 pass
         return super().pack(*args)

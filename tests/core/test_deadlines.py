@@ -38,7 +38,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("contextcache.servers.deadlines.time", clock)
+    for module in ("clients", "deadlines"):
+        monkeypatch.setattr(f"contextcache.servers.{module}.time", clock)
     return clock
 
 

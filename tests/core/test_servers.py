@@ -234,10 +234,17 @@ def test_a_forked_child_never_uses_an_inherited_pool(
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_has_an_embedded_server_of_its_own(forked_answer: object) -> None:
-    """Its server is empty rather than a copy whose lock may be held."""
-    connect("fakeredis://fork").set("key", b"value")
-    answer = forked_answer(lambda: connect("fakeredis://fork").get("key"))  # type: ignore[operator]
-    assert answer == "None"
+    """Its server is empty rather than a copy whose lock may be held; a client stays the same."""
+    held = connect("fakeredis://fork")
+    held.set("key", b"value")
+
+    def in_child() -> object:
+        found = held.get("key"), connect("fakeredis://fork") is held
+        held.set("key", b"another")
+        return *found, held.get("key")
+
+    assert forked_answer(in_child) == "(None, True, b'another')"  # type: ignore[operator]
+    assert held.get("key") == b"value"
 
 
 # --- URLs ---------------------------------------------------------------------------------------
