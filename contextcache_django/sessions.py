@@ -26,7 +26,6 @@ in a session that a rule asks to `snapshot` reads as unset there, unless the vie
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +40,7 @@ from django.contrib.sessions.backends.base import (
 from django.core.cache import caches
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.crypto import get_random_string
+from django.utils.functional import cached_property
 
 from contextcache import (
     ServerError,
@@ -52,10 +52,6 @@ from contextcache_django.cache import RedisCache
 from contextcache_django.serializers import miss
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from redis import Redis
-
     from contextcache import Guard
 
 KEY_PREFIX = "contextcache.session."
@@ -101,6 +97,7 @@ class SessionStore(Assigning):
                 "the name of a cache that has it"
             )
         self._cache = cache
+        self._hashed = ("", "")
 
     # --- Reading --------------------------------------------------------------------------------
 
@@ -108,8 +105,7 @@ class SessionStore(Assigning):
         """Return the stored session, or an empty one, without its id, where there is none."""
         if self.session_key is not None:
             key = self._redis_key(self.session_key)
-            with self._asking() as redis:
-                payload: Any = redis.get(key)
+            payload = self._ask("get", key)
             if payload is not None:
                 try:
                     return self._decode(payload, key)
@@ -122,8 +118,7 @@ class SessionStore(Assigning):
         """Return whether there is a session with this id."""
         if not session_key:
             return False
-        with self._asking() as redis:
-            return bool(redis.exists(self._redis_key(session_key)))
+        return bool(self._ask("exists", self._redis_key(session_key)))
 
     # --- Writing: the guard runs in the caller's thread and context -----------------------------
 
@@ -181,8 +176,7 @@ class SessionStore(Assigning):
         """Delete the session with this id, or this one."""
         session_key = self.session_key if session_key is None else session_key
         if session_key is not None:
-            with self._asking() as redis:
-                redis.delete(self._redis_key(session_key))
+            self._ask("delete", self._redis_key(session_key))
 
     @classmethod
     def clear_expired(cls) -> None:
@@ -194,11 +188,10 @@ class SessionStore(Assigning):
 
     # --- The parts ------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _asking(self) -> Iterator[Redis]:
-        """Yield the client, and tell the middleware of an outage."""
+    def _ask(self, command: str, *arguments: Any, **options: Any) -> Any:
+        """Return what the client answers, and tell the middleware of an outage."""
         try:
-            yield self._cache.connection()
+            return getattr(self._cache.connection(), command)(*arguments, **options)
         except ServerError as error:
             scope = current_scope()
             if scope is not None:
@@ -206,22 +199,22 @@ class SessionStore(Assigning):
                 scope.lost(error.reason, label=LABEL)
             raise
 
-    @property
+    @cached_property
     def _guard(self) -> Guard:
         return self._cache.guard("session in redis", session=True)
 
     def _redis_key(self, session_key: str) -> str:
-        digest = hashlib.sha256(session_key.encode()).hexdigest()
-        key: str = self._cache.make_key(KEY_PREFIX + digest)
-        return key
+        if self._hashed[0] != session_key:
+            digest = hashlib.sha256(session_key.encode()).hexdigest()
+            self._hashed = session_key, self._cache.make_key(KEY_PREFIX + digest)
+        return self._hashed[1]
 
     def _store(self, key: str, payload: bytes, age: float, must_create: bool) -> None:
         new, seconds = must_create, int(age)
-        with self._asking() as redis:
-            if seconds > 0:
-                done = bool(redis.set(key, payload, ex=seconds, nx=new, xx=not new))
-            else:  # it has expired, or will within the second: Redis has no `ex` for that
-                done = bool(redis.delete(key)) or new
+        if seconds > 0:
+            done = self._ask("set", key, payload, ex=seconds, nx=new, xx=not new)
+        else:  # it has expired, or will within the second: Redis has no `ex` for that
+            done = self._ask("delete", key) or new
         if not done:
             raise CreateError if new else UpdateError
 
