@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextvars
+import functools
 import pickle
 import re
 import threading
@@ -64,6 +65,8 @@ IMMUTABLE: list[Callable[[list[Any]], Any]] = [
     lambda held: shapes.FrozenSlots("slots", tuple(held)),
     lambda held: shapes.Reduced("reduced", list(held)),
     lambda held: shapes.NewArgsEx(name="args", held=held[0] if held else None),
+    lambda held: shapes.PlainError(*held),
+    lambda held: functools.partial(shapes.top_level, *held),
 ]
 
 
@@ -117,6 +120,8 @@ def _parts(obj: Any) -> list[Any]:
         parts += [*obj.keys(), *obj.values()]
     elif isinstance(obj, (list, tuple, set, frozenset, collections.deque)):
         parts += obj
+    elif isinstance(obj, (BaseException, functools.partial)):
+        parts += obj.args
     if isinstance(obj, (shapes.Slots, shapes.FrozenSlots)):
         parts += [obj.name, obj.held]
     if isinstance(obj, shapes.SlotsChild):
