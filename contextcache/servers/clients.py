@@ -203,7 +203,7 @@ class _Quick(_Commands):
         return answer if parse is None else parse(answer)
 
 
-_QUICKLY_PARSED = frozenset({"GET", "SET", "MGET", "DEL", "EXISTS", "EXPIRE"})
+_QUICKLY_PARSED = frozenset({"GET", "GETEX", "SET", "MGET", "DEL", "EXISTS", "EXPIRE"})
 
 
 class Client(_Quick, redis.Redis):
