@@ -22,7 +22,13 @@ from contextcache.exceptions import (
     UntrustedPayloadError,
 )
 from contextcache.findings import CODES, Action, Finding
-from contextcache.inspection import NOTHING, Inspection, without_environs, without_keys
+from contextcache.inspection import (
+    KEY_LEFT_OUT,
+    NOTHING,
+    Inspection,
+    without_environs,
+    without_keys,
+)
 from contextcache.loading import MAGIC, Names, load
 from contextcache.locks import ProcessLock
 from contextcache.paths import Path, generalised, qualified_name
@@ -185,9 +191,7 @@ class Guard:
                 report_internal("guarding a value", error)
                 body = pickle.dumps(value, PROTOCOL)
         if len(body) > self._room:
-            finding = self._oversized(value, label)
-            self._reporter.report([finding])
-            raise uncacheable([finding])
+            body, _ = self._refused(value, label, [self._oversized(value, label)])
         if self._envelope is None or not self.signs:
             return body
         return self._envelope.seal(body, key)
@@ -368,27 +372,75 @@ class Guard:
     ) -> bytes:
         """Take a close look, remember it, report it, and do what the mode says."""
         began = time.monotonic()
-        look = Inspection(
-            self._table,
-            label,
-            sink=self.sink,
-            session=self._session,
-            debug=self.config.debug or bool(collectors),  # the tests of a project want the lines
-            seconds=self._affordable(began),
-            hidden=self.config.redact_keys,
-        ).run(value)
+        look = self._look(label).run(value)
         self._publish(look.table)
         self._remember(label, look, careful=careful)
         self._spent += time.monotonic() - began
         if self.config.mode == "warn":
             return self._observed(value, look.findings)
         log = self.config.mode == "strip"
-        heard = self._reporter.report(look.findings, log=log, counted=counted)
-        if look.payload is None:
-            raise uncacheable(look.findings)
+        payload, findings = look.payload, look.findings
+        if payload is None:
+            payload, findings = self._refused(value, label, findings, log=log, counted=counted)
+        heard = self._reporter.report(findings, log=log, counted=counted)
         if heard and self.config.mode == "raise":
             raise uncacheable(heard)
-        return look.payload
+        return payload
+
+    def _refused(
+        self,
+        value: object,
+        label: str,
+        findings: Sequence[Finding],
+        *,
+        log: bool = True,
+        counted: Mapping[Key, int] = MappingProxyType({}),
+    ) -> tuple[bytes, list[Finding]]:
+        """Report why `value` cannot be stored, and raise; of a session, pickle the rest.
+
+        A cart that went wrong must not cost the login. The keys of a session are tried one by one,
+        and the smallest are kept, among which are those that people are logged in with.
+
+        Returns:
+            The pickle, and what was found in it, which is not reported yet.
+        """
+        if not self._session or self.config.mode != "strip" or type(value) is not dict:
+            self._reporter.report(findings, log=log, counted=counted)
+            raise uncacheable(findings)
+        refused = [
+            dataclasses.replace(one, action=Action.LEFT_OUT, did=KEY_LEFT_OUT)
+            if one.action is Action.REFUSED
+            else one
+            for one in findings
+        ]
+        self._reporter.report(refused, counted=counted)
+        sizes = {}
+        for name, held in value.items():
+            payload = self._look(label).run({name: held}).payload
+            if payload is not None:
+                sizes[name] = len(payload)
+        kept, room = {}, self._room
+        for name in sorted(sizes, key=sizes.__getitem__):
+            room -= sizes[name]
+            if room < 0:
+                break
+            kept[name] = value[name]
+        rest = self._look(label).run(kept)
+        if rest.payload is None or len(rest.payload) > self._room:
+            raise uncacheable(rest.findings or refused)
+        return rest.payload, rest.findings
+
+    def _look(self, label: str) -> Inspection:
+        """Return a close look at a value, which takes no longer than is affordable now."""
+        return Inspection(
+            self._table,
+            label,
+            sink=self.sink,
+            session=self._session,
+            debug=self.config.debug or bool(collectors),  # the tests of a project want the lines
+            seconds=self._affordable(time.monotonic()),
+            hidden=self.config.redact_keys,
+        )
 
     def _observed(self, value: object, findings: Sequence[Finding]) -> bytes:
         """Report `findings` and store exactly what would have been stored without us."""

@@ -47,6 +47,7 @@ MOST_KEYS = 64  # of a dict that are asked whether they hold the environment of 
 DEEP = 150  # levels from which on a RecursionError is the depth's fault, not a method's
 
 NOTHING = "nothing was stored"
+KEY_LEFT_OUT = "left the key out, stored the rest"
 
 _DEEP = Rule(
     type="",
@@ -380,8 +381,7 @@ def without_keys(value: object, dropped: set[tuple[str, str]], dump: Dump) -> ob
             rule = _only_strippable(leaf, dump.table)
             if rule is not None:
                 del kept[name]
-                did = "left the key out, stored the rest"
-                dump.hits.append(Hit(leaf, rule, Action.LEFT_OUT, did))
+                dump.hits.append(Hit(leaf, rule, Action.LEFT_OUT, KEY_LEFT_OUT))
     return kept
 
 

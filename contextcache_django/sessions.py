@@ -16,9 +16,8 @@ What differs from Django's cached sessions, and why:
 * The key in Redis is a hash of the session id. Who can list the keys cannot take over a session.
 * A session that cannot be read any more is empty and gets a new id, after a warning.
 * A top-level key that cannot be stored is left out and the rest is stored: a cart that went wrong
-  must not cost the login. Where even that is not enough, because of one key that is nested too
-  deep or because all together are too large, the keys are tried one by one and the smallest are
-  kept; those that Django logs in with are among the smallest there are.
+  must not cost the login. So it is with one that is nested too deep; where all together are too
+  large, the smallest are kept, and those that Django logs in with are among the smallest there are.
 
 Under ASGI, Django's SessionMiddleware saves in a worker thread, after the view. A `threading.local`
 in a session that a rule asks to `snapshot` reads as unset there, unless the view calls `asave`.
@@ -44,7 +43,6 @@ from django.utils.functional import cached_property
 
 from contextcache import (
     ServerError,
-    UncacheableValueError,
     UnreadablePayloadError,
     current_scope,
 )
@@ -219,28 +217,7 @@ class SessionStore(Assigning):
             raise CreateError if new else UpdateError
 
     def _encode(self, session: dict[str, Any], key: str) -> bytes:
-        try:
-            return self._guard.dumps(session, label=LABEL, key=key)
-        except UncacheableValueError:
-            if self._guard.config.mode != "strip":
-                raise
-        return self._guard.dumps(self._storable_part(session), label=LABEL, key=key)
-
-    def _storable_part(self, session: dict[str, Any]) -> dict[str, Any]:
-        sizes: dict[str, int] = {}
-        for name, value in session.items():
-            try:
-                sizes[name] = len(self._guard.dumps({name: value}, label=LABEL))
-            except UncacheableValueError:
-                continue
-        kept: dict[str, Any] = {}
-        room = self._guard.config.max_size
-        for name in sorted(sizes, key=sizes.__getitem__):
-            room -= sizes[name]
-            if room < 0:
-                break
-            kept[name] = session[name]
-        return kept
+        return self._guard.dumps(session, label=LABEL, key=key)
 
     def _decode(self, payload: bytes, key: str) -> dict[str, Any]:
         session = self._guard.loads(payload, label=LABEL, key=key)

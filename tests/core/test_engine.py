@@ -453,6 +453,41 @@ def test_a_session_loses_a_key_whose_class_cannot_be_hashed() -> None:
         assert loaded == {"n": [1]}
 
 
+def nested(levels: int) -> list[object]:
+    deep: list[object] = []
+    for _ in range(levels):
+        deep = [deep]
+    return deep
+
+
+@pytest.mark.parametrize(
+    ("code", "offender"), [("CC130", nested(5_000)), ("CC131", "x" * 2_000)], ids=["deep", "large"]
+)
+def test_a_session_loses_what_makes_the_whole_unstorable(code: str, offender: object) -> None:
+    """The login is stored with all other keys, and the log says so."""
+    guard = Guard(session=True, max_size=1_000)
+    session = {"user": 7, "cart": offender, "lock": threading.Lock()}
+    with capture_findings() as findings:
+        stored = guard.loads(guard.dumps(session, label="session"))
+    assert stored.keys() == {"user", "lock"}
+    assert type(stored["lock"]) is type(session["lock"])
+    [refused] = [finding for finding in findings if finding.code == code]
+    assert str(refused.path).startswith("session['cart']")
+    assert refused.action is Action.LEFT_OUT
+    assert refused.did == "left the key out, stored the rest"
+    assert [(one.code, str(one.path)) for one in findings if one.code != code] == [
+        ("CC102", "session['lock']")
+    ]
+
+
+def test_what_is_no_session_is_not_stored_in_part() -> None:
+    """Half of a report is a wrong report."""
+    guard = Guard(max_size=1_000)
+    with capture_findings() as findings, pytest.raises(UncacheableValueError):
+        guard.dumps({"user": 7, "cart": "x" * 2_000}, label="session")
+    assert [(one.action, one.did) for one in findings] == [(Action.REFUSED, "nothing was stored")]
+
+
 def test_below_its_top_level_a_session_gets_markers() -> None:
     """An offender deeper down cannot take its neighbours with it."""
     guard = Guard(session=True)
