@@ -398,9 +398,6 @@ class Guard:
     ) -> tuple[bytes, list[Finding]]:
         """Report why `value` cannot be stored, and raise; of a session, pickle the rest.
 
-        A cart that went wrong must not cost the login. The keys of a session are tried one by one,
-        and the smallest are kept, among which are those that people are logged in with.
-
         Returns:
             The pickle, and what was found in it, which is not reported yet.
         """
@@ -414,8 +411,23 @@ class Guard:
             for one in findings
         ]
         self._reporter.report(refused, counted=counted)
+        try:
+            rest = self._rest(value, label)
+        except Exception as error:  # noqa: BLE001  # our own bug: there is nothing to store then
+            report_internal("looking for what can be stored of a session", error)
+            raise uncacheable(refused) from None
+        if rest.payload is None or len(rest.payload) > self._room:
+            raise uncacheable(rest.findings or refused)
+        return rest.payload, rest.findings
+
+    def _rest(self, session: dict[Any, Any], label: str) -> Inspection:
+        """Look at what can be stored of `session`: a cart that went wrong must not cost the login.
+
+        The keys are tried one by one, and where all are too large together, the smallest are kept:
+        among them are those that people are logged in with.
+        """
         sizes = {}
-        for name, held in value.items():
+        for name, held in session.items():
             payload = self._look(label).run({name: held}).payload
             if payload is not None:
                 sizes[name] = len(payload)
@@ -424,11 +436,8 @@ class Guard:
             room -= sizes[name]
             if room < 0:
                 break
-            kept[name] = value[name]
-        rest = self._look(label).run(kept)
-        if rest.payload is None or len(rest.payload) > self._room:
-            raise uncacheable(rest.findings or refused)
-        return rest.payload, rest.findings
+            kept[name] = session[name]
+        return self._look(label).run(kept)
 
     def _look(self, label: str) -> Inspection:
         """Return a close look at a value, which takes no longer than is affordable now."""

@@ -480,6 +480,20 @@ def test_a_session_loses_what_makes_the_whole_unstorable(code: str, offender: ob
     ]
 
 
+@pytest.mark.provoked
+def test_a_bug_of_ours_is_no_other_error_to_who_writes_a_session(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is stored then, as of any other value."""
+    monkeypatch.setattr(Guard, "_rest", lambda *_: 1 / 0)
+    guard = Guard(session=True, max_size=1_000)
+    with pytest.raises(UncacheableValueError, match="CC131") as caught:
+        guard.dumps({"user": 7, "cart": "x" * 2_000}, label="session")
+    assert caught.value.__suppress_context__
+    [error] = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert "what can be stored of a session failed with ZeroDivisionError" in error.getMessage()
+
+
 def test_what_is_no_session_is_not_stored_in_part() -> None:
     """Half of a report is a wrong report."""
     guard = Guard(max_size=1_000)
