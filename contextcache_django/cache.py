@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from asgiref.sync import sync_to_async
 from django.core.cache.backends import redis as backend
-from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.functional import cached_property
 
@@ -77,95 +75,29 @@ class RedisCache(Guarded, backend.RedisCache):
         if not (key.isascii() and key.isprintable() and " " not in key and len(key) <= 250):
             super().validate_key(key)  # which looks at each character by itself
 
-    # --- Writing: the guard runs here, in the caller's thread and context -----------------------
+    # --- Writing --------------------------------------------------------------------------------
 
-    def set(
-        self,
-        key: Any,
-        value: Any,
-        timeout: Any = DEFAULT_TIMEOUT,
-        version: int | None = None,
+    def _ready(self, key: Any, value: Any, version: int | None, /) -> tuple[Any, Any]:
+        place = self.make_key(key, version)
+        self.validate_key(place)
+        return place, encoded(self._guard, key, value, place)
+
+    def _set(
+        self, place: Any, payload: Any, timeout: Any, _version: int | None, /, **options: Any
     ) -> None:
-        """Store `value` under `key`."""
-        place = self.make_key(key, version)
-        self.validate_key(place)
-        payload = encoded(self._guard, key, value, place)
-        self._cache.set(place, payload, self.get_backend_timeout(timeout))
+        self._cache.set(place, payload, self.get_backend_timeout(timeout), **options)
 
-    async def aset(
-        self,
-        key: Any,
-        value: Any,
-        timeout: Any = DEFAULT_TIMEOUT,
-        version: int | None = None,
-    ) -> None:
-        """Store `value` under `key`; see `set`."""
-        place = self.make_key(key, version)
-        self.validate_key(place)
-        payload = encoded(self._guard, key, value, place)
-        await sync_to_async(self._cache.set)(place, payload, self.get_backend_timeout(timeout))
-
-    def add(
-        self,
-        key: Any,
-        value: Any,
-        timeout: Any = DEFAULT_TIMEOUT,
-        version: int | None = None,
-    ) -> bool:
-        """Store `value` under `key` if that is free, and return whether it was stored."""
-        place = self.make_key(key, version)
-        self.validate_key(place)
-        payload = encoded(self._guard, key, value, place)
+    def _add(self, place: Any, payload: Any, timeout: Any, _version: int | None, /) -> bool:
         stored: bool = self._cache.add(place, payload, self.get_backend_timeout(timeout))
         return stored
 
-    async def aadd(
-        self,
-        key: Any,
-        value: Any,
-        timeout: Any = DEFAULT_TIMEOUT,
-        version: int | None = None,
-    ) -> bool:
-        """Store `value` under `key` if that is free; see `add`."""
-        place = self.make_key(key, version)
-        self.validate_key(place)
-        payload = encoded(self._guard, key, value, place)
-        timeout = self.get_backend_timeout(timeout)
-        stored: bool = await sync_to_async(self._cache.add)(place, payload, timeout)
-        return stored
-
-    def set_many(
-        self,
-        data: Mapping[Any, Any],
-        timeout: Any = DEFAULT_TIMEOUT,
-        version: int | None = None,
+    def _set_many(
+        self, ready: dict[Any, tuple[Any, Any]], timeout: Any, _version: int | None, /
     ) -> list[Any]:
-        """Store every value that can be in one trip, and return the keys of those that cannot."""
-        return self._set_many(self._encoded(data, version), timeout)
-
-    async def aset_many(
-        self,
-        data: Mapping[Any, Any],
-        timeout: Any = DEFAULT_TIMEOUT,
-        version: int | None = None,
-    ) -> list[Any]:
-        """Store every value that can be in one trip; see `set_many`."""
-        return await sync_to_async(self._set_many)(self._encoded(data, version), timeout)
-
-    def _encoded(self, data: Mapping[Any, Any], version: int | None) -> dict[Any, tuple[str, Any]]:
-        """Return by key where its value is stored, and its payload."""
-        guard = self._guard
-        found = {}
-        for key, value in data.items():
-            place = self.make_and_validate_key(key, version)
-            found[key] = place, encoded(guard, key, value, place)
-        return found
-
-    def _set_many(self, payloads: dict[Any, tuple[str, Any]], timeout: Any) -> list[Any]:
         timeout = self.get_backend_timeout(timeout)
-        if payloads and not self._cache.set_many(dict(payloads.values()), timeout):
-            return [*payloads]
-        return [key for key, (_, payload) in payloads.items() if payload is SKIPPED]
+        if ready and not self._cache.set_many(dict(ready.values()), timeout):
+            return [*ready]
+        return [key for key, (_, payload) in ready.items() if payload is SKIPPED]
 
     # --- Reading --------------------------------------------------------------------------------
 

@@ -55,6 +55,87 @@ class Guarded(BaseCache):
             kept = vars(self)["_kept"] = project_config(), self.guard(self._sink)
         return kept[1]
 
+    # --- Writing: the guard runs here, in the caller's thread and context -----------------------
+
+    def set(
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """Store `value` under `key`."""
+        place, payload = self._ready(key, value, version)
+        return self._set(place, payload, timeout, version, **options)
+
+    async def aset(
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """Store `value` under `key`; see `set`."""
+        place, payload = self._ready(key, value, version)
+        return await sync_to_async(self._set)(place, payload, timeout, version, **options)
+
+    def add(
+        self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> bool:
+        """Store `value` under `key` if that is free, and return whether it was stored."""
+        place, payload = self._ready(key, value, version)
+        return payload is not SKIPPED and self._add(place, payload, timeout, version)
+
+    async def aadd(
+        self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> bool:
+        """Store `value` under `key` if that is free; see `add`."""
+        place, payload = self._ready(key, value, version)
+        if payload is SKIPPED:
+            return False
+        return await sync_to_async(self._add)(place, payload, timeout, version)
+
+    def set_many(
+        self,
+        data: Mapping[Any, Any],
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> list[Any]:
+        """Store every value that can be, and return the keys of those that cannot."""
+        ready = {key: self._ready(key, value, version) for key, value in data.items()}
+        return self._set_many(ready, timeout, version)
+
+    async def aset_many(
+        self,
+        data: Mapping[Any, Any],
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> list[Any]:
+        """Store every value that can be; see `set_many`."""
+        ready = {key: self._ready(key, value, version) for key, value in data.items()}
+        return await sync_to_async(self._set_many)(ready, timeout, version)
+
+    # --- What a backend makes of it -------------------------------------------------------------
+
+    def _ready(self, key: Any, value: Any, _version: int | None, /) -> tuple[Any, Any]:
+        """Return where `value` is stored, and its payload or `SKIPPED`."""
+        raise NotImplementedError
+
+    def _set(
+        self, place: Any, payload: Any, timeout: Any, _version: int | None, /, **options: Any
+    ) -> Any:
+        raise NotImplementedError
+
+    def _add(self, place: Any, payload: Any, timeout: Any, _version: int | None, /) -> bool:
+        raise NotImplementedError
+
+    def _set_many(
+        self, ready: dict[Any, tuple[Any, Any]], timeout: Any, _version: int | None, /
+    ) -> list[Any]:
+        raise NotImplementedError
+
     # --- What Django's base class does key by key, or not atomically, in its async twins --------
 
     async def aget_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
@@ -273,75 +354,6 @@ class GuardedCache(Guarded, Wrapper):
         """Return a guard with the settings of this alias, for another kind of value in it."""
         return guard_for(sink, self._overrides, where=self._where, session=session, signed=False)
 
-    # --- Writing: the guard runs here, in the caller's thread and context -----------------------
-
-    def set(
-        self,
-        key: Any,
-        value: Any,
-        timeout: Any = DEFAULT_TIMEOUT,
-        version: int | None = None,
-        **options: Any,
-    ) -> Any:
-        """Store `value` under `key`."""
-        return self._set(key, self._payload(key, value), timeout, version, **options)
-
-    async def aset(
-        self,
-        key: Any,
-        value: Any,
-        timeout: Any = DEFAULT_TIMEOUT,
-        version: int | None = None,
-        **options: Any,
-    ) -> Any:
-        """Store `value` under `key`; see `set`."""
-        payload = self._payload(key, value)
-        return await sync_to_async(self._set)(key, payload, timeout, version, **options)
-
-    def add(
-        self,
-        key: Any,
-        value: Any,
-        timeout: Any = DEFAULT_TIMEOUT,
-        version: int | None = None,
-    ) -> bool:
-        """Store `value` under `key` if that is free, and return whether it was stored."""
-        payload = self._payload(key, value)
-        return payload is not SKIPPED and super().add(key, payload, timeout, version)
-
-    async def aadd(
-        self,
-        key: Any,
-        value: Any,
-        timeout: Any = DEFAULT_TIMEOUT,
-        version: int | None = None,
-    ) -> bool:
-        """Store `value` under `key` if that is free; see `add`."""
-        payload = self._payload(key, value)
-        if payload is SKIPPED:
-            return False
-        return await sync_to_async(super().add)(key, payload, timeout, version)
-
-    def set_many(
-        self,
-        data: Mapping[Any, Any],
-        timeout: Any = DEFAULT_TIMEOUT,
-        version: int | None = None,
-    ) -> list[Any]:
-        """Store every value that can be, and return the keys of those that cannot."""
-        payloads = {key: self._payload(key, value) for key, value in data.items()}
-        return self._set_many(payloads, timeout, version)
-
-    async def aset_many(
-        self,
-        data: Mapping[Any, Any],
-        timeout: Any = DEFAULT_TIMEOUT,
-        version: int | None = None,
-    ) -> list[Any]:
-        """Store every value that can be; see `set_many`."""
-        payloads = {key: self._payload(key, value) for key, value in data.items()}
-        return await sync_to_async(self._set_many)(payloads, timeout, version)
-
     # --- Reading --------------------------------------------------------------------------------
 
     def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
@@ -355,31 +367,37 @@ class GuardedCache(Guarded, Wrapper):
         values = {key: self._value(key, payload, _MISSING) for key, payload in found.items()}
         return {key: value for key, value in values.items() if value is not _MISSING}
 
-    # --- The parts ------------------------------------------------------------------------------
-
-    def _payload(self, key: Any, value: Any) -> Any:
-        payload = encoded(self._guard, key, value)
-        return Payload(payload) if isinstance(payload, bytes) else payload
-
     def _value(self, key: Any, payload: Any, default: Any) -> Any:
         if type(payload) is not Payload:
             return payload  # a plain int, or what the backend held before it was guarded
         return decoded(self._guard, key, payload.stored, default)
 
+    # --- Writing --------------------------------------------------------------------------------
+
+    def _ready(self, key: Any, value: Any, _version: int | None, /) -> tuple[Any, Any]:
+        payload = encoded(self._guard, key, value)
+        return key, Payload(payload) if isinstance(payload, bytes) else payload
+
     def _set(
-        self, key: Any, payload: Any, timeout: Any, version: int | None, **options: Any
+        self, place: Any, payload: Any, timeout: Any, version: int | None, /, **options: Any
     ) -> Any:
         if payload is SKIPPED:
-            self.delete(key, version=version)
+            self.delete(place, version=version)
             return None
-        return super().set(key, payload, timeout, version, **options)
+        return self.backend.set(place, payload, timeout, version, **options)
 
-    def _set_many(self, payloads: dict[Any, Any], timeout: Any, version: int | None) -> list[Any]:
+    def _add(self, place: Any, payload: Any, timeout: Any, version: int | None, /) -> bool:
+        return self.backend.add(place, payload, timeout, version)
+
+    def _set_many(
+        self, ready: dict[Any, tuple[Any, Any]], timeout: Any, version: int | None, /
+    ) -> list[Any]:
+        payloads = dict(ready.values())
         skipped = [key for key, payload in payloads.items() if payload is SKIPPED]
         for key in skipped:
             del payloads[key]
         self.delete_many(skipped, version=version)
-        return [*(super().set_many(payloads, timeout, version) or ()), *skipped]
+        return [*(self.backend.set_many(payloads, timeout, version) or ()), *skipped]
 
     def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
         """Add `delta` to the number under `key`."""
