@@ -132,8 +132,6 @@ class Envelope:
             expected = _mac(self._begun[place], header, key, body)
             if hmac.compare_digest(expected, payload[_HEADER : self.OVERHEAD]):
                 self.reads[place] += 1
-                if header[2] == 0:
-                    return body
                 return _body(header[2:3], body, label, self._most)
         if header[3:] not in self._by_id:
             raise UntrustedPayloadError(

@@ -29,7 +29,7 @@ from contextcache.inspection import (
     without_environs,
     without_keys,
 )
-from contextcache.loading import MAGIC, Names, load
+from contextcache.loading import Names, is_sealed, load
 from contextcache.locks import ProcessLock
 from contextcache.paths import Path, generalised, qualified_name
 from contextcache.pickler import PROTOCOL, Dump, Table
@@ -247,7 +247,7 @@ class Guard:
 
     def _opened(self, payload: bytes, label: str, key: str | bytes) -> bytes | memoryview:
         """Return the pickle in `payload`; the first byte decides what it is, and nothing else."""
-        if payload[:1] == MAGIC:
+        if is_sealed(payload):
             if self._envelope is None:
                 raise UntrustedPayloadError(
                     label,
@@ -371,11 +371,9 @@ class Guard:
         counted: Mapping[Key, int] = MappingProxyType({}),
     ) -> bytes:
         """Take a close look, remember it, report it, and do what the mode says."""
-        began = time.monotonic()
-        look = self._look(label).run(value)
+        look = self._look(value, label)
         self._publish(look.table)
         self._remember(label, look, careful=careful)
-        self._spent += time.monotonic() - began
         if self.config.mode == "warn":
             return self._observed(value, look.findings)
         log = self.config.mode == "strip"
@@ -428,7 +426,7 @@ class Guard:
         """
         sizes = {}
         for name, held in session.items():
-            payload = self._look(label).run({name: held}).payload
+            payload = self._look({name: held}, label).payload
             if payload is not None:
                 sizes[name] = len(payload)
         kept, room = {}, self._room
@@ -437,19 +435,22 @@ class Guard:
             if room < 0:
                 break
             kept[name] = session[name]
-        return self._look(label).run(kept)
+        return self._look(kept, label)
 
-    def _look(self, label: str) -> Inspection:
-        """Return a close look at a value, which takes no longer than is affordable now."""
-        return Inspection(
+    def _look(self, value: object, label: str) -> Inspection:
+        """Take a close look at `value`, no longer than is affordable now."""
+        began = time.monotonic()
+        look = Inspection(
             self._table,
             label,
             sink=self.sink,
             session=self._session,
             debug=self.config.debug or bool(collectors),  # the tests of a project want the lines
-            seconds=self._affordable(time.monotonic()),
+            seconds=self._affordable(began),
             hidden=self.config.redact_keys,
-        )
+        ).run(value)
+        self._spent += time.monotonic() - began
+        return look
 
     def _observed(self, value: object, findings: Sequence[Finding]) -> bytes:
         """Report `findings` and store exactly what would have been stored without us."""
