@@ -17,7 +17,7 @@ from django.utils.module_loading import import_string
 
 from contextcache import UncacheableValueError, UnreadablePayloadError
 from contextcache_django.conf import alias_of, guard_for, place_of, project_config
-from contextcache_django.serializers import cache_label, decode, encode, miss
+from contextcache_django.serializers import cache_label, decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -177,7 +177,7 @@ def decoded(guard: Guard, key: Any, payload: bytes, default: Any, place: str = "
     try:
         return decode(guard, payload, cache_label(key), place)
     except UnreadablePayloadError as error:
-        miss(guard, error)
+        guard.report_unreadable(error)
         return default
 
 

@@ -68,22 +68,11 @@ def decode(guard: Guard, payload: bytes, label: str, key: str = "") -> Any:
     return guard.loads(payload, label=label, key=key)
 
 
-def miss(guard: Guard, error: UnreadablePayloadError) -> None:
-    """Report a payload that cannot be read, which then counts as absent.
-
-    Raises:
-        UnreadablePayloadError: The mode is `raise`.
-    """
-    if guard.config.mode == "raise":
-        raise error
-    guard.report_unreadable(error)
-
-
 class CacheSerializer:
     """`OPTIONS["serializer"]` of `django.core.cache.backends.redis.RedisCache`.
 
     A payload that cannot be read is reported and comes back as None, because this slot has no
-    way to say "miss". In mode `raise` it raises `UnreadablePayloadError`.
+    way to say "miss".
     """
 
     def dumps(self, value: Any) -> bytes | int:
@@ -101,7 +90,7 @@ class CacheSerializer:
         try:
             return decode(guard, payload, UNKNOWN_KEY)
         except UnreadablePayloadError as error:
-            miss(guard, error)
+            guard.report_unreadable(error)
             return None
 
     @property

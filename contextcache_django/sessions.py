@@ -47,7 +47,6 @@ from contextcache import (
     current_scope,
 )
 from contextcache_django.cache import RedisCache
-from contextcache_django.serializers import miss
 
 if TYPE_CHECKING:
     from contextcache import Guard
@@ -108,7 +107,7 @@ class SessionStore(Assigning):
                 try:
                     return self._decode(payload, key)
                 except UnreadablePayloadError as error:
-                    miss(self._guard, error)
+                    self._guard.report_unreadable(error)
         self._session_key = None  # an id we did not give out is not adopted
         return {}
 

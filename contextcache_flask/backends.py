@@ -241,14 +241,11 @@ class GuardedBackend(BaseCache):
         return SKIPPED
 
     def miss(self, error: UnreadablePayloadError) -> None:
-        """Report what cannot be read, or raise it where that is the policy.
+        """Report what cannot be read, in every mode.
 
         It stays where it is: another deployment, or this one with its old secret, may read it.
         """
-        guard = self.guard
-        if guard.config.mode == "raise":
-            raise error
-        guard.report_unreadable(error)
+        self.guard.report_unreadable(error)
 
     def _place(self, key: str) -> str:
         """Return what a signature binds a payload to: the key as the server knows it."""

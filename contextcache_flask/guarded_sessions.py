@@ -179,11 +179,7 @@ class MessageSerializer:
             return self.guard.dumps(dict(session), label="session")
 
     def decode(self, serialized_data: bytes) -> dict[str, Any] | None:
-        """Return the session, or None where it cannot be read, as where there is none.
-
-        Raises:
-            UnreadablePayloadError: It cannot be read, and the mode is `raise`.
-        """
+        """Return the session, or None where it cannot be read, as where there is none."""
         for decoder in self._decoders:
             try:
                 held = decoder.decode(serialized_data)
@@ -196,7 +192,5 @@ class MessageSerializer:
             "its bytes are neither MessagePack nor JSON, and are not unpickled",
             "delete the entry; if it comes back, look for who else writes this key",
         )
-        if self.guard.config.mode == "raise":
-            raise error
         self.guard.report_unreadable(error)
         return None

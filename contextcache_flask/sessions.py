@@ -283,8 +283,6 @@ class RedisSessionInterface(SessionInterface):
         try:
             held = guard.loads(payload, label="session", key=key)
         except UnreadablePayloadError as error:
-            if guard.config.mode == "raise":
-                raise
             guard.report_unreadable(error)
             return None
         return held if type(held) is dict else None

@@ -14,7 +14,7 @@ from asgiref.sync import async_to_sync
 from django.core.cache import caches
 from django.core.exceptions import ImproperlyConfigured
 
-from contextcache import ServerError, UncacheableValueError, UnreadablePayloadError, is_stripped
+from contextcache import ServerError, UncacheableValueError, is_stripped
 from contextcache.servers import connect
 from contextcache.servers.urls import SCHEMES as _SCHEMES
 from contextcache.testing import capture_findings
@@ -406,17 +406,19 @@ def test_get_or_set_replaces_nothing_but_answers(either: Either, server: redis.R
     assert either.get_or_set("rotten", lambda: "computed") == "computed"
 
 
-def test_an_unreadable_payload_raises_in_raise_mode(
-    configure: Callable[..., RedisCache], any_url: str
+@pytest.mark.parametrize("mode", ["warn", "raise"])
+def test_an_unreadable_payload_is_a_miss_in_every_mode(
+    configure: Callable[..., RedisCache], any_url: str, mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The typed error carries label, reason and remedy, and nothing of the payload."""
-    cache = configure(any_url, OPTIONS={"CONTEXTCACHE": {"MODE": "raise"}})
+    """A mode is about writes; the warning has label and reason."""
+    cache = configure(any_url, OPTIONS={"CONTEXTCACHE": {"MODE": mode}})
     connect(any_url).set(":1:rotten", sealed(UNREADABLE["class gone"], ":1:rotten"))
-    for read in (lambda: cache.get("rotten"), lambda: cache.get_many(["rotten"])):
-        with pytest.raises(UnreadablePayloadError) as caught:
-            read()
-        assert caught.value.label == "cache['rotten']"
-        assert "Gone" in str(caught.value)
+    assert cache.get("rotten", "default") == "default"
+    assert cache.get_many(["rotten"]) == {}
+    assert async_to_sync(cache.aget)("rotten", "default") == "default"
+    assert async_to_sync(cache.aget_many)(["rotten"]) == {}
+    assert "cache['rotten'] cannot be read" in caplog.text
+    assert "Gone" in caplog.text
 
 
 def test_an_object_that_fails_to_load_does_not_break_the_page(either: Either) -> None:

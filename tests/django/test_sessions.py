@@ -17,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import AsyncClient
 from django.test import Client as WebClient
 
-from contextcache import ReadOnlyServerError, UncacheableValueError, UnreadablePayloadError
+from contextcache import ReadOnlyServerError, UncacheableValueError
 from contextcache.testing import capture_findings
 from contextcache_django.sessions import SessionStore
 from tests.django.shop import Client, PerThread, dirty_cart, generator
@@ -406,19 +406,23 @@ def test_an_unreadable_session_is_empty_and_gets_a_new_id(
     assert before not in warning.getMessage()
 
 
-def test_an_unreadable_session_raises_in_raise_mode(
-    any_url: str, configure: Callable[..., RedisCache], server: redis.Redis
+@pytest.mark.parametrize("mode", ["warn", "raise"])
+def test_an_unreadable_session_is_a_new_one_in_every_mode(
+    any_url: str,
+    configure: Callable[..., RedisCache],
+    server: redis.Redis,
+    caplog: pytest.LogCaptureFixture,
+    mode: str,
 ) -> None:
-    """In tests it is an error."""
-    configure(any_url, OPTIONS={"CONTEXTCACHE": {"MODE": "raise"}})
+    """A mode is about writes."""
+    configure(any_url, OPTIONS={"CONTEXTCACHE": {"MODE": mode}})
     place = redis_key("a" * 32)
     server.set(place, sealed(b"\x80\x05].", place, purpose="session"))
-    with pytest.raises(UnreadablePayloadError) as caught:
-        SessionStore("a" * 32).load()
-    assert str(caught.value) == (
-        "session cannot be read: it holds a list, not a session; "
+    assert SessionStore("a" * 32).load() == {}
+    assert (
+        "session cannot be read and counts as a miss: it holds a list, not a session; "
         "see what else writes to this key of Redis"
-    )
+    ) in caplog.text
 
 
 # --- Outages ------------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ from contextcache import (
     ConfigurationError,
     ServerError,
     UncacheableValueError,
-    UnreadablePayloadError,
     is_stripped,
 )
 from contextcache.testing import capture_findings
@@ -414,16 +413,17 @@ def test_none_is_cached_and_what_cannot_be_read_is_not_taken_for_it(redis_url, r
     assert len(ran) == 2
 
 
-def test_mode_raise_makes_it_an_error(redis_url, redis_client):
-    """In mode raise, a payload that cannot be read is a typed exception."""
-    app = make_app(redis_url, CONTEXTCACHE_MODE="raise")
+@pytest.mark.parametrize("mode", ["warn", "raise"])
+def test_what_cannot_be_read_is_a_miss_in_every_mode(redis_url, redis_client, caplog, mode):
+    """A mode is about writes."""
+    app = make_app(redis_url, CONTEXTCACHE_MODE=mode)
     cache = add_cache(app)
     redis_client.set("flask_cache_k", b"!garbage")
-    with (
-        app.app_context(),
-        pytest.raises(UnreadablePayloadError, match=r"cache\['k'\] cannot be read"),
-    ):
-        cache.get("k")
+    with app.app_context():
+        assert cache.get("k") is None
+        assert cache.get_many("k") == [None]
+        assert not cache.has("k")
+    assert "cache['k'] cannot be read" in caplog.text
 
 
 def test_a_serializer_of_the_application_s_own_gets_clean_values(any_url):
