@@ -158,9 +158,11 @@ def _at_least_a_moment(limit: float | None) -> float | None:
 class _KeptPool(_Pool):
     """What replaces the middle of redis-py's pools: the connection that was used last goes first.
 
-    Whoever uses a connection has it alone, and gives it back by one atomic `append`. So nothing
-    is locked, threads, greenlets and tasks are all alike, and the connections there are more of
-    than needed sink to the bottom, where they are closed.
+    A connection is lent to one caller at a time. It is taken back once, and only by the pool that
+    lent it: redis-py releases a connection of one cluster node to the pool of another when a
+    redirection ends at a node that is down. Each step is one atomic operation on a deque or a set,
+    so nothing is locked, and connections that are not needed sink to the bottom, where they are
+    closed.
 
     One that is closed is kept for whoever needs another: to a pool with `max_connections`, what
     it has made counts for ever, and a lock would be needed to count down.
@@ -168,6 +170,7 @@ class _KeptPool(_Pool):
 
     _available_connections: deque[Any]  # type: ignore[assignment]  # a list there
     _closed: deque[Any]
+    _lent: set[Any]
 
     def get_connection(self, *_: Any, **__: Any) -> Any:
         try:
@@ -179,6 +182,7 @@ class _KeptPool(_Pool):
         except BaseException:
             self._closed.append(connection)
             raise
+        self._lent.add(connection)
         return connection
 
     def _another(self) -> Any:
@@ -188,6 +192,11 @@ class _KeptPool(_Pool):
             return self.make_connection()
 
     def release(self, connection: Any) -> None:
+        """Take back a connection that this pool has lent, once; ignore any other one."""
+        try:
+            self._lent.remove(connection)  # atomic: of two threads, one gets past it
+        except KeyError:
+            return
         idle = self._available_connections
         connection.idle_since = now = time.monotonic()
         idle.append(connection)
@@ -199,7 +208,7 @@ class _KeptPool(_Pool):
 
     def reset(self) -> None:
         super().reset()
-        self._available_connections, self._closed = deque(), deque()
+        self._available_connections, self._closed, self._lent = deque(), deque(), set()
 
     def disconnect(self, inuse_connections: bool = True) -> None:  # noqa: ARG002  in redis-py's
         self.disconnect_free_connections()
