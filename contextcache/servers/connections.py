@@ -18,6 +18,7 @@ from redis.connection import ConnectionPool, HiredisRespSerializer
 from redis.sentinel import SentinelConnectionPool
 
 from contextcache.servers.deadlines import TimedSocket, time_left
+from contextcache.servers.outages import IN_HANDSHAKE
 
 if TYPE_CHECKING:
     from redis.connection import AbstractConnection as _Connection
@@ -70,8 +71,10 @@ class _KeptConnection(_Connection):
             self.disconnect()
         try:
             super().connect()
-        except BaseException:
+        except BaseException as error:
             self.disconnect()  # half-way through the handshake: in no database yet, say
+            if isinstance(error, redis.ResponseError):
+                setattr(error, IN_HANDSHAKE, True)
             raise
 
     def disconnect(self, *args: Any, **options: Any) -> None:

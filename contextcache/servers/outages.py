@@ -20,6 +20,8 @@ too many connections        cannot be used                no       no
 `OOM`, `READONLY`           takes no writes               no       yes
 `MISCONF`, `NOREPLICAS`     takes no writes               no       yes
 `WRONGTYPE`                 cannot be used                no       other keys do
+no such database            cannot be used                no       no
+a refused handshake         cannot be used                no       no
 anything else               is left as redis-py raised it: it is about the command
 ==========================  ============================  =======  ==========================
 
@@ -42,6 +44,7 @@ from contextcache.servers.urls import public_url
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+IN_HANDSHAKE = "contextcache_in_handshake"  # marks an error that no command of a caller caused
 REPEAT = 60.0  # seconds before the same outage of the same server is told again
 
 logger = logging.getLogger("contextcache")
@@ -144,6 +147,21 @@ _DIAGNOSES = {
         "under this key it holds something else than a value (WRONGTYPE)",
         "delete the key; if it comes back, look for who else writes it",
     ),
+    "DB index is out of range": Diagnosis(  # what Redis says as a whole, of `SELECT`
+        UNUSABLE,
+        "it has no database of this number (DB index is out of range)",
+        "correct the number in the URL, or raise `databases` of the server",
+    ),
+    "SELECT is not allowed in cluster mode": Diagnosis(
+        UNUSABLE,
+        "a node of a Redis Cluster has database 0 only",
+        "begin the URL with redis+cluster://, without a number",
+    ),
+    "HANDSHAKE": Diagnosis(
+        UNUSABLE,
+        "it refuses a command with which a connection begins",
+        "see which options the URL sets, such as db, protocol and client_name",
+    ),
     "OutOfMemoryError": Diagnosis(
         READ_ONLY,
         "its memory is full (OOM)",
@@ -174,8 +192,10 @@ def diagnose(error: BaseException) -> Diagnosis | None:
     names = [base.__name__ for base in type(error).__mro__]
     if "ResponseError" in names:
         # redis-py has no type for these codes; a pipeline puts the number of the command before.
-        code = str(error).rpartition("caused error: ")[2].partition(" ")[0]
-        return _first([*names, code])
+        text = str(error)
+        code = text.rpartition("caused error: ")[2].partition(" ")[0]
+        handshake = ["HANDSHAKE"] if hasattr(error, IN_HANDSHAKE) else []
+        return _first([*names, code, text, *handshake])
     if names[0] == "RedisClusterException":
         return _first(_names_behind(error.__cause__)) or _DIAGNOSES[names[0]]
     if "RedisClusterException" in names:  # such as a transaction over several slots

@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import os
 import pickle
+import re
 import socket
 import subprocess
 import sys
@@ -428,6 +429,30 @@ def test_a_server_that_came_back_is_used_again() -> None:
         assert client.set("key", b"value")
         other.client_kill_filter(_type="normal", skipme=True)
         assert client.get("key") == b"value"
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("db=99", "it has no database of this number (DB index is out of range)"),
+        ("client_name=a%20b", "it refuses a command with which a connection begins"),
+        ("username=ann&password=hush", "it wants another user or password"),
+    ],
+)
+def test_a_refused_handshake_is_about_the_server(redis_url: str, query: str, words: str) -> None:
+    """No command of the application has caused it, so every operation says what is wrong."""
+    client = connect(f"{redis_url}?{query}")
+    for _ in range(2):
+        for operation in (
+            lambda: client.get("key"),
+            lambda: client.mget(["key"]),
+            lambda: client.pipeline().get("key").execute(),
+            lambda: next(client.scan_iter()),
+            client.dbsize,
+        ):
+            with pytest.raises(ServerError, match=re.escape(words)) as caught:
+                operation()
+            assert "hush" not in str(caught.value)
 
 
 REFUSED = ConnectionRefusedError()
