@@ -29,6 +29,12 @@ group = AppGroup("contextcache", help=__doc__)
 _AS_GIVEN = {"ignore_unknown_options": True, "help_option_names": []}  # argparse reads them
 
 
+class CannotLookError(click.ClickException):
+    """There is nothing to look at; the exit status is that of the other commands for it."""
+
+    exit_code = 2
+
+
 @group.command("audit", context_settings=_AS_GIVEN)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def audit_command(arguments: tuple[str, ...]) -> None:
@@ -40,7 +46,7 @@ def audit_command(arguments: tuple[str, ...]) -> None:
     trust = _trust(app, options.large)
     places = list(_places(app))
     if not places:
-        raise click.ClickException("nothing of this application is in Redis")
+        raise CannotLookError("nothing of this application is in Redis")
     sys.exit(audit(places, trust, options, sys.stdout))
 
 
@@ -49,11 +55,13 @@ def audit_command(arguments: tuple[str, ...]) -> None:
 def explain_command(arguments: tuple[str, ...]) -> None:
     """Show what is in an entry (by its key) or a value (module:name), and how large it is."""
     from contextcache.commands.audit import explain_entry  # noqa: PLC0415
-    from contextcache.commands.explaining import add_arguments, run  # noqa: PLC0415
+    from contextcache.commands.explaining import add_arguments, codes_in, run  # noqa: PLC0415
 
     options = _parsed("explain", add_arguments, arguments, with_keys=True)
+    if len(options.target) > 1 or codes_in(options.target):
+        sys.exit(run(options, sys.stdout))
     app = _app()
-    found = _stored(app, options.target)
+    found = _stored(app, options.target[0])
     if found is None:
         asked = "a cache that answers" if any(_caches_in_redis(app)) else ""
         sys.exit(run(options, sys.stdout, config=settings_of(app).config, caches=asked))
@@ -211,7 +219,7 @@ def _trust(app: Flask, most: int | None = None) -> Trust:
     try:
         config = settings_of(app).guard("cache in redis").config
     except ConfigurationError as error:
-        raise click.ClickException(str(error)) from None
+        raise CannotLookError(str(error)) from None
     signs = bool(config.secret_keys) and config.sign is not False
     return Trust(
         config.secret_keys,

@@ -34,6 +34,7 @@ from contextcache.terminal import Paper, Progress, counted
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
     from typing import TextIO
 
     from contextcache.findings import Finding
@@ -45,13 +46,13 @@ TARGET = """what to look at:
   shop.cart:example   a value, or a function that returns one
   cart.pickle         a file with a pickle; only read, not loaded
   -                   the same from standard input
-  CC102               the page of a code"""
+  CC102               the page of a code; several codes show several pages"""
 KEY = """
   user:42             an entry of the cache, by its key"""
 
 
 STATUS = (
-    "The exit status is 0 if nothing was found, 1 if something was, 2 if there is nothing to see."
+    "The exit status is 0 if nothing was found, 1 if something was, 2 if it cannot be looked at."
 )
 
 
@@ -67,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, with_keys: bool = False) -
         with_keys: Whether entries can be named, too; a framework knows its caches.
     """
     parser.epilog = STATUS
-    parser.add_argument("target", help=TARGET + KEY * with_keys)
+    parser.add_argument("target", nargs="+", help=TARGET + KEY * with_keys)
     parser.add_argument("--label", default="", help="the root of the paths, such as session")
     parser.add_argument(
         "--depth", type=_natural, default=DEPTH, help="levels to show (%(default)s)"
@@ -101,17 +102,21 @@ def run(
     Returns:
         0 if nothing was found, 1 if something was, 2 if the target cannot be looked at.
     """
-    if re.fullmatch(r"(?i)cc\d+", options.target):
-        return _page(options.target, out)
+    if codes := codes_in(options.target):
+        return _write_pages(codes, out)
+    if len(options.target) > 1:
+        sys.stderr.write("contextcache: name one target, or codes such as CC102\n")
+        return UNUSABLE
+    [target] = options.target
     config = config or Config()
     if options.redact_keys:
         config = dataclasses.replace(config, redact_keys=True)
     try:
-        seen = _examined(options, config)
+        seen = _examined(target, options, config)
     except UnusableError as error:
         told = f"{error}; nor is it a key of {caches}" if caches else str(error)
     except UnreadablePayloadError as error:
-        told = f"{_named(options.target)} cannot be read: {error.reason}"
+        told = f"{_named(target)} cannot be read: {error.reason}"
     else:
         return show(seen, options, out)
     sys.stderr.write(f"contextcache: {told}\n")
@@ -135,13 +140,26 @@ def show(seen: Examination, options: argparse.Namespace, out: TextIO) -> int:
     return FOUND if seen.findings or seen.runs else CLEAN
 
 
-def _page(code: str, out: TextIO) -> int:
-    try:
-        out.write(page(code))
-    except LookupError as error:
-        sys.stderr.write(f"contextcache: {error.args[0]}\n")
-        return UNUSABLE
-    return CLEAN
+def codes_in(targets: Sequence[str]) -> list[str]:
+    """Return the codes that `targets` names, as messages print them; none if it names a value.
+
+    Args:
+        targets: Arguments such as `["CC102,", "CC101"]`.
+    """
+    words = " ".join(targets).replace(",", " ").split()
+    return words if all(re.fullmatch(r"(?i)cc\d+", word) for word in words) else []
+
+
+def _write_pages(codes: Sequence[str], out: TextIO) -> int:
+    status, pages = CLEAN, []
+    for code in codes:
+        try:
+            pages.append(page(code))
+        except LookupError as error:
+            sys.stderr.write(f"contextcache: {error.args[0]}\n")
+            status = UNUSABLE
+    out.write("\n".join(pages))
+    return status
 
 
 def _write_findings(seen: Examination, paper: Paper) -> None:
@@ -169,8 +187,8 @@ def _write_findings(seen: Examination, paper: Paper) -> None:
             shown[finding.patch] = f"{finding.code} {finding.path.last}"
 
 
-def _examined(options: argparse.Namespace, config: Config) -> Examination:
-    target, smallest = options.target, options.min_size
+def _examined(target: str, options: argparse.Namespace, config: Config) -> Examination:
+    smallest = options.min_size
     is_file = target == "-" or os.path.exists(target)
     with Progress(f"contextcache: looking at {target}") as progress:
         if is_file and not options.trusted:

@@ -351,6 +351,30 @@ def test_the_page_of_a_code(capsys: pytest.CaptureFixture[str], code: str) -> No
     assert out == page(code)
 
 
+@pytest.mark.parametrize("codes", ["CC102, CC101", "CC101 CC102", "cc102,CC101", "CC102 , CC101"])
+def test_the_pages_of_several_codes(capsys: pytest.CaptureFixture[str], codes: str) -> None:
+    """As the line `docs` of a message prints them, so that it can be pasted into a shell."""
+    status, out, err = explained(capsys, *codes.split())
+    assert (status, err) == (0, "")
+    assert page("CC101") in out
+    assert page("CC102") in out
+
+
+def test_an_unknown_code_among_several_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """The pages of the others are shown all the same; the status is 2."""
+    status, out, err = explained(capsys, "CC102,", "CC999")
+    assert (status, out) == (2, page("CC102"))
+    assert err.startswith("contextcache: there is no code 'CC999'; ")
+
+
+def test_two_values_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """Only codes come in numbers; nothing is imported."""
+    status, out, err = explained(capsys, "shop:value", "CC102")
+    assert (status, out) == (2, "")
+    assert err == "contextcache: name one target, or codes such as CC102\n"
+    assert "shop" not in sys.modules
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [

@@ -183,6 +183,28 @@ def test_a_key_that_is_not_there_is_named(
     assert capsys.readouterr().err == f"{told}\n"
 
 
+def test_several_codes_are_explained_without_any_redis(
+    configure: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As messages print them; a code that does not exist is named, with status 2."""
+    configure("redis://127.0.0.1:1/0")
+    status, report = run("explain", "CC102,", "CC101")
+    assert status == 0
+    assert "# CC102" in report
+    assert "# CC101" in report
+    assert run("explain", "CC102,", "CC999")[0] == 2
+    assert "there is no code 'CC999'" in capsys.readouterr().err
+
+
+def test_what_cannot_be_looked_at_ends_with_2(settings: Any) -> None:
+    """As `contextcache audit` does, and not with the 1 of something found."""
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    for arguments in (("audit",), ("audit", "typo"), ("explain", "item", "--cache", "typo")):
+        with pytest.raises(CommandError) as failed:
+            run(*arguments)
+        assert failed.value.returncode == 2
+
+
 def test_a_value_of_the_project_is_explained_by_its_name(shop: Any) -> None:
     """What it would cost, and what would be cut."""
     status, report = run("explain", f"{__name__}:dirty_cart")

@@ -63,7 +63,7 @@ def test_there_may_be_nothing_in_redis() -> None:
     app.config["CACHE_TYPE"] = "SimpleCache"
     ContextCache(app)
     shop.add_cache(app)
-    assert run(app, "audit") == (1, "Error: nothing of this application is in Redis\n")
+    assert run(app, "audit") == (2, "Error: nothing of this application is in Redis\n")
 
 
 @pytest.mark.parametrize("key", ["user:7", "flask_cache_user:7"])
@@ -90,6 +90,18 @@ def test_a_key_that_is_not_there_is_named(redis_url: str) -> None:
         "contextcache: user:7 cannot be imported: there is no module user; "
         "nor is it a key of a cache that answers\n"
     )
+
+
+def test_several_codes_are_explained() -> None:
+    """As messages print them; a code that does not exist is named, with status 2."""
+    app = make_app("redis://127.0.0.1:1/0")
+    status, report = run(app, "explain", "CC102,", "CC101")
+    assert status == 0
+    assert "# CC102" in report
+    assert "# CC101" in report
+    status, report = run(app, "explain", "CC102,", "CC999")
+    assert status == 2
+    assert "there is no code 'CC999'" in report
 
 
 @pytest.mark.parametrize("url", ["fakeredis://cli", "redis://127.0.0.1:1/0"])
@@ -150,7 +162,7 @@ def test_a_setting_that_only_the_first_use_would_tell_is_named(
         1,
         f"E001: {text}\n    HINT: Correct the setting; until then nothing can be cached or read.\n",
     )
-    assert run(app, "audit") == (1, f"Error: {text}\n")
+    assert run(app, "audit") == (2, f"Error: {text}\n")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from django.core.management.base import BaseCommand, CommandError
 from contextcache import ServerError
 from contextcache.commands.audit import LARGE, Place, audit, explain_entry
 from contextcache.commands.audit import add_arguments as add_audit_arguments
+from contextcache.commands.explaining import UNUSABLE, codes_in
 from contextcache.commands.explaining import add_arguments as add_explain_arguments
 from contextcache.commands.explaining import run as explain
 from contextcache.commands.inventory import Trust
@@ -72,9 +73,12 @@ class Command(BaseCommand):
         place = Place(client, f"CACHES[{alias!r}]", pattern_of(cache))
         return audit([place], trust_of(guard, options.large), options, self._out)
 
-    def _explain(self, target: str, alias: str, options: argparse.Namespace) -> int:
+    def _explain(self, targets: list[str], alias: str, options: argparse.Namespace) -> int:
         if alias not in settings.CACHES:
             raise unknown(alias)
+        if len(targets) > 1 or codes_in(targets):
+            return explain(options, self._out)
+        [target] = targets
         asked = ""
         try:
             cache, guard, client = opened(alias)
@@ -125,13 +129,16 @@ def opened(alias: str) -> tuple[Any, Guard | None, Any]:
     except InvalidCacheBackendError:
         raise unknown(alias) from None
     except ImproperlyConfigured as error:
-        raise CommandError(str(error)) from error
-    raise CommandError(f"CACHES[{alias!r}] is not in Redis: there is nothing to look through")
+        raise CommandError(str(error), returncode=UNUSABLE) from error
+    raise CommandError(
+        f"CACHES[{alias!r}] is not in Redis: there is nothing to look through", returncode=UNUSABLE
+    )
 
 
 def unknown(alias: str) -> CommandError:
     """Return the error for a cache that is not there."""
-    return CommandError(f"CACHES has no {alias!r}; it has {', '.join(map(repr, settings.CACHES))}")
+    names = ", ".join(map(repr, settings.CACHES))
+    return CommandError(f"CACHES has no {alias!r}; it has {names}", returncode=UNUSABLE)
 
 
 def pattern_of(cache: Any) -> str:
