@@ -13,7 +13,7 @@ import pickle
 import time
 from itertools import islice
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from contextcache.config import Config
 from contextcache.exceptions import (
@@ -30,7 +30,7 @@ from contextcache.inspection import (
     without_keys,
 )
 from contextcache.loading import Names, is_sealed, load
-from contextcache.locks import ProcessLock
+from contextcache.locks import ProcessLock, forget_oldest
 from contextcache.paths import Path, generalised, qualified_name
 from contextcache.pickler import PROTOCOL, Dump, Table
 from contextcache.reporting import (
@@ -53,12 +53,14 @@ from contextcache.walker import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from contextcache.envelope import Envelope
     from contextcache.exceptions import UnreadablePayloadError
     from contextcache.paths import Step
     from contextcache.reporting import Key
+
+_T = TypeVar("_T")
 
 MOST_SITES = 1024
 MOST_PLACES = 32  # of offenders in one value that are known one by one
@@ -76,8 +78,8 @@ class Site:
         self.careful = False
         self.crowded = False
         self.refused = False
-        self.dropped: set[tuple[str, str]] = set()
-        self.kinds: set[tuple[str, str]] = set()
+        self.dropped: dict[tuple[str, str], None] = {}
+        self.kinds: dict[tuple[str, str], None] = {}
         self.places: dict[tuple[Step, ...], tuple[str, Key]] = {}
 
     def after(self, look: Inspection, *, careful: bool) -> Site:
@@ -85,8 +87,8 @@ class Site:
         site = Site()
         site.careful = careful or self.careful
         site.refused = look.payload is None
-        site.dropped = self.dropped | look.dropped
-        site.kinds = self.kinds | look.kinds
+        site.dropped = _newest(self.dropped, look.dropped, MOST_PLACES)
+        site.kinds = _newest(self.kinds, look.kinds, MOST_PLACES)
         places = {
             path.steps: (str(dataclasses.replace(path, root="")), key_of(finding))
             for finding in look.findings
@@ -104,6 +106,12 @@ class Site:
             id(reach(value, steps)): (label + text, key)
             for steps, (text, key) in self.places.items()
         }
+
+
+def _newest(before: dict[_T, None], new: Iterable[_T], most: int) -> dict[_T, None]:
+    """Return what is in either, the newest at the end, and no more of it than `most`."""
+    both = before | dict.fromkeys(new)
+    return dict.fromkeys(islice(both, max(0, len(both) - most), None))
 
 
 class Guard:
@@ -333,7 +341,7 @@ class Guard:
         """Return the keys of these hits if they were all met at the same places before."""
         if site.refused or dump.met or self.config.mode == "raise":
             return None
-        if self._somebody_listens() or not dump.kinds() <= site.kinds:
+        if self._somebody_listens() or not dump.kinds() <= site.kinds.keys():
             return None
         leaves = [id(hit.leaf) for hit in dump.hits]
         if not (site.crowded and len(dump.bare) > MOST_PLACES):
@@ -349,7 +357,7 @@ class Guard:
         """
         if dump.hits or dump.met or self.config.mode != "strip":
             return False
-        return dump.kinds() <= site.kinds and self._affordable(time.monotonic()) == 0.0
+        return dump.kinds() <= site.kinds.keys() and self._affordable(time.monotonic()) == 0.0
 
     def _knows_environs(self, site: Site) -> bool:
         """Tell whether the environment of a request was reported here and is cut without a word."""
@@ -499,10 +507,10 @@ class Guard:
     def _remember(self, label: str, look: Inspection, *, careful: bool) -> None:
         place = generalised(label)
         with self._lock:
-            before = self._sites.pop(place, None) or Site()
+            site = (self._sites.pop(place, None) or Site()).after(look, careful=careful)
             if len(self._sites) >= MOST_SITES:  # keys may be hostile: forget the oldest
-                del self._sites[next(iter(self._sites))]
-            self._sites[place] = before.after(look, careful=careful)
+                forget_oldest(self._sites)
+            self._sites[place] = site
 
     def _publish(self, learned: Table) -> Table:
         """Add what was learned to what others have learned since, in a table of its own."""

@@ -37,7 +37,7 @@ from contextcache.walker import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from contextcache.fixes import Offence
 
@@ -365,7 +365,7 @@ class _Unknown:
 _UNKNOWN = _Unknown()
 
 
-def without_keys(value: object, dropped: set[tuple[str, str]], dump: Dump) -> object:
+def without_keys(value: object, dropped: Collection[tuple[str, str]], dump: Dump) -> object:
     """Return `value` without the top-level keys known to hold what can only be stripped.
 
     Args:

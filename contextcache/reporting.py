@@ -12,7 +12,7 @@ import weakref
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from contextcache.locks import ProcessLock
+from contextcache.locks import ProcessLock, forget_oldest
 from contextcache.paths import Path, generalised
 from contextcache.scopes import current_scope
 
@@ -103,8 +103,12 @@ class Reporter:
     def summary(self) -> list[Finding]:
         """Return what was reported so far, each pattern once, with its count."""
         with self._lock:
-            told = [(finding, self._counts.get(key, 0)) for key, finding in self._told.items()]
-        found = [dataclasses.replace(finding, count=count) for finding, count in told if count]
+            told, counts = self._told.copy(), self._counts.copy()
+        found = [
+            dataclasses.replace(finding, count=counts[key])
+            for key, finding in told.items()
+            if key in counts
+        ]
         return sorted(found, key=lambda finding: -finding.count)
 
     def unreadable(self, error: UnreadablePayloadError) -> None:
@@ -128,7 +132,7 @@ class Reporter:
         _, action, below, _, root = key
         if root == "session" and action == "recreated" and scope.brought_along(root + below):
             with self._lock:
-                before = (told[-1] for told in self._told if told[:-1] == key)
+                before = (told[-1] for told in self._told.copy() if told[:-1] == key)
                 return next(before, scope.view[0])
         return scope.view[0]
 
@@ -145,16 +149,14 @@ class Reporter:
                     root = "*"
                 roots.add(root)
             while len(self._roots) > MOST_PATTERNS:
-                del self._roots[next(iter(self._roots))]
+                forget_oldest(self._roots)
         return (*field, root, view)
 
     def _count(self, key: Key) -> int:
         with self._lock:
-            count = self._counts.pop(key, 0) + 1
+            count = self._counts.pop(key, 0) + 1  # the newest stands last
             if len(self._counts) >= MOST_PATTERNS:  # keys may be hostile: forget the oldest
-                oldest = next(iter(self._counts))
-                del self._counts[oldest]
-                self._told.pop(oldest, None)
+                self._told.pop(forget_oldest(self._counts) or (), None)
             self._counts[key] = count
             told = key in self._told
         if told:

@@ -35,7 +35,7 @@ class Notebook:
     def __init__(self) -> None:
         self._fields: dict[tuple[str, ...], Field] = {}
         self._writes: deque[Row] = deque(maxlen=MOST_WRITES)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may report, too
 
     def note(self, scope: RequestScope) -> None:
         """Keep what was found and written during a request that is over."""

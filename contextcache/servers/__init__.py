@@ -25,12 +25,12 @@ means, `deadlines` what the timeout covers, `breaker` who is left alone; `urls` 
 from __future__ import annotations
 
 import os
-import threading
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 from contextcache.config import TIMEOUT as DEFAULT_TIMEOUT
 from contextcache.exceptions import ConfigurationError
+from contextcache.locks import ProcessLock
 from contextcache.servers.outages import server_error, warn
 from contextcache.servers.urls import parse, public_url
 
@@ -82,13 +82,14 @@ def connect(
         with _lock:
             client = _clients.get(key)
             if client is None:
-                client = _clients[key] = _new_client(url, timeout, pool_class, options)
+                client = _new_client(url, timeout, pool_class, options)
+                client = _clients.setdefault(key, client)  # a signal handler may have made one
     return client
 
 
 _clients: dict[tuple[object, ...], redis.Redis] = {}
 _embedded: dict[str, fakeredis.FakeServer] = {}
-_lock = threading.Lock()
+_lock = ProcessLock()
 
 
 def _start_afresh_after_fork() -> None:
@@ -96,8 +97,7 @@ def _start_afresh_after_fork() -> None:
 
     A client stays the same, because somebody may hold it; what it holds is made anew.
     """
-    global _embedded, _lock
-    _embedded, _lock = {}, threading.Lock()
+    _embedded.clear()
     for client in list(_clients.values()):
         client.start_afresh()  # type: ignore[attr-defined]  # redis-py's have none
 

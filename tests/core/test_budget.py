@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from contextcache import Guard
+from contextcache.guard import MOST_PLACES
 from contextcache.inspection import Inspection
 
 
@@ -69,3 +70,15 @@ def test_without_time_the_finding_says_so(
     guard.dumps([*rows, threading.Lock()], label="cache['rows']")
     assert found == [False]
     assert "cache['rows'] (_thread.lock)" in caplog.text
+
+
+@pytest.mark.parametrize("label", ["session", "cache['k']"])
+def test_names_that_visitors_choose_are_bounded(label: str) -> None:
+    """Of keys that were left out and of kinds that were met, a site knows the newest only."""
+    guard = Guard(session=True)
+    for number in range(300):
+        name = "".join(chr(97 + int(digit)) for digit in str(number))
+        made = type(name, (), {})()
+        guard.dumps({"uid": 1, name: lambda: 0, f"{name}x": made}, label=label)
+    (site,) = guard._sites.values()
+    assert max(len(site.dropped), len(site.kinds), len(site.places)) <= MOST_PLACES
