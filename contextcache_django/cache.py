@@ -13,7 +13,7 @@ from django.utils.functional import cached_property
 
 from contextcache.servers import DEFAULT_URL
 from contextcache_django.clients import KeptClient
-from contextcache_django.conf import alias_of
+from contextcache_django.conf import alias_of, warn_of_embedded
 from contextcache_django.guarded import SKIPPED, Guarded, GuardedCache, decoded, encoded
 from contextcache_django.serializers import CacheSerializer
 
@@ -54,6 +54,8 @@ class RedisCache(Guarded, backend.RedisCache):
         self._options = dict(self._options)
         self._overrides: Mapping[str, Any] | None = self._options.pop("CONTEXTCACHE", None)
         alias = alias_of(server, params)
+        if not server:
+            warn_of_embedded(alias)
         self._sink = "cache in " if alias is None else f"cache {alias!r} in "
         self._sink += "fakeredis" if self.is_embedded else "redis"
         self._where = f"CACHES[{alias or '...'!r}]['OPTIONS']['CONTEXTCACHE']"

@@ -5,6 +5,7 @@ E001   an unknown key in CONTEXTCACHE
 E002   a mode, rule, size or callback in it that contextcache does not understand
 E003   sessions kept in a cache that cannot hold them
 E004   a cache that cannot be made: its URL, an option or a package is wrong
+E005   a deployed cache that names no server, and is in an embedded Redis
 W001   a cache outside of the process that pickles without a guard
 W002   sessions in a cache without a guard
 W003   the middleware is missing
@@ -30,9 +31,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signing import JSONSerializer
 
 from contextcache import Config, ConfigurationError
+from contextcache.servers import EMBEDDED, NAME_A_SERVER
 from contextcache_django.cache import GuardedCache, RedisCache
 from contextcache_django.conf import OBSERVE, PLACES, SETTING, place_of
-from contextcache_django.coverage import SERIALIZER_OPTION, is_a, is_guarded
+from contextcache_django.coverage import SERIALIZER_OPTION, embedded_by_default, is_a, is_guarded
 from contextcache_django.guarded import Guarded
 from contextcache_django.serializers import SESSION_PLACES
 
@@ -63,7 +65,7 @@ _CACHED_SESSIONS = {
 def check_settings(**_: Any) -> list[CheckMessage]:
     """Return the mistakes in `CONTEXTCACHE` and in the caches that use it."""
     found = [one for where, mapping, _ in _own_settings() for one in _mistakes(mapping, where)]
-    return found or list(_unusable_caches())
+    return found or [*_unusable_caches(), *_embedded_by_default()]
 
 
 def check_coverage(**_: Any) -> list[CheckMessage]:
@@ -84,11 +86,13 @@ def check_deployment(**_: Any) -> list[CheckMessage]:
         Warning(
             f"CACHES[{alias!r}] is embedded in each process: no other one sees what it stores, "
             "and it ends with it.",
-            hint="Set its LOCATION to the URL of a Redis, such as 'redis://127.0.0.1:6379/0'.",
+            hint=f"Set its LOCATION to {NAME_A_SERVER}.",
             id="contextcache.W010",
         )
         for alias, entry in _caches().items()
-        if is_a(entry.get("BACKEND"), RedisCache) and _made(alias).is_embedded
+        if is_a(entry.get("BACKEND"), RedisCache)
+        and _made(alias).is_embedded
+        and alias not in embedded_by_default()  # which is an error
     ]
 
 
@@ -131,6 +135,15 @@ def _unusable_caches() -> Iterator[CheckMessage]:
             "which is not a contextcache cache.",
             hint=f"Set its BACKEND to {BACKEND!r}, or SESSION_CACHE_ALIAS to a cache that has it.",
             id="contextcache.E003",
+        )
+
+
+def _embedded_by_default() -> Iterator[CheckMessage]:
+    for alias in embedded_by_default():
+        yield Error(
+            f"CACHES[{alias!r}] has no LOCATION, so it is kept {EMBEDDED}.",
+            hint=f"Set its LOCATION to {NAME_A_SERVER}.",
+            id="contextcache.E005",
         )
 
 

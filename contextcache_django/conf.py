@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -20,6 +21,7 @@ from django.core.signing import JSONSerializer
 from contextcache import Config, ConfigurationError, Guard
 from contextcache.jsonable import JSONGuard
 from contextcache.jsonable.dialects import PLAIN
+from contextcache.servers import DEFAULT_URL, EMBEDDED, NAME_A_SERVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -166,6 +168,26 @@ def alias_of(server: str | list[str], params: Mapping[str, Any]) -> str | None:
     return described[0] if len(described) == 1 else None
 
 
+def is_deployed() -> bool:
+    """Return whether the project neither is in debug mode nor runs its tests."""
+    mail = sys.modules.get("django.core.mail")  # where Django keeps what a test has sent
+    return not (settings.DEBUG or hasattr(mail, "outbox"))
+
+
+@functools.cache
+def warn_of_embedded(alias: str | None) -> None:
+    """Warn once of a deployed cache that is in an embedded Redis because it has no `LOCATION`."""
+    if is_deployed():
+        _logger.warning(
+            "contextcache: CACHES[%s] has no LOCATION, so it is kept %s; set it to %s, "
+            "or to %s if that is meant",
+            repr(alias or "..."),
+            EMBEDDED,
+            NAME_A_SERVER,
+            DEFAULT_URL,
+        )
+
+
 def _understood(mapping: Mapping[str, Any], *, where: str, base: Config) -> Config:
     try:
         return Config.from_mapping(mapping, where=where, base=base)
@@ -179,6 +201,7 @@ def _forget(*, setting: str, **_: object) -> None:
         observes.cache_clear()
         _guards.clear()
         json_guard_for.cache_clear()
+        warn_of_embedded.cache_clear()
 
 
 setting_changed.connect(_forget, dispatch_uid="contextcache_django.conf")

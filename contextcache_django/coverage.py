@@ -7,6 +7,8 @@ from typing import Any
 from django.conf import settings
 from django.utils.module_loading import import_string
 
+from contextcache_django.cache import RedisCache
+from contextcache_django.conf import is_deployed
 from contextcache_django.guarded import Guarded
 from contextcache_django.serializers import CacheSerializer
 
@@ -26,6 +28,15 @@ def is_guarded(alias: str) -> bool:
     options: dict[str | None, Any] = entry.get("OPTIONS") or {}
     serializer = options.get(SERIALIZER_OPTION.get(backend))
     return is_a(serializer, CacheSerializer)
+
+
+def embedded_by_default() -> list[str]:
+    """Return the aliases of our caches that name no server, where a project is deployed."""
+    return [
+        alias
+        for alias, entry in settings.CACHES.items()
+        if not entry.get("LOCATION") and is_deployed() and is_a(entry.get("BACKEND"), RedisCache)
+    ]
 
 
 def is_a(named: Any, base: type) -> bool:

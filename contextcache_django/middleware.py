@@ -25,7 +25,8 @@ from contextcache import (
     enter_scope,
     exit_scope,
 )
-from contextcache_django.conf import observes, project_config
+from contextcache_django.conf import observes, project_config, warn_of_embedded
+from contextcache_django.coverage import embedded_by_default
 from contextcache_django.observing import observe_caches
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class ContextCacheMiddleware:
         if self.async_mode:
             markcoroutinefunction(self)
         project_config()  # a mistake in the settings is to be seen when the project starts
+        for alias in embedded_by_default():
+            warn_of_embedded(alias)
         if observes():
             observe_caches()
         logging.getLogger("django.request").addFilter(in_one_line)

@@ -6,7 +6,6 @@ import functools
 import re
 from itertools import islice
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from flask import Response
 from flask_caching.backends import rediscache
@@ -29,10 +28,10 @@ from contextcache_flask.backends import (
 from contextcache_flask.clients import outage_of
 from contextcache_flask.scopes import WithinRequest
 from contextcache_flask.serializers import GuardedSerializer
-from contextcache_flask.settings import settings_of
+from contextcache_flask.settings import BACKEND_OPTIONS, cache_server, settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from flask import Flask
 
@@ -68,17 +67,14 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
         settings = settings_of(app)  # a mistake in them is to be seen now
         if args:
             raise ConfigurationError("CACHE_ARGS: name the server with CACHE_REDIS_URL instead")
-        own = {name: kwargs.pop(name) for name in _OWN_OPTIONS if name in kwargs}
+        own = {name: kwargs.pop(name) for name in BACKEND_OPTIONS if name in kwargs}
         own.setdefault("key_prefix", config.get("CACHE_KEY_PREFIX"))
         if config.get("CACHE_REDIS_DB") is not None:
             kwargs.setdefault("db", config["CACHE_REDIS_DB"])
-        host = config.get("CACHE_REDIS_HOST")
-        if config.get("CACHE_REDIS_URL") or host is None or isinstance(host, str):
-            url = _url(config, host) or settings.redis_url
-            client: Any = connect(url, **{"timeout": settings.config.timeout, **kwargs})
-        else:
-            client = host  # a client that the application made
-        backend = cls(client, **own)
+        server = cache_server(config) or settings.default_url()
+        if isinstance(server, str):  # else it is a client that the application made
+            server = connect(server, **{"timeout": settings.config.timeout, **kwargs})
+        backend = cls(server, **own)
         backend.guard_with(app)
         return backend
 
@@ -260,18 +256,3 @@ _AS_IF_EMPTY: dict[str, Callable[[], Any]] = {
 }
 for _name, _instead in _AS_IF_EMPTY.items():
     setattr(RedisCache, _name, _excused(_name, _instead))
-
-
-_OWN_OPTIONS = ("default_timeout", "ignore_delete_many_errors", "key_prefix")
-
-
-def _url(config: Mapping[str, Any], host: str | None) -> str | None:
-    """Return where Flask-Caching's own settings say that Redis is, if they do."""
-    url: str | None = config.get("CACHE_REDIS_URL")
-    if url or not host:
-        return url
-    if "://" in host:
-        return host
-    password = config.get("CACHE_REDIS_PASSWORD")
-    credentials = f":{quote(password, safe='')}@" if password else ""
-    return f"redis://{credentials}{host}:{config.get('CACHE_REDIS_PORT', 6379)}"

@@ -13,7 +13,8 @@ from flask.cli import AppGroup
 from flask.sessions import SecureCookieSessionInterface
 
 from contextcache import ConfigurationError
-from contextcache_flask.settings import settings_of
+from contextcache.servers import NAME_A_SERVER
+from contextcache_flask.settings import NO_SERVER, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,7 +130,9 @@ def checked(app: Flask) -> Iterator[Check]:
         )
     yield from _unguarded(app)
     yield from _unmet(config)
-    if not settings.debug and any(_is_embedded(place.client) for place in _places(app)):
+    if settings.uses_embedded_by_default and not settings.debug:
+        yield Check("E002", f"{NO_SERVER}.", f"Set it to {NAME_A_SERVER}.")
+    elif not settings.debug and any(_is_embedded(place.client) for place in _places(app)):
         yield Check(
             "W005",
             "Redis is embedded, fakeredis://, so each process keeps its own.",

@@ -69,7 +69,7 @@ class ContextCache:
 def _install_session(app: Flask) -> None:
     from contextcache_flask.sessions import RedisSessionInterface  # noqa: PLC0415
 
-    app.session_interface = RedisSessionInterface(settings_of(app).redis_url)
+    app.session_interface = RedisSessionInterface(settings_of(app).session_server())
 
 
 def _settle_session(app: Flask, **_: object) -> None:

@@ -38,7 +38,7 @@ from contextcache import (
     UnreadablePayloadError,
     current_scope,
 )
-from contextcache.servers import DEFAULT_URL, connect
+from contextcache.servers import connect
 from contextcache_flask.clients import address_of, outage_of
 from contextcache_flask.scopes import WithinRequest
 from contextcache_flask.settings import settings_of
@@ -193,7 +193,8 @@ class RedisSessionInterface(SessionInterface):
     `raise` it is an `UncacheableValueError`.
 
     Args:
-        client_or_url: The server, as a URL or a client of redis-py.
+        client_or_url: The server, as a URL or a client of redis-py; by default that of the
+            application's settings.
         guard: The policy; by default that of the application.
         key_prefix: What the keys in Redis begin with.
 
@@ -205,7 +206,7 @@ class RedisSessionInterface(SessionInterface):
 
     def __init__(
         self,
-        client_or_url: Redis | str = DEFAULT_URL,
+        client_or_url: Redis | str | None = None,
         *,
         guard: Guard | None = None,
         key_prefix: str = KEY_PREFIX,
@@ -265,7 +266,7 @@ class RedisSessionInterface(SessionInterface):
         settings, kept = settings_of(app), self._kept
         if kept is None or kept[0] is not settings:
             guard = self._guard or settings.guard("session in redis", session=True)
-            client = self._server
+            client = self._server or settings.session_server()
             if isinstance(client, str):
                 client = connect(client, timeout=settings.config.timeout)
             kept = self._kept = settings, guard, client

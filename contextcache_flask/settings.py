@@ -13,7 +13,9 @@
 `CONTEXTCACHE_ACCEPT_UNSIGNED` whether unsigned payloads are read, for the time of a migration
 `CONTEXTCACHE_COMPRESS`        `zlib` or `zstd`, for payloads of 4 KB and more
 `CONTEXTCACHE_LOADABLE`        the only names a payload may use, besides harmless ones
-`CONTEXTCACHE_REDIS_URL`       where Redis is: the default of the cache and of the session
+`CONTEXTCACHE_REDIS_URL`       where Redis is: the default of the cache and of the session; without
+                               it, where Flask-Caching's `CACHE_REDIS_URL` or `CACHE_REDIS_HOST`
+                               says, else an embedded one, for development
 `CONTEXTCACHE_SESSION`         whether the session is kept in Redis instead of in the cookie
 `CONTEXTCACHE_PAGE`            networks that may see `/__contextcache__/`, which is there in debug
                                mode only; by default this machine, and nobody for an empty list
@@ -28,9 +30,10 @@ import functools
 import logging
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from contextcache import Config, ConfigurationError, Guard
-from contextcache.servers import DEFAULT_URL
+from contextcache.servers import DEFAULT_URL, EMBEDDED, NAME_A_SERVER, connect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +54,11 @@ UNSIGNED = (
     "this application; set SECRET_KEY, or CONTEXTCACHE_SIGN to False"
 )
 
+NO_SERVER = f"{REDIS_URL} is not set, so sessions and cache are kept {EMBEDDED}"
+
+# Options of a backend of Flask-Caching's, among those in CACHE_OPTIONS that go to redis-py.
+BACKEND_OPTIONS = ("default_timeout", "ignore_delete_many_errors", "key_prefix")
+
 _logger = logging.getLogger("contextcache")
 
 
@@ -69,6 +77,7 @@ class Settings:
     def __init__(self, app_config: Mapping[str, object]) -> None:
         own = {key: _read(key, app_config[key]) for key in app_config if key.startswith(PREFIX)}
         self.redis_url = _url(own.pop(REDIS_URL, None))
+        self.uses_embedded_by_default = False
         self.session = _switch(own.pop(SESSION, False))
         self.page_networks = _networks(own.pop(PAGE, LOOPBACK))
         for key in own.keys() - KEYS:
@@ -119,6 +128,34 @@ class Settings:
             guard = Guard(config, sink=sink, session=session)
             return self._guards.setdefault((sink, session, signed), guard)
 
+    def session_server(self) -> Any:
+        """Return the URL or the client of the Redis that keeps sessions."""
+        if self.redis_url:
+            return self.redis_url
+        server = cache_server(self._app_config)
+        if not isinstance(server, str):
+            return server or self.default_url()
+        options = dict(self._app_config.get("CACHE_OPTIONS") or {})  # type: ignore[call-overload]
+        for name in BACKEND_OPTIONS:
+            options.pop(name, None)
+        if (database := self._app_config.get("CACHE_REDIS_DB")) is not None:
+            options.setdefault("db", database)
+        return connect(server, **{"timeout": self.config.timeout, **options})
+
+    def default_url(self) -> str:
+        """Return `CONTEXTCACHE_REDIS_URL`, or the embedded Redis, with a warning in production."""
+        if self.redis_url:
+            return self.redis_url
+        if not (self.uses_embedded_by_default or self.debug or self._app_config.get("TESTING")):
+            _logger.warning(
+                "contextcache: %s; set it to %s, or to %s if that is meant",
+                NO_SERVER,
+                NAME_A_SERVER,
+                DEFAULT_URL,
+            )
+        self.uses_embedded_by_default = True
+        return DEFAULT_URL
+
     def _with_secrets(self, config: Config) -> Config:
         """Return `config` with the application's secrets, which may be set after `init_app`."""
         if config.secret_keys:
@@ -127,7 +164,8 @@ class Settings:
         fallbacks: Any = self._app_config.get("SECRET_KEY_FALLBACKS") or ()
         if secret:
             return dataclasses.replace(config, secret_keys=(secret, *fallbacks))
-        if config.sign is None and not self._told and not self.redis_url.startswith("fakeredis:"):
+        embedded = self.uses_embedded_by_default or self.redis_url.startswith(DEFAULT_URL)
+        if config.sign is None and not self._told and not embedded:
             self._told = True
             _logger.warning(UNSIGNED)
         return config
@@ -167,9 +205,20 @@ def _read(key: str, value: object) -> object:
     return bool(value) if key in _SWITCHES and value in (0, 1) else value
 
 
+def cache_server(config: Mapping[str, Any]) -> Any:
+    """Return the URL or the client of the Redis that Flask-Caching's own settings name, if any."""
+    url, host = config.get("CACHE_REDIS_URL"), config.get("CACHE_REDIS_HOST")
+    if url or not host or not isinstance(host, str) or "://" in host:
+        return url or host
+    password = config.get("CACHE_REDIS_PASSWORD")
+    credentials = f":{quote(password, safe='')}@" if password else ""
+    return f"redis://{credentials}{host}:{config.get('CACHE_REDIS_PORT', 6379)}"
+
+
 def _url(value: object) -> str:
+    """Return the URL in a setting, empty where there is none, as in a variable that is not set."""
     if value is None:
-        return DEFAULT_URL
+        return ""
     if not isinstance(value, str):
         raise ConfigurationError(f"{REDIS_URL} is a URL, such as redis://127.0.0.1:6379/0")
     return value

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_TIMEOUT", "DEFAULT_URL", "connect", "public_url", "server_error", "warn"]
 
 DEFAULT_URL = "fakeredis://"
+EMBEDDED = "in an embedded Redis (fakeredis): each process has its own, which ends with it"
+NAME_A_SERVER = "the URL of a Redis, such as redis://127.0.0.1:6379/0"
 
 _INSTALL = "pip install 'contextcache-web[redis]'"
 

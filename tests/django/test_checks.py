@@ -6,8 +6,11 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.core import mail
+from django.core.cache import caches
 from django.core.checks import CheckMessage, Error, Warning, run_checks  # noqa: A004
 from django.core.exceptions import ImproperlyConfigured
+from django.core.handlers.wsgi import WSGIHandler
 
 from contextcache import Config
 from contextcache.servers.urls import SCHEMES
@@ -454,11 +457,78 @@ def test_an_embedded_redis_is_none_to_deploy(
         Warning(
             "CACHES['local'] is embedded in each process: no other one sees what it stores, and "
             "it ends with it.",
-            hint="Set its LOCATION to the URL of a Redis, such as 'redis://127.0.0.1:6379/0'.",
+            hint="Set its LOCATION to the URL of a Redis, such as redis://127.0.0.1:6379/0.",
             id="contextcache.W010",
         )
     ]
     assert found() == []
+
+
+@pytest.fixture
+def deployed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Django look as it does outside of its tests."""
+    monkeypatch.delattr(mail, "outbox")
+
+
+NO_LOCATION: list[dict[str, Any]] = [{}, {"LOCATION": ""}, {"LOCATION": None}, {"LOCATION": []}]
+
+
+@pytest.mark.usefixtures("deployed")
+@pytest.mark.parametrize("location", NO_LOCATION)
+@pytest.mark.parametrize("at_start", [True, False])
+def test_a_deployed_cache_without_a_server_is_an_error_and_a_warning(
+    settings: SettingsWrapper,
+    location: dict[str, Any],
+    at_start: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """At the start of the site or, without the middleware, at the first use of the cache."""
+    settings.CACHES = {"default": {**OURS, **location}}
+    if at_start:
+        WSGIHandler()
+    for _ in range(2):
+        threading.Thread(target=lambda: caches["default"].get("key")).start()
+    assert caches["default"].get("key") is None
+    [warning] = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.getMessage() == (
+        "contextcache: CACHES['default'] has no LOCATION, so it is kept in an embedded Redis "
+        "(fakeredis): each process has its own, which ends with it; set it to the URL of a Redis, "
+        "such as redis://127.0.0.1:6379/0, or to fakeredis:// if that is meant"
+    )
+    error = Error(
+        "CACHES['default'] has no LOCATION, so it is kept in an embedded Redis (fakeredis): each "
+        "process has its own, which ends with it.",
+        hint="Set its LOCATION to the URL of a Redis, such as redis://127.0.0.1:6379/0.",
+        id="contextcache.E005",
+    )
+    assert found() == [error]
+    told = run_checks(include_deployment_checks=True)
+    assert [one for one in told if str(one.id).startswith("contextcache.")] == [error]
+
+
+@pytest.mark.parametrize("quiet", ["asked for", "debug mode", "tests", "another backend"])
+def test_no_error_where_it_does_no_harm(
+    settings: SettingsWrapper,
+    quiet: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Somebody wrote `fakeredis://`, or nobody is served."""
+    settings.CACHES = {"default": {**OURS}}
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.file"
+    settings.SESSION_SERIALIZER = "contextcache_django.serializers.SessionSerializer"
+    if quiet != "tests":
+        monkeypatch.delattr(mail, "outbox")
+    if quiet == "asked for":
+        settings.CACHES = {"default": {**OURS, "LOCATION": "fakeredis://"}}
+    elif quiet == "another backend":
+        settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    elif quiet == "debug mode":
+        settings.DEBUG = True
+    WSGIHandler()
+    caches["default"].get("key")
+    assert found() == []
+    assert "LOCATION" not in caplog.text
 
 
 # --- Settings -----------------------------------------------------------------------------------
