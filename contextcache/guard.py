@@ -23,6 +23,7 @@ from contextcache.exceptions import (
 )
 from contextcache.findings import CODES, Action, Finding
 from contextcache.inspection import (
+    DEEP_FIX,
     KEY_LEFT_OUT,
     NOTHING,
     Inspection,
@@ -32,7 +33,7 @@ from contextcache.inspection import (
 from contextcache.loading import Names, is_sealed, load
 from contextcache.locks import ProcessLock, forget_oldest
 from contextcache.paths import Path, generalised, qualified_name
-from contextcache.pickler import PROTOCOL, Dump, Table
+from contextcache.pickler import PROTOCOL, Dump, Table, loads_again
 from contextcache.reporting import (
     Reporter,
     collectors,
@@ -195,6 +196,8 @@ class Guard:
                 body = self._payload(value, label)
             except (UncacheableValueError, MemoryError):
                 raise
+            except RecursionError:  # with no room left on the stack, nothing is known for certain
+                body = self._refused_as_deep(value, label)
             except Exception as error:  # noqa: BLE001  # our own bug must not break the write
                 report_internal("guarding a value", error)
                 body = pickle.dumps(value, PROTOCOL)
@@ -299,6 +302,8 @@ class Guard:
             if at_risk and overruns_stack(value):
                 raise RecursionError  # as newer versions of Python do by themselves
             payload = dump.careful(clean) if careful else dump.fast(clean)
+        except MemoryError:
+            raise
         except Exception:  # noqa: BLE001  # the close look tells what it was, and where
             payload = None
         if payload is None:  # out here, no error carries the first one and its text as context
@@ -324,11 +329,8 @@ class Guard:
 
     def _trusted(self, dump: Dump, payload: bytes) -> bool:
         """Try a payload with types that were met for the first time; tell whether it loads."""
-        if dump.met:
-            try:
-                pickle.loads(payload)
-            except Exception:  # noqa: BLE001  # whatever a constructor raises, a reader would meet
-                return False
+        if dump.met and not loads_again(payload):
+            return False
         table = dump.table
         sound = [cls for cls in dump.met if cls in table or cls in table.fresh]
         if sound or table.fresh:
@@ -479,16 +481,27 @@ class Guard:
 
     def _oversized(self, value: object, label: str) -> Finding:
         steps, kind = heaviest(value)
-        path = Path(label, steps, self.config.redact_keys)
+        fix = f"store less of it; the limit is {self.config.max_size} bytes (MAX_SIZE)"
+        return self._refusal("CC131", Path(label, steps, self.config.redact_keys), kind, fix)
+
+    def _refused_as_deep(self, value: object, label: str) -> bytes:
+        """Report that the stack has no room for `value`; in mode `warn`, leave it to pickle."""
+        path = Path(label, hidden=self.config.redact_keys)
+        finding = self._refusal("CC130", path, type(value), DEEP_FIX)
+        if self.config.mode == "warn":
+            return self._observed(value, [finding])
+        return self._refused(value, label, [finding])[0]
+
+    def _refusal(self, code: str, path: Path, kind: type, fix: str) -> Finding:
         return Finding(
-            code="CC131",
+            code=code,
             path=path,
             leaf_type=qualified_name(kind),
             owner_type="",
             action=Action.REFUSED,
-            reason=CODES["CC131"],
+            reason=CODES[code],
             did=NOTHING,
-            fix=f"store less of it; the limit is {self.config.max_size} bytes (MAX_SIZE)",
+            fix=fix,
             sink=self.sink,
             origin=origin_of(path),
         )

@@ -6,7 +6,6 @@ which the fast pass does the same from then on.
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from contextcache.pickler import (
     SelfReferenceError,
     Table,
     failed_trial,
+    loads_again,
 )
 from contextcache.reporting import report_internal
 from contextcache.rules import Rule, Verb
@@ -49,12 +49,9 @@ DEEP = 150  # levels from which on a RecursionError is the depth's fault, not a 
 NOTHING = "nothing was stored"
 KEY_LEFT_OUT = "left the key out, stored the rest"
 
-_DEEP = Rule(
-    type="",
-    verb=Verb.REFUSE,
-    code="CC130",
-    fix="store a flat list with ids instead of nested objects",
-)
+DEEP_FIX = "store a flat list with ids instead of nested objects"
+
+_DEEP = Rule(type="", verb=Verb.REFUSE, code="CC130", fix=DEEP_FIX)
 _CHANGING = Rule(
     type="", verb=Verb.REFUSE, code="CC132", fix="store a copy made under the lock that guards it"
 )
@@ -177,6 +174,8 @@ class Inspection:
                 # "changed size during iteration", or the like of a deque or set: another thread
                 dump.forget()
                 kept = without_environs(without_keys(value, self.dropped, dump))
+            except MemoryError:
+                raise
             except Exception:  # noqa: BLE001  # what pickle itself raises names no object
                 raise _Refusal(value, REFUSES) from None
         raise _Refusal(value, _CHANGING)
@@ -219,14 +218,12 @@ class Inspection:
 
     def _culprit(self, payload: bytes, dump: Dump, search: Search) -> object | None:
         """Return the innermost object that keeps `payload` from loading; None if it loads."""
-        try:
-            pickle.loads(payload)
-        except Exception:  # noqa: BLE001  # whatever a constructor raises, the reader would meet it
-            for candidate in _candidates(dump, search):
-                if type(candidate) not in self.table.suspect and failed_trial(dump, candidate):
-                    return candidate
-            return _UNKNOWN
-        return None
+        if loads_again(payload):
+            return None
+        for candidate in _candidates(dump, search):
+            if type(candidate) not in self.table.suspect and failed_trial(dump, candidate):
+                return candidate
+        return _UNKNOWN
 
     def _note_environs(self, value: object, dump: Dump, search: Search) -> None:
         """Note the environments of requests: plain dicts, which no rule for a type can name."""
@@ -393,6 +390,8 @@ def _only_strippable(leaf: object, table: Table) -> Rule | None:
     trial = Dump(table, "")
     try:
         trial.careful(leaf)
+    except (RecursionError, MemoryError):
+        raise
     except Exception:  # noqa: BLE001  # whatever it was, the dump of the whole value will tell
         return None
     stripped = (hit for hit in trial.hits if hit.leaf is leaf and hit.action is Action.STRIPPED)

@@ -315,8 +315,7 @@ def slot_values(obj: object) -> dict[str, object]:
         for name in (slots,) if isinstance(slots, str) else tuple(slots):
             if name in ("__dict__", "__weakref__"):
                 continue
-            if name.startswith("__") and not name.endswith("__"):
-                name = f"_{base.__name__.lstrip('_')}{name}"  # noqa: PLW2901  # as Python mangles it
+            name = mangled(name, base.__name__)  # noqa: PLW2901
             descriptor = base.__dict__.get(name)
             if name not in found and isinstance(descriptor, MemberDescriptorType):
                 try:
@@ -324,6 +323,13 @@ def slot_values(obj: object) -> dict[str, object]:
                 except AttributeError:
                     continue  # the slot is empty
     return found
+
+
+def mangled(name: str, class_name: str) -> str:
+    """Return `name` as Python mangles a private one in a class statement."""
+    holder = class_name.lstrip("_")
+    private = name.startswith("__") and not name.endswith("__") and holder
+    return f"_{holder}{name}" if private else name
 
 
 def attributes(obj: object) -> dict[str, object]:

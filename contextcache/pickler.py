@@ -12,7 +12,6 @@ and where the exact structure is wanted, the careful pass asks about every objec
 
 from __future__ import annotations
 
-import contextlib
 import copyreg
 import dataclasses
 import functools
@@ -22,6 +21,7 @@ import pickle
 import sys
 from contextvars import ContextVar
 from importlib import import_module
+from itertools import pairwise
 from types import (
     EllipsisType,
     FunctionType,
@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 from contextcache.findings import Action
 from contextcache.markers import Marker, declared
-from contextcache.paths import class_mro, qualified_name
+from contextcache.paths import class_mro, mangled, qualified_name
 from contextcache.reporting import report_internal
 from contextcache.rules import Rule, RuleBook, Verb
 from contextcache.snapshots import ByName, NothingThere, current_values, now
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     Reducer = Callable[[Any], Reduced]
 
 PROTOCOL = 5
+LEAST_ROOM = 100  # calls that must still fit on the stack where a method is blamed for recursing
 MOST_REPEATS = 100  # of objects reduced again before they were memoised; then it has no end
 
 reduce_as_pickle_does: Reducer = operator.methodcaller("__reduce_ex__", PROTOCOL)
@@ -309,6 +310,8 @@ class Dump:
             make = rule.make if rule is not None and known and rule.make else current_values
             try:
                 made = make(held)
+            except (RecursionError, MemoryError):
+                raise
             except Exception as error:  # noqa: BLE001  # it is stored, and reported, as if unmarked
                 report_internal(f"a snapshot of {qualified_name(type(held))}", error)
                 return held
@@ -512,6 +515,8 @@ def _holds(rule: Rule, obj: object) -> bool:
     """Tell whether `rule` is about this object of its type, too."""
     try:
         return not rule.behind and (rule.when is None or rule.when(obj))
+    except (RecursionError, MemoryError):
+        raise
     except Exception:  # noqa: BLE001  # whoever dumps the object reports it
         return False
 
@@ -520,8 +525,12 @@ def _ruled(rule: Rule) -> Reducer:
     def reduce(obj: object) -> Reduced:
         dump = _running.get()
         if id(obj) in dump.allowed:
-            with contextlib.suppress(Exception):  # what cannot be stored is an offender after all
+            try:
                 return reduce_as_pickle_does(obj)
+            except (RecursionError, MemoryError):
+                raise
+            except Exception:  # noqa: BLE001, S110  # it cannot be stored: an offender after all
+                pass
         try:
             reduced = dump.apply(rule, obj)
         except NothingThere as nothing:
@@ -542,6 +551,8 @@ def _can_be_made(cls: type) -> bool:
     """Tell whether `cls` needs no arguments, which a reader would find out too late."""
     try:
         cls()
+    except (RecursionError, MemoryError):
+        raise
     except Exception as error:  # noqa: BLE001  # a constructor may raise anything
         report_internal(f"the marker Recreate of a field with a {qualified_name(cls)}", error)
         return False
@@ -651,10 +662,44 @@ def failed_trial(dump: Dump, obj: object) -> Dump | None:
     try:
         payload = trial.careful(obj)
         trial.all_hits()
-        pickle.loads(payload)
-    except Exception:  # noqa: BLE001  # whatever a constructor raises, the reader would meet it
+    except (RecursionError, MemoryError):
+        raise
+    except Exception:  # noqa: BLE001  # what cannot be stored by itself does not load, either
         return trial
-    return None
+    return None if loads_again(payload) else trial
+
+
+def loads_again(payload: bytes) -> bool:
+    """Return True if `payload` loads.
+
+    The unpickler does not recurse, so a `RecursionError` comes from a method of the value, such as
+    a `__getattr__` that asks for itself. Only where the stack is used up by others it is raised.
+
+    Raises:
+        RecursionError: There is too little room on the stack to find out.
+        MemoryError: There is too little memory.
+    """
+    try:
+        pickle.loads(payload)
+    except MemoryError:
+        raise
+    except RecursionError:
+        _use_stack(LEAST_ROOM)
+        return False
+    except Exception:  # noqa: BLE001  # whatever a constructor raises, the reader would meet it
+        return False
+    return True
+
+
+def _use_stack(levels: int) -> None:
+    """Raise a `RecursionError` if there is no room for so many calls, in Python or in C."""
+    if levels:
+        _use_stack(levels - 1)
+        return
+    nested: list[object] = []
+    for _ in range(LEAST_ROOM):
+        nested = [nested]
+    pickle.dumps(nested, PROTOCOL)
 
 
 class _CarefulPickler(pickle.Pickler):
@@ -673,6 +718,8 @@ class _CarefulPickler(pickle.Pickler):
             return dump.strip(obj, UNIMPORTABLE)
         try:
             reducer = dump.table[cls]
+        except (RecursionError, MemoryError):
+            raise
         except Exception:  # noqa: BLE001  # a metaclass whose __hash__ raises: pickle asks for it, too
             return dump.strip(obj, REFUSES)
         if reducer is not reduce_plainly and not _is_ours(reducer):
@@ -740,11 +787,21 @@ def importable(obj: Any, name: str = "") -> bool:
         if not isinstance(module, str):
             module = pickle.whichmodule(obj, name)  # type: ignore[attr-defined]
         found: Any = sys.modules.get(module) or import_module(module)
-        for part in name.split("."):
+        for part in _stored_names(name):
             found = getattr(found, part)
+    except (RecursionError, MemoryError):
+        raise
     except Exception:  # noqa: BLE001  # a module that cannot be imported has nothing to find
         return False
     return found is obj
+
+
+def _stored_names(qualname: str) -> list[str]:
+    """Return the parts of a name as pickle stores them: private ones as Python mangles them."""
+    names = qualname.split(".")
+    if sys.version_info >= (3, 15) and ".__" in qualname:
+        return names[:1] + [mangled(name, holder) for holder, name in pairwise(names)]
+    return names
 
 
 _HOOKS = (

@@ -146,6 +146,8 @@ def proxy_target(obj: object) -> object:
     """Return what a werkzeug `LocalProxy` points at in this request."""
     try:
         return object.__getattribute__(obj, "_get_current_object")()
+    except (RecursionError, MemoryError):
+        raise
     except Exception:  # noqa: BLE001  # a function of the user's, such as `lambda: g.user`
         raise NothingThere from None
 
@@ -157,6 +159,8 @@ def lazy_value(obj: object) -> object:
     if type(wrapped) is object or wrapped is None:  # Django's mark for "not evaluated"
         try:
             object.__getattribute__(obj, "_setup")()
+        except (RecursionError, MemoryError):
+            raise
         except Exception as error:  # noqa: BLE001  # a function of the user's, or the database
             name = type(error).__name__
             fix = _AWAIT if name == "SynchronousOnlyOperation" else "evaluate it before"
@@ -188,6 +192,8 @@ def lazy_result(obj: Any) -> object:
     function, arguments, keywords = obj.__reduce__()[1][:3]
     try:
         return function(*arguments, **keywords)
+    except (RecursionError, MemoryError):
+        raise
     except Exception:  # noqa: BLE001  # a function of the user's
         raise NothingThere from None
 
@@ -466,6 +472,8 @@ def refuses_pickle(obj: object) -> bool:
     """Tell whether a file written in Python cannot be stored; some hold no more than content."""
     try:
         pickle.dumps(obj, 5)
+    except (RecursionError, MemoryError):
+        raise
     except Exception:  # noqa: BLE001  # whatever it is, there is something open in it
         return True
     return False
@@ -481,7 +489,11 @@ def is_nameless_method(obj: Any) -> bool:
     bases = class_mro(type(owner))[:-1]
     if issubclass(type(owner), type):
         bases = class_mro(owner)[:-1] + bases[:-1]
-    names = {getattr(obj.__func__, "__name__", ""), "__getattr__", "__getattribute__"}
+    try:
+        name = obj.__reduce__()[1][1]  # as pickle stores it: a private one is mangled since 3.15
+    except AttributeError:  # of something that is called and has no name
+        return True
+    names = {name, "__getattr__", "__getattribute__"}
     return names.isdisjoint(name for base in bases for name in base.__dict__)
 
 

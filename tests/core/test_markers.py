@@ -254,7 +254,7 @@ def test_no_code_of_the_object_runs() -> None:
 
 
 class Misspelt:
-    _lock: Annotated[Thread.Lock, Recreate]  # type: ignore[name-defined]  # noqa: F821
+    _lock: "Annotated[threading.Lock, Recreate"  # type: ignore[valid-type]  # noqa: F722
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -268,7 +268,7 @@ def test_a_marker_that_cannot_be_read_is_named(caplog: pytest.LogCaptureFixture)
         guard.dumps(Misspelt())
     assert [one.code for one in findings] == ["CC102"]
     [error] = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert f"the marker of {__name__}.Misspelt._lock failed with NameError" in error.getMessage()
+    assert f"the marker of {__name__}.Misspelt._lock failed with SyntaxError" in error.getMessage()
 
 
 @pytest.mark.parametrize("names", [(), (Client,), ("_lock", 3)])
