@@ -13,9 +13,9 @@ import io
 import pickle
 import re
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from contextcache.dangerous import can_run_code
 from contextcache.exceptions import (
     ConfigurationError,
     UnreadablePayloadError,
@@ -42,13 +42,6 @@ HARMLESS = (
     *("types:SimpleNamespace", "uuid:UUID", "zoneinfo:ZoneInfo"),
 )  # fmt: skip
 """What may always be named: data, and what contextcache itself puts into payloads."""
-
-# To list one of these would give away what the list is for.
-_TOO_MUCH = frozenset({
-    "_posixsubprocess", "builtins", "code", "codeop", "ctypes", "importlib", "marshal", "nt",
-    "operator", "os", "pickle", "pkgutil", "posix", "runpy", "shutil", "socket", "subprocess",
-    "sys", "types",
-})  # fmt: skip
 
 
 def load(body: bytes | memoryview, names: Names | None, label: str) -> Any:
@@ -112,7 +105,7 @@ class Names:
 
     def _add(self, name: str) -> None:
         module, qualname, found = _resolved(name)
-        if isinstance(found, ModuleType) or module.partition(".")[0] in _TOO_MUCH:
+        if can_run_code(found):
             raise ConfigurationError(f"LOADABLE: {name!r} would let a payload do anything")
         self._objects[module, qualname] = found
         # A class that is listed by the name it is imported by is pickled by the name it has.

@@ -26,6 +26,7 @@ ADAPTERS = [path for path in SOURCES if path not in CORE]
 ORDER = [
     "exceptions",
     "locks",
+    "dangerous",
     "loading",
     "envelope",
     "paths",

@@ -10,8 +10,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from contextcache.commands import anatomy
-from contextcache.commands.lookup import runs_code
 from contextcache.config import Config
+from contextcache.dangerous import runs_code
 from contextcache.envelope import unverified
 from contextcache.findings import Action
 from contextcache.inspection import Inspection

@@ -15,7 +15,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from contextcache.commands import anatomy
-from contextcache.commands.lookup import Standing, runs_code, standing
+from contextcache.commands.lookup import Standing, standing
+from contextcache.dangerous import runs_code
 from contextcache.envelope import Envelope
 from contextcache.exceptions import UnreadablePayloadError, UntrustedPayloadError
 from contextcache.loading import HARMLESS, is_sealed

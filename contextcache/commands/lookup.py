@@ -46,34 +46,6 @@ def standing(name: str, *, at_home: bool = True) -> Standing:
     return _in_files(parts, qualname, at_home=at_home)
 
 
-def runs_code(name: str) -> bool:
-    """Tell whether `name` is of what runs whatever it is given, which no data needs.
-
-    For a reader, not for defence: that a payload names nothing of the kind proves nothing, as
-    there are ways round every such list. What may be loaded is for `LOADABLE` to say.
-
-    Args:
-        name: A class or function, as `module:qualname`.
-    """
-    module = name.partition(":")[0].partition(".")[0]
-    return name in _RUNNING or (module in _RUNNERS and name not in _RESULTS)
-
-
-_RUNNERS = frozenset({
-    "_pickle", "_posixsubprocess", "code", "codeop", "ctypes", "importlib", "marshal", "nt", "os",
-    "pickle", "pkgutil", "posix", "pty", "runpy", "shutil", "subprocess", "sys",
-})  # fmt: skip
-_RUNNING = frozenset({
-    *(f"builtins:{name}" for name in (
-        "__import__", "breakpoint", "compile", "delattr", "eval", "exec", "open", "setattr",
-    )),
-    "types:CodeType", "types:FunctionType",
-})  # fmt: skip
-_RESULTS = frozenset({
-    "os:stat_result", "subprocess:CalledProcessError", "subprocess:CompletedProcess",
-})  # fmt: skip
-
-
 def _in_namespace(namespace: Any, qualname: list[str]) -> Standing:
     """Look a name up as a chain of dicts, which runs no code of theirs."""
     first, *rest = qualname

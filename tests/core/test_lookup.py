@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from contextcache.commands.lookup import Standing, runs_code, standing
+from contextcache.commands.lookup import Standing, standing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,21 +138,3 @@ def test_a_module_without_source_is_not_judged(monkeypatch: pytest.MonkeyPatch):
     """Of a library in C that is not imported, only that it is there can be told."""
     monkeypatch.delitem(sys.modules, "_lsprof", raising=False)
     assert standing("_lsprof:Anything") is Standing.UNKNOWN
-
-
-@pytest.mark.parametrize(
-    ("name", "runs"),
-    [
-        ("posix:system", True),
-        ("subprocess:Popen", True),
-        ("importlib.util:find_spec", True),
-        ("builtins:eval", True),
-        ("builtins:getattr", False),  # by which a ZoneInfo and a bound method are pickled
-        ("builtins:ValueError", False),
-        ("os:stat_result", False),
-        ("shop.os:Cart", False),
-    ],
-)
-def test_what_runs_code_is_known_by_its_name(name: str, runs: bool) -> None:
-    """What data is made of is not under suspicion."""
-    assert runs_code(name) is runs
