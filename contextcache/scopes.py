@@ -208,8 +208,8 @@ class RequestScope:
 _scope: ContextVar[RequestScope | None] = ContextVar("contextcache_request", default=None)
 
 
-def enter_scope(scope: RequestScope) -> Token[RequestScope | None]:
-    """Make `scope` the current request and return what `exit_scope` needs to undo it."""
+def enter_scope(scope: RequestScope | None) -> Token[RequestScope | None]:
+    """Make `scope` the current request, or none, and return what `exit_scope` needs to undo it."""
     return _scope.set(scope)
 
 

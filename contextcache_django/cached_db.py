@@ -7,12 +7,16 @@ What differs from Django's `cached_db`, and why:
 
 * The cache holds the very text the row holds, written by `SESSION_SERIALIZER` and signed. Django
   caches the dict, so a tuple is a tuple until the cache forgets it, and a list from then on.
-* A session that was logged out elsewhere is not resurrected, in the cache either: an entry is
-  written before its row, and deleted where there is no row any more.
-* A cache that cannot be reached costs a query and a warning, never the session. Only a logout
-  fails then: it would be undone when the cache is back with the entry still in it. What else is
-  written meanwhile is in the database; a cache that comes back with what it held before answers
-  with that until the session is written again.
+* A session that was logged out elsewhere is not resurrected, in the cache either. An entry is
+  written after its row, while that is locked. A logout deletes the row and puts a marker in the
+  place of the entry, while the row is locked, too: none that was read before gets into the cache.
+* The same holds for a request that has read it before and gives it another id: `cycle_key` raises
+  `UpdateError` then. It makes the old row a tombstone, which has expired and says where the session
+  went, so that a logout with the old id finds it.
+* A cache that cannot be reached costs a query and a warning, never the session. Only what makes an
+  id worthless fails then, a logout and `cycle_key`: it would be undone when the cache is back with
+  the entry still in it. What else is written meanwhile is in the database; a cache that comes back
+  with what it held before answers with that until the session is written again.
 * A database that cannot be reached is an error, not "the session was deleted".
 * The key in the cache is a hash of the session id.
 """
@@ -29,20 +33,25 @@ from django.contrib.sessions.backends import db
 from django.contrib.sessions.backends.base import CreateError, UpdateError
 from django.core.cache import caches
 from django.db import DatabaseError, IntegrityError, OperationalError, router, transaction
+from django.utils import timezone
 
 from contextcache import ServerError, current_scope
 from contextcache_django.cache import RedisCache
-from contextcache_django.sessions import Assigning
+from contextcache_django.sessions import LoggedOutError, Store
 
 if TYPE_CHECKING:
     from django.contrib.sessions.base_session import AbstractBaseSession
 
 KEY_PREFIX = "contextcache.cached_db."
+MOVED_PREFIX = "moved."  # what the ids of tombstones begin with
+MOVED_TO = "contextcache.moved_to"
+ASK_THE_DATABASE = 0  # in the cache; a plain int, which is stored as it is
+MARKER_SECONDS = 60  # longer than any request takes from reading a row to caching it
 
 _logger = logging.getLogger("contextcache")
 
 
-class SessionStore(Assigning, db.SessionStore):
+class SessionStore(Store, db.SessionStore):
     """One visitor's session, as Django's `SessionMiddleware` uses it."""
 
     def __init__(self, session_key: str | None = None) -> None:
@@ -53,12 +62,12 @@ class SessionStore(Assigning, db.SessionStore):
 
     def load(self) -> dict[str, Any]:
         """Return the stored session, or an empty one, without its id, where there is none."""
+        session_key = self.session_key
         text = self._cached()
         if text is None:
             row: AbstractBaseSession | None = self._get_session_from_db()  # type: ignore[attr-defined]
             if row is None or not self._cache_row(row):
-                self._session_key = None
-                return {}
+                return self._miss(session_key)
             text = row.session_data
         session: dict[str, Any] = self.decode(text)
         return session
@@ -92,15 +101,56 @@ class SessionStore(Assigning, db.SessionStore):
         row = await self.acreate_model_instance(session)
         await sync_to_async(self._write)(row, must_create)
 
+    def cycle_key(self) -> None:
+        """Give the session another id, under which alone it is found from then.
+
+        Raises:
+            LoggedOutError: The session has been deleted meanwhile, and still is.
+        """
+        session = self._get_session()  # type: ignore[attr-defined]
+        old = self.session_key
+        if old is None:
+            self.create()
+            return
+        self._session_key = self._get_new_session_key()  # type: ignore[attr-defined]
+        try:
+            self._rotate(old, self.create_model_instance(session))
+        except BaseException:
+            self._session_key = old
+            raise
+
+    async def acycle_key(self) -> None:
+        """Give the session another id; see `cycle_key`."""
+        session = await self._aget_session()  # type: ignore[attr-defined]
+        old = self.session_key
+        if old is None:
+            await self.acreate()
+            return
+        self._session_key = await self._aget_new_session_key()  # type: ignore[attr-defined]
+        try:
+            row = await self.acreate_model_instance(session)
+            await sync_to_async(self._rotate)(old, row)
+        except BaseException:
+            self._session_key = old
+            raise
+
     def delete(self, session_key: str | None = None) -> None:
-        """Delete the session with this id, or this one."""
-        session_key = self.session_key if session_key is None else session_key
-        if session_key is not None:
-            # Before the row, because an outage is to fail while a second attempt still finds it,
-            # and after it, because somebody may have cached it in between.
-            self._uncache(session_key)
-            super().delete(session_key)
-            self._uncache(session_key)
+        """Delete the session with this id, or this one, and what it was moved to lately."""
+        place = self._id_to_delete(session_key)
+        if place is None:
+            return
+        using = router.db_for_write(self.model)
+        with transaction.atomic(using=using):
+            rows = self.model.objects.using(using)
+            while place is not None:
+                rows.filter(session_key=place).delete()
+                self._uncache(place)
+                # Locked, because it may have been written by what the deletion has waited for.
+                tombstone = rows.filter(session_key=_moved(place)).select_for_update().first()
+                if tombstone is None:
+                    break
+                place = self.decode(tombstone.session_data).get(MOVED_TO)
+                tombstone.delete()
 
     async def adelete(self, session_key: str | None = None) -> None:
         """Delete the session with this id, or this one."""
@@ -110,22 +160,40 @@ class SessionStore(Assigning, db.SessionStore):
 
     def _write(self, row: AbstractBaseSession, must_create: bool) -> None:
         using = router.db_for_write(self.model, instance=row)
-        if not must_create:
-            # Before the row: whoever deletes it after this also deletes what is written here.
-            self._cache_text(row, only_where_none=False)
         try:
             with transaction.atomic(using=using):
                 row.save(force_insert=must_create, force_update=not must_create, using=using)
+                if not must_create:
+                    # While the row is locked: who deletes it after this also deletes the entry.
+                    self._cache_text(row, only_where_none=False)
         except DatabaseError as error:
             if must_create and isinstance(error, IntegrityError):
                 raise CreateError from error
-            if not must_create:
-                self._uncache(row.session_key)
-                if not isinstance(error, (IntegrityError, OperationalError)):
-                    raise UpdateError from error
+            if not must_create and not isinstance(error, (IntegrityError, OperationalError)):
+                raise UpdateError from error
             raise
         if must_create:
             self._cache_text(row, only_where_none=True)
+
+    def _rotate(self, old: str, row: AbstractBaseSession) -> None:
+        """Store a session under its new id, and make the row of the old one a tombstone."""
+        using = router.db_for_write(self.model, instance=row)
+        with transaction.atomic(using=using):
+            moved = (
+                self.model.objects.using(using)
+                .filter(session_key=old)
+                .update(
+                    session_key=_moved(old),
+                    session_data=self.encode({MOVED_TO: row.session_key}),
+                    expire_date=timezone.now(),  # nobody takes it for a session
+                )
+            )
+            if not moved:
+                raise LoggedOutError
+            row.save(force_insert=True, using=using)
+            self._uncache(old)
+        self._cache_text(row, only_where_none=True)
+        self.modified = True
 
     def _cache_row(self, row: AbstractBaseSession) -> bool:
         """Cache a row that was read, and return whether it is still there."""
@@ -154,12 +222,14 @@ class SessionStore(Assigning, db.SessionStore):
         return text if isinstance(text, str) else None
 
     def _uncache(self, session_key: str) -> None:
+        """Let nobody find the session in the cache, nor put there what was read before."""
         key = _cache_key(session_key)
         if not isinstance(self._cache, RedisCache):
-            self._cache.delete(key)
+            self._cache.set(key, ASK_THE_DATABASE, MARKER_SECONDS)
             return
-        try:  # its own `delete` would only warn of an outage
-            self._cache.connection().delete(self._cache.make_key(key))
+        try:  # its own `set` would only warn of an outage
+            place = self._cache.make_key(key)
+            self._cache.connection().set(place, ASK_THE_DATABASE, ex=MARKER_SECONDS)
         except ServerError as error:
             if (scope := current_scope()) is not None:
                 scope.outage = error
@@ -168,6 +238,11 @@ class SessionStore(Assigning, db.SessionStore):
 
 def _cache_key(session_key: str) -> str:
     return KEY_PREFIX + hashlib.sha256(session_key.encode()).hexdigest()
+
+
+def _moved(session_key: str) -> str:
+    """Return the id of the tombstone for `session_key`, of at most 40 characters."""
+    return MOVED_PREFIX + hashlib.sha256(session_key.encode()).hexdigest()[:34]
 
 
 def _warn(error: Exception) -> None:

@@ -11,8 +11,10 @@ What differs from Django's cached sessions, and why:
   visitor stays logged out after Redis is back.
 * A Redis that takes no writes still has the session, and a page that reads it is served. One that
   writes it is a 503 page: any other would tell of a login or a cart that is not there.
-* An existing session is written with `SET ... XX` and a new one with `NX`, so one that was logged
-  out elsewhere is not resurrected, in one trip instead of two.
+* A session that was logged out elsewhere is not resurrected, whatever a request that has read it
+  before does with it: `save` and `cycle_key` then raise `UpdateError`. See
+  `contextcache.storage.sessions`. It takes one trip instead of two.
+* A message that is lost while the id changes logs nobody out: it is sent once more.
 * The key in Redis is a hash of the session id. Who can list the keys cannot take over a session.
 * A session that cannot be read any more is empty and gets a new id, after a warning.
 * A top-level key that cannot be stored is left out and the rest is stored: a cart that went wrong
@@ -36,28 +38,43 @@ from django.contrib.sessions.backends.base import (
     SessionBase,
     UpdateError,
 )
+from django.contrib.sessions.exceptions import SessionInterrupted
 from django.core.cache import caches
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.crypto import get_random_string
 from django.utils.functional import cached_property
 
-from contextcache import (
-    ServerError,
-    UnreadablePayloadError,
-    current_scope,
-)
+from contextcache import current_scope
+from contextcache.storage.sessions import SessionStorage
 from contextcache_django.cache import RedisCache
 
 if TYPE_CHECKING:
-    from contextcache import Guard
+    from collections.abc import Callable
 
 KEY_PREFIX = "contextcache.session."
-LABEL = "session"
 ATTEMPTS = 10  # a collision of two random ids of 165 bits is a broken random generator
 
 
-class Assigning(SessionBase):
-    """A session that in development lets a finding tell the line that put something into it."""
+class LoggedOutError(UpdateError, SessionInterrupted):
+    """The session was logged out, or got another id, while this request was using it.
+
+    Django answers it with status 400, from a view and from its middleware.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The request's session was deleted, or given another id, before the request completed. "
+            "The user may have logged out in a concurrent request, for example."
+        )
+
+
+class Store(SessionBase):
+    """What the engines of contextcache have in common.
+
+    Where a finding is shown in development, it names the line that put something into the session.
+    """
+
+    _missed: str | None = None  # the id the visitor came with, where there is no such session
 
     def __setitem__(self, key: str, value: Any) -> None:
         super().__setitem__(key, value)
@@ -68,6 +85,20 @@ class Assigning(SessionBase):
         await super().aset(key, value)
         _note_assignment(key)
 
+    def _miss(self, session_key: str | None) -> dict[str, Any]:
+        """Return an empty session; an id we did not give out is not adopted."""
+        self._missed = session_key
+        self._session_key = None
+        return {}
+
+    def _id_to_delete(self, session_key: str | None) -> str | None:
+        """Return the id of what is to be deleted.
+
+        A visitor who logs out with an id that was rotated or deleted meanwhile leaves what it was
+        rotated to as well.
+        """
+        return session_key or self.session_key or self._missed
+
 
 def _note_assignment(key: str) -> None:
     scope = current_scope()
@@ -75,13 +106,15 @@ def _note_assignment(key: str) -> None:
         scope.note_assignment(key)
 
 
-class SessionStore(Assigning):
+class SessionStore(Store):
     """One visitor's session, as Django's `SessionMiddleware` uses it.
 
     Raises:
         ImproperlyConfigured: `SESSION_CACHE_ALIAS` is not a contextcache cache.
         ServerError: Redis cannot be reached.
     """
+
+    _left = False  # whether the id that the visitor came with is worth nothing any more
 
     def __init__(self, session_key: str | None = None) -> None:
         super().__init__(session_key)
@@ -101,21 +134,14 @@ class SessionStore(Assigning):
     def load(self) -> dict[str, Any]:
         """Return the stored session, or an empty one, without its id, where there is none."""
         if self.session_key is not None:
-            key = self._redis_key(self.session_key)
-            payload = self._ask("get", key)
-            if payload is not None:
-                try:
-                    return self._decode(payload, key)
-                except UnreadablePayloadError as error:
-                    self._guard.report_unreadable(error)
-        self._session_key = None  # an id we did not give out is not adopted
-        return {}
+            session = self._storage.read(self._redis_key(self.session_key))
+            if session is not None:
+                return session
+        return self._miss(self.session_key)
 
     def exists(self, session_key: str) -> bool:
         """Return whether there is a session with this id."""
-        if not session_key:
-            return False
-        return bool(self._ask("exists", self._redis_key(session_key)))
+        return bool(session_key) and self._storage.exists(self._redis_key(session_key))
 
     # --- Writing: the guard runs in the caller's thread and context -----------------------------
 
@@ -131,8 +157,7 @@ class SessionStore(Assigning):
             self.create()
             return
         session = self._get_session(no_load=must_create)  # type: ignore[attr-defined]
-        key = self._redis_key(self.session_key)
-        self._store(key, self._encode(session, key), self.get_expiry_age(), must_create)
+        self._stored(session, must_create, self.get_expiry_age())()
 
     async def asave(self, must_create: bool = False) -> None:
         """Store the session; see `save`."""
@@ -140,10 +165,8 @@ class SessionStore(Assigning):
             await self.acreate()
             return
         session = await self._aget_session(no_load=must_create)  # type: ignore[attr-defined]
-        key = self._redis_key(self.session_key)
-        payload = self._encode(session, key)
-        age = await self.aget_expiry_age()
-        await sync_to_async(self._store)(key, payload, age, must_create)
+        store = self._stored(session, must_create, await self.aget_expiry_age())
+        await sync_to_async(store)()
 
     def create(self) -> None:
         """Store the session under a new id."""
@@ -169,11 +192,38 @@ class SessionStore(Assigning):
             return
         raise RuntimeError(f"{ATTEMPTS} random session ids in a row were taken")
 
+    def cycle_key(self) -> None:
+        """Give the session another id, under which alone it is found from then.
+
+        Raises:
+            LoggedOutError: The session has been deleted meanwhile, and still is.
+        """
+        self._get_session()  # type: ignore[attr-defined]
+        old = self.session_key
+        try:
+            self.create()
+            self._rotate(old)
+        except BaseException:
+            self._session_key = old
+            raise
+
+    async def acycle_key(self) -> None:
+        """Give the session another id; see `cycle_key`."""
+        await self._aget_session()  # type: ignore[attr-defined]
+        old = self.session_key
+        try:
+            await self.acreate()
+            await sync_to_async(self._rotate)(old)
+        except BaseException:
+            self._session_key = old
+            raise
+
     def delete(self, session_key: str | None = None) -> None:
         """Delete the session with this id, or this one."""
-        session_key = self.session_key if session_key is None else session_key
-        if session_key is not None:
-            self._ask("delete", self._redis_key(session_key))
+        gone = self._id_to_delete(session_key)
+        if gone is not None:
+            self._storage.delete(self._redis_key(gone))
+            self._left = self._left or session_key is None
 
     @classmethod
     def clear_expired(cls) -> None:
@@ -185,20 +235,10 @@ class SessionStore(Assigning):
 
     # --- The parts ------------------------------------------------------------------------------
 
-    def _ask(self, command: str, *arguments: Any, **options: Any) -> Any:
-        """Return what the client answers, and tell the middleware of an outage."""
-        try:
-            return getattr(self._cache.connection(), command)(*arguments, **options)
-        except ServerError as error:
-            scope = current_scope()
-            if scope is not None:
-                scope.outage = error
-                scope.lost(error.reason, label=LABEL)
-            raise
-
     @cached_property
-    def _guard(self) -> Guard:
-        return self._cache.guard("session in redis", session=True)
+    def _storage(self) -> SessionStorage:
+        guard = self._cache.guard("session in redis", session=True)
+        return SessionStorage(self._cache.connection, guard)
 
     def _redis_key(self, session_key: str) -> str:
         if self._hashed[0] != session_key:
@@ -206,24 +246,22 @@ class SessionStore(Assigning):
             self._hashed = session_key, self._cache.make_key(KEY_PREFIX + digest)
         return self._hashed[1]
 
-    def _store(self, key: str, payload: bytes, age: float, must_create: bool) -> None:
-        new, seconds = must_create, int(age)
-        if seconds > 0:
-            done = self._ask("set", key, payload, ex=seconds, nx=new, xx=not new)
-        else:  # it has expired, or will within the second: Redis has no `ex` for that
-            done = self._ask("delete", key) or new
-        if not done:
-            raise CreateError if new else UpdateError
+    def _stored(self, session: dict[str, Any], new: bool, age: float) -> Callable[[], None]:
+        """Encode the session, and return what stores it."""
+        key = self._redis_key(self.session_key or "")
+        payload = self._storage.encode(session, key)
 
-    def _encode(self, session: dict[str, Any], key: str) -> bytes:
-        return self._guard.dumps(session, label=LABEL, key=key)
+        def store() -> None:
+            put = self._storage.create if new else self._storage.replace
+            if not put(key, payload, int(age), twice=self._left):
+                raise CreateError if new else UpdateError
 
-    def _decode(self, payload: bytes, key: str) -> dict[str, Any]:
-        session = self._guard.loads(payload, label=LABEL, key=key)
-        if not isinstance(session, dict):
-            raise UnreadablePayloadError(
-                LABEL,
-                f"it holds a {type(session).__qualname__}, not a session",
-                "see what else writes to this key of Redis",
-            )
-        return session
+        return store
+
+    def _rotate(self, old: str | None) -> None:
+        new = self.session_key
+        if old is None or new is None:
+            return
+        if not self._storage.rotate(self._redis_key(old), self._redis_key(new)):
+            raise LoggedOutError
+        self._left = True

@@ -184,7 +184,7 @@ def _places(app: Flask) -> Iterator[Place]:
     interface = app.session_interface
     if type(interface).__module__ == "contextcache_flask.sessions":
         server: Any = interface
-        _, client = server._tools(app)
+        _, client, _ = server._tools(app)
         yield Place(client, "session", f"{glob.escape(server._key_prefix)}*")
 
 

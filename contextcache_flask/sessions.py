@@ -5,8 +5,9 @@ that writes it one more. How they are sent is what keeps the session safe:
 
 * The cookie holds 256 random bits and Redis a hash of them: who reads Redis cannot log in.
 * An id that Redis does not know is never adopted, so nobody can choose a visitor's id.
-* A session that exists is written with `SET ... XX`, a new one with `NX`: a request still running
-  when its visitor logs out elsewhere does not bring the session back.
+* A request still running when its visitor logs out elsewhere does not bring the session back,
+  whatever it does with what it has read: see `contextcache.storage.sessions`.
+* A message that is lost while the id changes logs nobody out: it is sent once more.
 * A Redis that does not answer is an outage and not an empty session: the visitor gets a 503 page
   and keeps the cookie.
 * A Redis that takes no writes still has the session, and a page that reads it is served. One that
@@ -15,10 +16,14 @@ that writes it one more. How they are sent is what keeps the session safe:
 Redis keeps a session for `PERMANENT_SESSION_LIFETIME` after it was last written or, with
 `SESSION_REFRESH_EACH_REQUEST`, last read; a request that does not touch the session refreshes
 nothing. A Redis before 6.2, which has no `GETEX`, is sent two commands at once instead.
+
+Three things log a visitor out: `session.clear()`, taking out the last item, and `logout_user()` of
+flask_login. They also delete what another request has moved the session to meanwhile.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import re
@@ -31,14 +36,9 @@ from flask import request, session
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.exceptions import ServiceUnavailable
 
-from contextcache import (
-    ReadOnlyServerError,
-    ServerError,
-    UncacheableValueError,
-    UnreadablePayloadError,
-    current_scope,
-)
+from contextcache import ServerError, UncacheableValueError, current_scope
 from contextcache.servers import connect
+from contextcache.storage.sessions import SessionStorage
 from contextcache_flask.clients import address_of, outage_of
 from contextcache_flask.scopes import WithinRequest
 from contextcache_flask.settings import settings_of
@@ -89,8 +89,11 @@ class RedisSession(SessionMixin):
 
     def __init__(self, load: Callable[[str], dict[str, Any] | None], sid: str | None) -> None:
         self.sid = sid
-        self.cleared = False
         self.rotating = False
+        self._presented = sid
+        self.was_read = False  # so that what it holds may come from there
+        self._ended = False  # the visitor may have logged out
+        self._before: dict[str, Any] = {}  # what was read and then cleared
         self.failed = False  # to save it was tried in vain
         self._load = load
         self._outage: SessionUnavailableError | None = None
@@ -111,10 +114,42 @@ class RedisSession(SessionMixin):
         _ = self._known
         self.rotating = self.modified = True
 
+    def leave(self) -> None:
+        """Log the visitor out, and keep what is in the session now, under another id."""
+        self.rotate()
+        self._ended = True
+
     def clear(self) -> None:
-        """Forget everything, without reading it; what is put in later gets another id."""
+        """Forget everything, without reading it; what is put in later gets another id.
+
+        Where it has been read before, what is put in may come from there. So it is stored only if
+        the visitor has not logged out meanwhile.
+        """
+        self._before = self._before or self._data or {}
         self._data = {}
-        self.cleared = self.modified = True
+        self._ended = self.rotating = self.modified = True
+
+    @property
+    def logs_out(self) -> bool:
+        """Whether it was cleared, or left, and is not the same as before under another id."""
+        again = (
+            key in self._before and self._before[key] is value
+            for key, value in (self._data or {}).items()
+        )
+        return self._ended and not any(again)
+
+    @property
+    def id_to_delete(self) -> str | None:
+        """The id of which nothing is to be left; Redis may know it as one that was rotated."""
+        return self.sid or self._presented
+
+    def stored_as(self, sid: str) -> None:
+        """Take note that Redis holds it under this id now.
+
+        Flask saves it once more where it fails afterwards and makes an error page.
+        """
+        self.sid = self._presented = sid
+        self._ended = self.rotating = False
 
     def copy(self) -> dict[str, Any]:
         """Return a plain dict with the same items."""
@@ -170,13 +205,15 @@ class RedisSession(SessionMixin):
         if self._outage is not None:  # one wait for a silent server is enough for one request
             raise self._outage
         try:
-            held = self._load(self.sid)
+            stored = self._load(self.sid)
         except SessionUnavailableError as error:
             self._outage = error
             raise
-        if held is None:
+        if stored is None:
             self.sid = None  # never adopt an id that Redis does not know
-        return held or {}
+            return {}
+        self.was_read = True
+        return stored
 
 
 class RedisSessionInterface(SessionInterface):
@@ -216,8 +253,7 @@ class RedisSessionInterface(SessionInterface):
             connect(client_or_url)  # a mistake in the URL is to be seen now
         self._guard = guard
         self._key_prefix = key_prefix
-        self._knows_getex = True
-        self._kept: tuple[Settings, Guard, Redis] | None = None
+        self._kept: tuple[Settings, Guard, Redis, SessionStorage] | None = None
 
     def open_session(self, app: Flask, request: Request) -> RedisSession:
         """Return the session of the visitor; it is read when it is needed."""
@@ -261,84 +297,73 @@ class RedisSessionInterface(SessionInterface):
 
     # --- Redis ----------------------------------------------------------------------------------
 
-    def _tools(self, app: Flask) -> tuple[Guard, Redis]:
-        """Return guard and client for `app`, the same until it is initialised again."""
+    def _tools(self, app: Flask) -> tuple[Guard, Redis, SessionStorage]:
+        """Return guard, client and storage for `app`, the same until it is initialised again."""
         settings, kept = settings_of(app), self._kept
         if kept is None or kept[0] is not settings:
             guard = self._guard or settings.guard("session in redis", session=True)
-            client = self._server or settings.session_server()
+            client: Any = self._server or settings.session_server()
             if isinstance(client, str):
                 client = connect(client, timeout=settings.config.timeout)
-            kept = self._kept = settings, guard, client
+            storage = SessionStorage(
+                lambda: client, guard, as_outage=functools.partial(outage_of, client)
+            )
+            kept = self._kept = settings, guard, client, storage
         return kept[1:]
 
-    def _load(self, app: Flask, sid: str) -> dict[str, Any] | None:
-        guard, redis = self._tools(app)
-        key = self._key(sid)
+    @contextlib.contextmanager
+    def _storage(self, app: Flask) -> Iterator[SessionStorage]:
+        """Return the storage; an error of it is what the visitor is told."""
+        _, redis, storage = self._tools(app)
         try:
-            payload = self._read(redis, key, app)
+            yield storage
+        except UncacheableValueError:
+            raise
         except Exception as error:
             raise _unavailable(app, redis, error) from error
-        if payload is None:
-            return None
-        try:
-            held = guard.loads(payload, label="session", key=key)
-        except UnreadablePayloadError as error:
-            guard.report_unreadable(error)
-            return None
-        return held if type(held) is dict else None
 
-    def _read(self, redis: Any, key: str, app: Flask) -> Any:
-        """Return what `key` holds, and keep it longer where the settings and Redis let us."""
-        if not app.config["SESSION_REFRESH_EACH_REQUEST"]:
-            return redis.get(key)
-        if self._knows_getex:
-            try:
-                return redis.execute_command("GETEX", key, "EX", _lifetime(app))
-            except Exception as error:
-                if isinstance(outage_of(redis, error), ReadOnlyServerError):
-                    return redis.get(key)
-                if not str(error).startswith("unknown command"):
-                    raise
-                self._knows_getex = False  # before Redis 6.2
-        both = redis.pipeline(transaction=False)
-        both.get(key)
-        both.expire(key, _lifetime(app))
-        payload = both.execute(raise_on_error=False)[0]  # a Redis that takes no writes still reads
-        if isinstance(payload, Exception):
-            raise payload
-        return payload
+    def _load(self, app: Flask, sid: str) -> dict[str, Any] | None:
+        prolong = _lifetime(app) if app.config["SESSION_REFRESH_EACH_REQUEST"] else None
+        with self._storage(app) as storage:
+            return storage.read(self._key(sid), prolong=prolong)
 
     def _store(self, app: Flask, session: RedisSession) -> bool:
         """Write the session, and return whether Redis holds it now."""
-        guard, redis = self._tools(app)
-        old, lifetime = session.sid, _lifetime(app)
-        sid = old if old and not (session.cleared or session.rotating) else secrets.token_urlsafe()
-        key = self._key(sid)
-        with WithinRequest():
-            payload = guard.dumps(session.copy(), label="session", key=key)
-        try:
-            stored = redis.set(key, payload, ex=lifetime, nx=old != sid, xx=old == sid)
-            # One after the other, because a cluster has no transaction over two slots. Where
-            # somebody has logged out meanwhile, a rotation does not bring the session back.
-            gone = old and old != sid and not redis.delete(self._key(old))
-            if gone and not session.cleared:
-                redis.delete(key)
-                stored = False
-        except Exception as error:
-            raise _unavailable(app, redis, error) from error
+        old = session.sid
+        sid = old if old and not session.rotating else secrets.token_urlsafe()
+        key, lifetime = self._key(sid), _lifetime(app)
+        with self._storage(app) as storage:
+            with WithinRequest():
+                payload = storage.encode(session.copy(), key)
+            if old == sid:
+                stored = storage.replace(key, payload, lifetime)
+            else:
+                stored = storage.create(key, payload, lifetime)
+                stored = stored and self._move(storage, session, key)
         if stored:
-            # Flask saves once more where it fails afterwards and makes an error page.
-            session.sid, session.cleared, session.rotating = sid, False, False
-        return bool(stored)
+            session.stored_as(sid)
+        return stored
+
+    def _move(self, storage: SessionStorage, session: RedisSession, new: str) -> bool:
+        """Leave nothing under the old id; return whether what is under the new one counts."""
+        old = session.id_to_delete
+        if old is None:
+            return True
+        old = self._key(old)
+        if session.sid and session.was_read:
+            if storage.rotate(old, new):
+                return True
+            if session.logs_out:
+                storage.delete(old)
+            return False
+        if session.logs_out:
+            storage.delete(old, twice=True)
+        return True
 
     def _delete(self, app: Flask, session: RedisSession) -> None:
-        if session.sid is not None:
-            _, redis = self._tools(app)
-            try:
-                redis.delete(self._key(session.sid))
-            except Exception as error:
-                raise _unavailable(app, redis, error) from error
+        if session.id_to_delete is not None:
+            with self._storage(app) as storage:
+                storage.delete(self._key(session.id_to_delete))
 
     def _key(self, sid: str) -> str:
         return self._key_prefix + _hashed(sid)
@@ -371,17 +396,31 @@ class RedisSessionInterface(SessionInterface):
 
 @functools.cache
 def _watch_logins() -> None:
-    """Give the session another id when flask_login logs a visitor in, or asks for the password."""
-    from flask_login import user_logged_in, user_login_confirmed  # noqa: PLC0415
+    """Give the session another id when flask_login logs in or out, or asks for the password."""
+    from flask_login import (  # noqa: PLC0415
+        user_logged_in,
+        user_logged_out,
+        user_login_confirmed,
+    )
 
     user_logged_in.connect(_rotate)
     user_login_confirmed.connect(_rotate)
+    user_logged_out.connect(_leave)
 
 
 def _rotate(_app: Flask, **_: object) -> None:
-    current: SessionMixin = session._get_current_object()  # type: ignore[attr-defined]
-    if isinstance(current, RedisSession):
+    if (current := _own_session()) is not None:
         current.rotate()
+
+
+def _leave(_app: Flask, **_: object) -> None:
+    if (current := _own_session()) is not None:
+        current.leave()
+
+
+def _own_session() -> RedisSession | None:
+    current: SessionMixin = session._get_current_object()  # type: ignore[attr-defined]
+    return current if isinstance(current, RedisSession) else None
 
 
 @functools.lru_cache(maxsize=128)  # a request that reads and writes needs it twice
@@ -400,8 +439,8 @@ def _unavailable(app: Flask, client: Redis, error: Exception) -> SessionUnavaila
     if not isinstance(error, (ServerError, RedisError)):
         raise error
     outage = outage_of(client, error)
-    if (scope := current_scope()) is not None:
-        scope.lost(outage.reason if outage else type(error).__name__, label="session")
+    if outage is None and (scope := current_scope()) is not None:
+        scope.lost(type(error).__name__, label="session")
     # The text of redis-py can repeat parts of the command.
     refused = f"Redis at {address_of(client)} refused a command: {type(error).__name__}"
     message = str(outage or refused)

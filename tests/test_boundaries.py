@@ -59,6 +59,8 @@ ORDER = [
     "servers.connections",
     "servers.clients",
     "servers",
+    "storage.sessions",
+    "storage",
     "commands",
     "commands.lookup",
     "commands.pages",
@@ -107,6 +109,7 @@ PUBLIC_MODULES = (
     "contextcache.jsonable",
     "contextcache.markup",
     "contextcache.servers",
+    "contextcache.storage.sessions",
     "contextcache.testing",
 )
 

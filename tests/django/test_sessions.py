@@ -266,7 +266,8 @@ def test_a_login_changes_the_session_id_and_deletes_the_old_session(
     assert before is not None
     assert after is not None
     assert before != after
-    assert server.keys() == [redis_key(after).encode()]
+    assert set(server.keys()) == {redis_key(after).encode(), redis_key(before).encode() + b":moved"}
+    assert not SessionStore().exists(before)
     assert browser.get("/session").json()["keys"] == [
         *("_auth_user_backend", "_auth_user_hash", "_auth_user_id", "cart")
     ]

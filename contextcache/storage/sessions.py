@@ -1,0 +1,284 @@
+"""The sessions in Redis: how they are created, replaced, rotated, deleted and read.
+
+The rules by which a session that was logged out stays logged out, and by which one lost message
+logs nobody out. The session engine of each framework translates names and holds no rule.
+
+A session id is never stored: the key in Redis is a hash of it. Every command concerns one key, so
+all of this works in a cluster, on any Redis or Valkey, and without scripts.
+
+==========  ==========================================  ========================================
+step        commands                                    afterwards
+==========  ==========================================  ========================================
+`create`    `SET new … NX`                              the session exists, under an unused key
+`replace`   `SET key … XX`                              it is stored if it existed, else nothing
+`rotate`    `SET old:moved … NX`, `EXISTS old`,         it is found under the new key only, or,
+            `DEL old`; else `DEL new`                   where it was logged out, nowhere
+`delete`    `DEL key`, `GET key:moved`, and so on       neither it exists nor what it was moved to
+==========  ==========================================  ========================================
+
+Between the second and the third command of `rotate` its outcome is decided. The tombstone at
+`old:moved` is written once, so one of two rotations at the same time wins. It says where the
+session went, for `TOMBSTONE_SECONDS`. A logout that comes with the old id deletes the old key
+first and asks for the tombstone then: where the old key existed after the tombstone was there,
+the logout finds the tombstone, and where it did not exist, the rotation gives up. The tombstone
+holds the new key, which logs nobody in, signed as sessions are. It has a key of its own, so that
+no reader, of whatever version, finds anything under the old one.
+
+Each command of a rotation can be sent twice without harm. Where an answer is lost it is sent
+once more, and a tombstone that is there already is compared.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from contextcache.exceptions import ReadOnlyServerError, ServerError, UnreadablePayloadError
+from contextcache.scopes import current_scope, enter_scope, exit_scope
+from contextcache.servers.outages import diagnose
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from contextcache.guard import Guard
+
+LABEL = "session"
+TOMBSTONE = ":moved"  # what the key of a tombstone ends with
+TOMBSTONE_SECONDS = 60
+MAX_MOVES = 32  # rotations of one session within `TOMBSTONE_SECONDS` that a logout follows
+
+
+def _as_outage(error: Exception) -> ServerError | None:
+    return error if isinstance(error, ServerError) else None
+
+
+class SessionStorage:
+    """The sessions of one application in one Redis, by their Redis keys.
+
+    A `redis_key` is made from a session id by a hash. What is stored is made by `encode`, in the
+    thread and context of the caller; every other method only waits for Redis.
+
+    Args:
+        client: Returns the client of redis-py.
+        guard: Makes and reads payloads; it must be one for sessions.
+        as_outage: Returns the outage behind an error of the client, or None.
+
+    Raises:
+        ServerError: From each method but `encode`: Redis cannot be reached or used. It is noted
+            in the request scope. What was to be stored may have been stored.
+    """
+
+    def __init__(
+        self,
+        client: Callable[[], Any],
+        guard: Guard,
+        *,
+        as_outage: Callable[[Exception], ServerError | None] = _as_outage,
+    ) -> None:
+        self._client = client
+        self._guard = guard
+        self._as_outage = as_outage
+        self._knows_getex = True
+
+    # --- Reading --------------------------------------------------------------------------------
+
+    def read(self, redis_key: str, *, prolong: int | None = None) -> dict[str, Any] | None:
+        """Return a session; what cannot be read is reported and is none.
+
+        Args:
+            redis_key: Its key.
+            prolong: Seconds that it lives from now on; by default its expiry stays.
+        """
+        try:
+            if prolong is None:
+                payload = self._client().get(redis_key)
+            else:
+                payload = self._get_and_prolong(redis_key, prolong)
+        except Exception as error:  # noqa: BLE001  # those of another client's own, too
+            self._fail(error)
+        if payload is None:
+            return None
+        try:
+            session = self._guard.loads(payload, label=LABEL, key=redis_key)
+            if not isinstance(session, dict):
+                raise UnreadablePayloadError(
+                    LABEL,
+                    f"it holds a {type(session).__qualname__}, not a session",
+                    "see what else writes to this key of Redis",
+                )
+        except UnreadablePayloadError as error:
+            self._guard.report_unreadable(error)
+            return None
+        return session
+
+    def exists(self, redis_key: str) -> bool:
+        """Return whether there is a session under this key."""
+        return bool(self._send("exists", redis_key))
+
+    # --- Writing --------------------------------------------------------------------------------
+
+    def encode(self, session: dict[str, Any], redis_key: str) -> bytes:
+        """Return the payload of `session`, signed for `redis_key`.
+
+        Raises:
+            UncacheableValueError: It cannot be stored.
+        """
+        return self._guard.dumps(session, label=LABEL, key=redis_key)
+
+    def create(self, redis_key: str, payload: bytes, seconds: int, *, twice: bool = False) -> bool:
+        """Store a new session.
+
+        Before: nobody but the caller knows the id. After: the session exists, unless another one
+        had this key, which is unchanged then.
+
+        Args:
+            redis_key: Where.
+            payload: What `encode` returned for this key.
+            seconds: How long it lives. A session that has expired is not stored.
+            twice: Whether to send it once more where the answer is lost: where the visitor has
+                no other id that is still worth something.
+
+        Returns:
+            Whether the key was unused.
+        """
+        if seconds <= 0:  # Redis has no expiry in the past, or within the second
+            return not self.exists(redis_key)
+        if not twice:
+            return bool(self._send("set", redis_key, payload, ex=seconds, nx=True))
+        stored = self._send_twice("set", redis_key, payload, ex=seconds, nx=True)
+        return bool(stored or self._send("get", redis_key) == payload)
+
+    def replace(self, redis_key: str, payload: bytes, seconds: int, *, twice: bool = False) -> bool:
+        """Store a session that was there before.
+
+        Before: the session has been read or created. After: it is stored if it still existed;
+        one that was logged out, or got another id, is not brought back.
+
+        Args:
+            redis_key: Where.
+            payload: What `encode` returned for this key.
+            seconds: How long it lives. A session that has expired is deleted.
+            twice: Whether to send it once more where the answer is lost, as for `create`.
+
+        Returns:
+            Whether it existed.
+        """
+        send = self._send_twice if twice else self._send
+        if seconds <= 0:
+            return bool(send("delete", redis_key))
+        return bool(send("set", redis_key, payload, ex=seconds, xx=True))
+
+    def rotate(self, old: str, new: str) -> bool:
+        """Let a session be found under its new key only.
+
+        Before: the caller has read the session under `old`, has stored what it made of it with
+        `create` under `new`, and has told nobody the new id. After: it is found under `new` and
+        not under `old`, and `delete(old)` deletes it. Where it was logged out or rotated by
+        another request meanwhile, neither key holds what the caller knows of it.
+
+        Where an answer is lost and the second attempt fails, too, it is not known which of both
+        keys holds the session.
+
+        Returns:
+            Whether it still existed, and this rotation is the one that counts.
+        """
+        moved, tombstone = old + TOMBSTONE, self._tombstone(old, new)
+        first = self._send_twice("set", moved, tombstone, ex=TOMBSTONE_SECONDS, nx=True)
+        # Where it was not the first, it may be its own of which the answer was lost.
+        if not (first or self._send_twice("get", moved) == tombstone):
+            self._send_twice("delete", new)
+            return False
+        if not self._send_twice("exists", old):
+            self._send_twice("delete", new)
+            return False
+        self._send_twice("delete", old)
+        return True
+
+    def delete(self, redis_key: str, *, twice: bool = False) -> None:
+        """Delete a session, wherever it has been moved to lately.
+
+        Before: nothing. After: no session is under this key or any that it was moved to, and no
+        request that has read it before can bring it back. To repeat it is safe, and needed where
+        the answer is lost: until then the visitor has not been logged out.
+
+        Args:
+            redis_key: The key of the id that the visitor has.
+            twice: Whether to send each command once more where the answer is lost.
+        """
+        send = self._send_twice if twice else self._send
+        place: str | None = redis_key
+        for _ in range(MAX_MOVES):
+            # In this order: a rotation that sees the session after it has written the tombstone
+            # goes on, so the tombstone is asked for when the session is gone.
+            send("delete", place)
+            moved = f"{place}{TOMBSTONE}"
+            payload = send("get", moved)
+            place = None if payload is None else self._moved_to(payload, moved)
+            if place is None:
+                return
+
+    # --- Tombstones -----------------------------------------------------------------------------
+
+    def _tombstone(self, old: str, new: str) -> bytes:
+        token = enter_scope(None)  # it is no write of the application's
+        try:
+            return self._guard.dumps(new, label=LABEL, key=old + TOMBSTONE)
+        finally:
+            exit_scope(token)
+
+    def _moved_to(self, payload: bytes, moved: str) -> str | None:
+        """Return the key in a tombstone; none where it was not written by this application."""
+        try:
+            place = self._guard.loads(payload, label=LABEL, key=moved)
+        except UnreadablePayloadError as error:
+            self._guard.report_unreadable(error)
+            return None
+        return place if isinstance(place, str) else None
+
+    # --- Commands -------------------------------------------------------------------------------
+
+    def _send(self, command: str, *args: Any, **options: Any) -> Any:
+        try:
+            return getattr(self._client(), command)(*args, **options)
+        except Exception as error:  # noqa: BLE001  # those of another client's own, too
+            self._fail(error)
+
+    def _send_twice(self, command: str, *args: Any, **options: Any) -> Any:
+        """Send a command that may be executed twice, once more where the answer is lost."""
+        try:
+            return getattr(self._client(), command)(*args, **options)
+        except Exception as error:  # noqa: BLE001  # those of another client's own, too
+            diagnosis = diagnose(error)
+            if diagnosis is None or not diagnosis.counts:
+                self._fail(error)
+        return self._send(command, *args, **options)
+
+    def _fail(self, error: Exception) -> NoReturn:
+        """Raise the outage behind `error`, and note it in the request scope."""
+        outage = self._as_outage(error)
+        if outage is None:
+            raise error
+        if (scope := current_scope()) is not None:
+            scope.outage = outage
+            scope.lost(outage.reason, label=LABEL)
+        if outage is error:
+            raise error
+        raise outage from error
+
+    def _get_and_prolong(self, redis_key: str, seconds: int) -> Any:
+        client = self._client()
+        if self._knows_getex:
+            try:
+                return client.execute_command("GETEX", redis_key, "EX", seconds)
+            except Exception as error:
+                if isinstance(self._as_outage(error), ReadOnlyServerError):
+                    return client.get(redis_key)
+                if not str(error).startswith("unknown command"):
+                    raise
+                self._knows_getex = False  # before Redis 6.2
+        both = client.pipeline(transaction=False)
+        both.get(redis_key)
+        both.expire(redis_key, seconds)
+        payload = both.execute(raise_on_error=False)[0]  # a Redis that takes no writes still reads
+        if isinstance(payload, Exception):
+            raise payload
+        return payload
