@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     Reducer = Callable[[Any], Reduced]
 
 PROTOCOL = 5
-LEAST_ROOM = 100  # calls that must still fit on the stack where a method is blamed for recursing
+LEAST_ROOM = 50  # calls that must still fit on the stack where a method is blamed for recursing
 MOST_REPEATS = 100  # of objects reduced again before they were memoised; then it has no end
 
 reduce_as_pickle_does: Reducer = operator.methodcaller("__reduce_ex__", PROTOCOL)
