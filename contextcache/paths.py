@@ -26,7 +26,7 @@ from fnmatch import fnmatchcase
 from gc import get_referents
 from io import BytesIO, StringIO
 from types import GetSetDescriptorType, MemberDescriptorType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 LONGEST_KEY = 40  # characters of a mapping key that are printed; a longer one may be data
 
@@ -355,6 +355,11 @@ def qualified_name(cls: type) -> str:
     return f"{module}.{name}" if isinstance(module, str) and module != "builtins" else name
 
 
+def _mapping(holder: object) -> Any:
+    """Return the builtin whose methods show the items of `holder`, whatever its class says."""
+    return dict if issubclass(type(holder), dict) else type(holder)  # a frozendict since 3.15
+
+
 def _follow(holder: object, step: Step) -> object:
     name = step.name
     match step.kind:
@@ -366,9 +371,9 @@ def _follow(holder: object, step: Step) -> object:
         case StepKind.ELEMENT:
             return list(holder)[name]  # type: ignore[call-overload]
         case StepKind.KEY:
-            return list(dict.keys(holder))[name]  # type: ignore[arg-type, index]
+            return list(_mapping(holder).keys(holder))[name]  # type: ignore[index]
         case StepKind.VALUE:
-            return list(dict.values(holder))[name]  # type: ignore[arg-type, index]
+            return list(_mapping(holder).values(holder))[name]  # type: ignore[index]
         case StepKind.ARGUMENT:
             return holder.__reduce_ex__(5)[1][name]  # type: ignore[index]
     raise LookupError(f"{step} has no accessor")

@@ -10,6 +10,8 @@ Adding an offending type is one row here and one case in `tests/zoo.py`.
 
 from __future__ import annotations
 
+import itertools
+import sys
 from _thread import RLock, allocate_lock
 from dataclasses import dataclass
 from enum import StrEnum
@@ -252,6 +254,12 @@ def _recreated(what: str) -> str:
     return f"stored the rest; on load this field is a new, {what}"
 
 
+_UNSTORED_ITERATORS = [  # pickle has known none of them since 3.14, and some never
+    f"itertools.{name}"
+    for name, kind in vars(itertools).items()
+    if sys.version_info >= (3, 14) and type(kind) is type
+]
+
 _CLIENT_FIX = "store the data or the settings of the client, and build the client on read"
 _LOCAL_FIX = (
     "leave it out in __getstate__ of the class that holds it, or store the value you need from it"
@@ -283,6 +291,10 @@ BUILT_IN: Mapping[str, Rule] = {
     **_rows(  # under gevent, threading.Lock and threading.RLock make these
         "CC102", Verb.RECREATE, "threading._RLock", "gevent.thread.LockType", "gevent:RLock",
         uniform=lambda cls: (cls, ()), did=_recreated("unlocked lock"), fix=_LOCK_FIX,
+    ),
+    **_rows(
+        "CC102", Verb.TRIM, "threading.Condition", make=snapshots.bare_condition,
+        did="stored it with a new, unlocked lock", fix=_LOCK_FIX,
     ),
     **_rows(
         "CC102", Verb.RECREATE, "gevent:Semaphore",
@@ -491,7 +503,14 @@ BUILT_IN: Mapping[str, Rule] = {
         "async_generator_asend", "_csv.reader", "pandas:TextFileReader",
         fix="store its items: list(...), or the awaited result",
     ),
-    **_rows("CC111", Verb.STRIP, "module", fix="store the module's name and import it on read"),
+    **_rows(
+        "CC109", Verb.STRIP, *_UNSTORED_ITERATORS,
+        fix="store what it is made from, and make it on read",
+    ),
+    **_rows(
+        "CC111", Verb.STRIP, "module", "lazy_import",
+        fix="store the module's name and import it on read",
+    ),
     # Weak references
     **_rows(
         "CC112", Verb.STRIP, "weakref.ReferenceType", "weakref.KeyedRef", "weakref.WeakMethod",
@@ -522,6 +541,12 @@ BUILT_IN: Mapping[str, Rule] = {
         "sched.scheduler", "gevent:Greenlet", "gevent:AsyncResult", "gevent:Group",
         "gevent:ThreadPool", "greenlet:greenlet", "trio:Nursery",
         fix="store its result, and start it again on read if it is needed", force=True,
+    ),
+    **_rows(
+        "CC115", Verb.STRIP,
+        "concurrent.interpreters.Interpreter", "concurrent.interpreters._queues.Queue",
+        reason="an interpreter and its queues belong to this process",
+        fix="store its result, and create it where it is used", force=True,
     ),
     **_rows(
         "CC115", Verb.RECREATE, "concurrent.futures.thread.ThreadPoolExecutor",

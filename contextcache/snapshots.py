@@ -114,7 +114,7 @@ def gevent_queue(obj: Any) -> tuple[object, tuple[object, ...]]:
 def context_variable(obj: object) -> ByName:
     """Name a context variable that is a global of a module, so that it is stored by name."""
     for module_name, module in list(sys.modules.items()):
-        if module_name == "__main__" or module is None:
+        if module_name in ("__main__", "__mp_main__") or module is None:
             continue
         for name, value in list(getattr(module, "__dict__", {}).items()):
             if value is obj:
@@ -389,6 +389,29 @@ def without_password(_obj: object, reduced: Reduced) -> tuple[Reduced, list[obje
     if not {"_state", "_sa_instance_state"} & kept.keys():
         kept |= {name: Stripped("CC120", "str", f"user.{name}", now()) for name in sorted(hidden)}
     return (*reduced[:2], kept, *reduced[3:]), []
+
+
+_CONDITION = frozenset({
+    "_lock", "_waiters", "acquire", "release", "locked", "_release_save", "_acquire_restore",
+    "_is_owned",
+})  # fmt: skip
+
+
+def bare_condition(obj: Any, reduced: Reduced) -> tuple[Reduced, list[object]] | None:
+    """Rebuild a `threading.Condition` from its lock, as every version of Python can.
+
+    The methods of the lock that it holds differ between versions: 3.14 added `locked`.
+    """
+    state = _state(reduced)
+    if "_lock" not in state:
+        return None
+    own = {name: held for name, held in state.items() if name not in _CONDITION}
+    init = next(base for base in class_mro(type(obj)) if "__init__" in base.__dict__)
+    if qualified_name(init) == "threading.Condition":
+        return (type(obj), (state["_lock"],), *([own] if own else [])), []
+    kept = _CONDITION - {"locked"}  # a constructor of its own may want anything
+    own |= {name: held for name, held in state.items() if name in kept}
+    return (*reduced[:2], own, *reduced[3:]), []
 
 
 def slim_page(_obj: object, reduced: Reduced) -> tuple[Reduced, list[object]] | None:

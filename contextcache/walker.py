@@ -8,6 +8,7 @@ index. Nothing here calls a property, `__eq__`, `__hash__`, `__repr__` or `__get
 
 from __future__ import annotations
 
+import builtins
 import sys
 import time
 from collections import deque
@@ -48,7 +49,8 @@ DEEPEST = 5000  # levels that the C stack of CPython 3.11 surely bears
 
 # By id, because the metaclass of a type may refuse to be hashed or compared
 _ATOMS = frozenset(map(id, (type(None), bool, int, float, complex, str, bytes, bytearray)))
-_CONTAINERS = frozenset(map(id, (dict, list, tuple, set, frozenset)))
+_MAPPINGS = frozenset(map(id, (dict, getattr(builtins, "frozendict", dict))))  # since 3.15
+_CONTAINERS = _MAPPINGS | frozenset(map(id, (list, tuple, set, frozenset)))
 _PRIVATE = "__pydantic_private__"
 _CODE = (type, FunctionType, BuiltinFunctionType, ModuleType)
 _RUNNING = (FrameType, TracebackType, GeneratorType, CoroutineType, AsyncGeneratorType)
@@ -178,7 +180,7 @@ class Search:
         if id(obj) in self._behind:
             return [Place(self._behind[id(obj)], place)]
         if id(type(obj)) in _CONTAINERS:
-            if place.owner is None and type(obj) is dict:
+            if place.owner is None and id(type(obj)) in _MAPPINGS:
                 return _values(obj, place)
             return [
                 self._placed(child, step, place)
@@ -322,7 +324,7 @@ def _values(obj: dict[Any, Any], place: Place) -> list[Place]:
 
 def _items(obj: Any) -> Iterator[tuple[Step, object]]:
     """Yield the items of a builtin container with the steps that lead to them."""
-    if type(obj) is dict:
+    if id(type(obj)) in _MAPPINGS:
         for index, (key, child) in enumerate(list(obj.items())):
             if id(type(key)) not in _ATOMS:
                 yield Step(StepKind.KEY, index), key
@@ -356,8 +358,9 @@ def _held(obj: Any) -> Iterator[tuple[Step, object]]:
             for index, child in enumerate(list(base.__iter__(obj))):
                 named = index < len(names)
                 yield attribute(names[index]) if named else Step(step, index), child
-    if any(one is dict for one in mro):
-        for index, (key, child) in enumerate(list(dict.items(obj))):
+    mapping = next((one for one in mro if id(one) in _MAPPINGS), None)
+    if mapping is not None:
+        for index, (key, child) in enumerate(list(mapping.items(obj))):  # type: ignore[attr-defined]
             yield item(key, index), child
 
 
@@ -403,7 +406,7 @@ def reach(value: Any, steps: tuple[Step, ...]) -> Any:
             if own is None or name not in own:
                 own = attributes(value)
             value = own.get(str(name))
-        elif kind is StepKind.ITEM and type(value) is dict:
+        elif kind is StepKind.ITEM and id(type(value)) in _MAPPINGS:
             value = value.get(name)
         elif kind is StepKind.ITEM and _is_sequence(value) and type(name) is int:
             held = value[name : name + 1] if name >= 0 else ()  # another thread may shorten it
@@ -494,7 +497,7 @@ class _Weighed:
 
 def contents(obj: Any) -> Iterator[tuple[Step, object]]:
     """Yield what `obj` holds, plain data in sequences and sets included."""
-    if id(type(obj)) in _CONTAINERS and type(obj) is not dict:
+    if id(type(obj)) in _CONTAINERS - _MAPPINGS:
         kind = StepKind.ITEM if _is_sequence(obj) else StepKind.ELEMENT
         for index, child in enumerate(list(obj)):
             yield Step(kind, index), child
