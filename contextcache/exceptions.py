@@ -73,10 +73,13 @@ class ServerError(ContextCacheError, ConnectionError):
     Attributes:
         server: Its URL without user, password and query.
         reason: Why, in a few words that are the same each time.
+        answers: What other nodes of a cluster have answered to a command of several keys, with an
+            exception in the place of each answer that is missing; empty where there is none.
     """
 
     server = ""
     reason = ""
+    answers: Sequence[object] = ()
 
 
 class ReadOnlyServerError(ServerError):

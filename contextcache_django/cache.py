@@ -97,9 +97,10 @@ class RedisCache(Guarded, backend.RedisCache):
         self, ready: dict[Any, tuple[Any, Any]], timeout: Any, _version: int | None, /
     ) -> list[Any]:
         timeout = self.get_backend_timeout(timeout)
-        if ready and not self._cache.set_many(dict(ready.values()), timeout):
-            return [*ready]
-        return [key for key, (_, payload) in ready.items() if payload is SKIPPED]
+        failed = set(self._cache.set_many(dict(ready.values()), timeout)) if ready else ()
+        return [
+            key for key, (place, payload) in ready.items() if payload is SKIPPED or place in failed
+        ]
 
     # --- Reading --------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from contextcache import (
     ServerError,
     current_scope,
 )
-from contextcache.servers import connect, warn
+from contextcache.servers import answered, connect, warn
 from contextcache_django.guarded import SKIPPED
 
 if TYPE_CHECKING:
@@ -93,20 +93,21 @@ class KeptClient(RedisCacheClient):
             payloads = self.get_client().mget(keys)
         except ServerError as error:
             self.excuse(error)
-            return {}
+            payloads = answered(error, len(keys))
         found = zip(keys, payloads, strict=True)
         return {key: payload for key, payload in found if payload is not None}
 
     def set(self, key: Any, payload: Any, timeout: Any) -> None:
         """Store `payload` under `key`, which holds nothing afterwards where there is none."""
+        deleting = payload is SKIPPED or timeout == 0
         try:
             client = self.get_client(key, write=True)
-            if payload is SKIPPED or timeout == 0:
+            if deleting:
                 client.delete(key)
             else:
                 client.set(key, payload, ex=timeout)
         except ServerError as error:
-            self._lost(error, key)
+            self._lost(error, key, deleting=deleting)
 
     def add(self, key: Any, payload: Any, timeout: Any) -> bool:
         """Store `payload` under `key` if that is free, and return whether it was stored."""
@@ -123,7 +124,7 @@ class KeptClient(RedisCacheClient):
         return stored
 
     def set_many(self, payloads: Mapping[Any, Any], timeout: Any) -> Any:
-        """Store every payload in one trip, and return whether that could be done.
+        """Store every payload in one trip, and return the keys of those that could not be stored.
 
         Django's MSET has no expiry, and no cluster takes it.
         """
@@ -136,23 +137,26 @@ class KeptClient(RedisCacheClient):
                     pipeline.set(key, payload, ex=timeout)
             pipeline.execute()
         except ServerError as error:
-            self._lost(error, *payloads)
-            return False
-        return True
+            answers = zip(payloads, answered(error, len(payloads)), strict=True)
+            failed = [key for key, answer in answers if answer is None]
+            deleting = timeout == 0 or any(payloads[key] is SKIPPED for key in failed)
+            self._lost(error, *failed, deleting=deleting)
+            return failed
+        return []
 
     # --- Outages --------------------------------------------------------------------------------
 
-    def excuse(self, error: ServerError) -> None:
+    def excuse(self, error: ServerError, *, deleting: bool = False) -> None:
         """Warn of an outage that goes unnoticed otherwise, or raise it if that is the policy."""
         if self._config().on_error == "raise":
             raise error
-        warn(error, self._sink)
+        warn(error, self._sink, deleting=deleting)
 
-    def _lost(self, error: ServerError, *keys: Any) -> None:
+    def _lost(self, error: ServerError, *keys: Any, deleting: bool = False) -> None:
         """Excuse writes, and delete what they were to replace: it would be taken for them."""
         if (scope := current_scope()) is not None:
             scope.lost(error.reason, max(1, len(keys)))
-        self.excuse(error)
+        self.excuse(error, deleting=deleting)
         if keys and isinstance(error, ReadOnlyServerError):
             self.delete_many(keys)
 
@@ -166,10 +170,13 @@ def _excused(name: str, instead: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return method(self, *args)
         except ServerError as error:
-            self.excuse(error)
+            self.excuse(error, deleting=name in _DELETIONS)
             return instead(error, *args)
 
     return excused
+
+
+_DELETIONS = {"delete", "delete_many", "clear"}
 
 
 def _not_found(error: ServerError, key: str, *_: Any) -> None:

@@ -17,7 +17,7 @@ from contextcache import (
     UncacheableValueError,
     current_scope,
 )
-from contextcache.servers import connect, warn
+from contextcache.servers import answered, connect, warn
 from contextcache_flask.backends import (
     SKIPPED,
     UNREADABLE,
@@ -31,7 +31,7 @@ from contextcache_flask.serializers import GuardedSerializer
 from contextcache_flask.settings import BACKEND_OPTIONS, cache_server, settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from flask import Flask
 
@@ -99,8 +99,7 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
         try:
             payloads = self._read_client.mget(places)
         except Exception as error:  # noqa: BLE001
-            self.excuse(error)
-            return [None for _ in keys]
+            payloads = answered(self.excuse(error), len(keys))
         return [
             None if payload is None else self._value(key, place, payload)
             for key, place, payload in zip(keys, places, payloads, strict=True)
@@ -126,7 +125,7 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
                 return self._write_client.set(place, payload, ex=self._seconds(timeout))
             self._write_client.delete(place)
         except Exception as error:  # noqa: BLE001
-            self._lost(error, key)
+            self._lost(error, key, deleting=payload is SKIPPED)
         return False
 
     def add(self, key: str, value: Any, timeout: Any = None) -> bool:
@@ -156,10 +155,14 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
                     pipeline.delete(f"{prefix}{key}")
                 else:
                     pipeline.set(f"{prefix}{key}", payload, ex=seconds)
-            answers = zip(payloads.items(), pipeline.execute(), strict=True)
+            found = pipeline.execute()
         except Exception as error:  # noqa: BLE001
-            self._lost(error, *payloads)
-            return []
+            outage = outage_of(self._write_client, error)
+            found = [None] * len(payloads) if outage is None else answered(outage, len(payloads))
+            failed = [key for key, answer in zip(payloads, found, strict=True) if answer is None]
+            skipped = any(payloads[key] is SKIPPED for key in failed)
+            self._lost(error, *failed, deleting=skipped)
+        answers = zip(payloads.items(), found, strict=True)
         return [key for (key, payload), done in answers if done and payload is not SKIPPED]
 
     def _payload(self, key: str, value: Any, place: str) -> Any:
@@ -191,6 +194,18 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
         seconds = self.default_timeout if timeout is None else self._normalize_timeout(timeout)
         return seconds if seconds not in (0, -1) else None
 
+    def delete_many(self, *keys: str) -> list[Any]:
+        """Delete `keys`, and return those that are gone."""
+        if not keys:
+            return []
+        prefix = self._get_prefix()
+        try:
+            self._write_client.delete(*(f"{prefix}{key}" for key in keys))
+        except Exception as error:  # noqa: BLE001
+            found = answered(self.excuse(error, deleting=True), len(keys))
+            return [key for key, answer in zip(keys, found, strict=True) if answer is not None]
+        return [*keys]
+
     def clear(self) -> bool:
         """Delete every key with the prefix of this cache, on every node; return whether any was.
 
@@ -202,13 +217,21 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
         pattern = re.sub(r"([*?\[\]\\^])", r"\\\1", prefix) + "*"
         found = self._write_client.scan_iter(match=pattern, count=SCANNED)
         deleted = 0
-        while keys := list(islice(found, SCANNED)):
-            deleted += self._write_client.delete(*keys)
+        failures: list[ServerError] = []
+        while keys := list(islice(_until_failure(found, failures), SCANNED)):
+            try:
+                deleted += self._write_client.delete(*keys)
+            except ServerError as error:  # of one node; the others are still to be cleared
+                if not error.answers:
+                    raise
+                failures.append(error)
+        for failure in failures:
+            raise failure
         return bool(deleted)
 
     # --- Outages --------------------------------------------------------------------------------
 
-    def excuse(self, error: Exception) -> ServerError:
+    def excuse(self, error: Exception, *, deleting: bool = False) -> ServerError:
         """Warn of an outage that goes unnoticed otherwise, or raise it if that is the policy.
 
         A client of the application's raises other errors than ours, and some are no outages.
@@ -219,16 +242,24 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
         guard = self.guard
         if guard.config.on_error == "raise":
             raise outage from error
-        warn(outage, guard.sink)
+        warn(outage, guard.sink, deleting=deleting)
         return outage
 
-    def _lost(self, error: Exception, *keys: str) -> None:
+    def _lost(self, error: Exception, *keys: str, deleting: bool = False) -> None:
         """Excuse writes, and delete what they were to replace: it would be taken for them."""
         if (scope := current_scope()) is not None:
             outage = outage_of(self._write_client, error)
             scope.lost(outage.reason if outage else type(error).__name__, max(1, len(keys)))
-        if isinstance(self.excuse(error), ReadOnlyServerError):
+        if isinstance(self.excuse(error, deleting=deleting), ReadOnlyServerError):
             self.unlink(*keys)
+
+
+def _until_failure(found: Iterator[Any], failures: list[ServerError]) -> Iterator[Any]:
+    """Yield what is found: that some nodes fail says nothing against the keys of the others."""
+    try:
+        yield from found
+    except ServerError as error:
+        failures.append(error)
 
 
 def _excused(name: str, instead: Callable[[], Any]) -> Callable[..., Any]:
@@ -240,17 +271,19 @@ def _excused(name: str, instead: Callable[[], Any]) -> Callable[..., Any]:
         try:
             return method(self, *args, **kwargs)
         except Exception as error:  # noqa: BLE001  # see `RedisCache.excuse`
-            self.excuse(error)
+            self.excuse(error, deleting=name in _DELETIONS)
             return instead()
 
     return excused
+
+
+_DELETIONS = {"delete", "unlink", "clear"}
 
 
 _AS_IF_EMPTY: dict[str, Callable[[], Any]] = {
     "inc": lambda: None,
     "dec": lambda: None,
     "delete": bool,
-    "delete_many": list,
     "unlink": int,
     "clear": bool,
 }

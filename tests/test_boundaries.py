@@ -57,6 +57,8 @@ ORDER = [
     "servers.breaker",
     "servers.deadlines",
     "servers.connections",
+    "servers.operations",
+    "servers.cluster",
     "servers.clients",
     "servers",
     "storage.sessions",
@@ -87,12 +89,19 @@ PUBLIC = {
     "explain", "is_sealed", "is_stripped", "show_findings", "summary",
 }  # fmt: skip
 
-REDIS = {"servers.connections", "servers.clients"}  # imported together with redis-py
+REDIS = {  # imported together with redis-py
+    "servers.connections",
+    "servers.operations",
+    "servers.cluster",
+    "servers.clients",
+}
 
 # What a module of the core may import; `annotationlib` and `compression` are of Python 3.14.
 KNOWN_TO = {
     "servers.clients": {"redis"},
+    "servers.cluster": {"redis"},
     "servers.connections": {"redis"},
+    "servers.operations": {"redis"},
     "envelope": {"backports", "compression"},
     "markers": {"annotationlib"},
     "metrics": {"prometheus_client", "opentelemetry"},

@@ -31,7 +31,7 @@ from urllib.parse import parse_qs, urlsplit
 from contextcache.config import TIMEOUT as DEFAULT_TIMEOUT
 from contextcache.exceptions import ConfigurationError
 from contextcache.locks import ProcessLock
-from contextcache.servers.outages import server_error, warn
+from contextcache.servers.outages import answered, server_error, warn
 from contextcache.servers.urls import parse, public_url
 
 if TYPE_CHECKING:
@@ -42,7 +42,15 @@ if TYPE_CHECKING:
 
     from contextcache.servers.urls import Address
 
-__all__ = ["DEFAULT_TIMEOUT", "DEFAULT_URL", "connect", "public_url", "server_error", "warn"]
+__all__ = [
+    "DEFAULT_TIMEOUT",
+    "DEFAULT_URL",
+    "answered",
+    "connect",
+    "public_url",
+    "server_error",
+    "warn",
+]
 
 DEFAULT_URL = "fakeredis://"
 EMBEDDED = "in an embedded Redis (fakeredis): each process has its own, which ends with it"

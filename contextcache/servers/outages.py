@@ -1,8 +1,8 @@
 """The words for a Redis that cannot be reached, or answers that it cannot help.
 
-What an error means, and whether it counts for the circuit breaker. The rule: silence counts, an
-answer does not. Whoever answers need not be waited for, and may say something else the next time.
-A cluster that is down answers as well, but redis-py waits for a quarter of a second over it.
+What an error means, and whether it counts for the circuit breaker of the server. The rule: silence
+counts, an answer does not. A server that answers need not be waited for, and may answer something
+else the next time.
 
 ==========================  ============================  =======  ==========================
 the server or the error     the `ServerError` says        counts   reads go on
@@ -15,7 +15,8 @@ connection lost, garbage    cannot be reached             yes      no
 `LOADING`, `BUSY`           cannot be used                no       no
 `MASTERDOWN`                cannot be used                no       no
 `MOVED`                     cannot be used                no       other keys do
-`CLUSTERDOWN`               cannot be reached             yes      no
+`CLUSTERDOWN`               cannot be reached             no       other keys may do
+`TRYAGAIN`                  cannot be used                no       other keys do
 too many connections        cannot be used                no       no
 `OOM`, `READONLY`           takes no writes               no       yes
 `MISCONF`, `NOREPLICAS`     takes no writes               no       yes
@@ -34,7 +35,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from contextcache.exceptions import ReadOnlyServerError, ServerError
 from contextcache.locks import ProcessLock
@@ -45,7 +46,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 IN_HANDSHAKE = "contextcache_in_handshake"  # marks an error that no command of a caller caused
-REPEAT = 60.0  # seconds before the same outage of the same server is told again
+REPEAT = 60.0  # seconds before the same outage of the same server is logged again
+DELETIONS = 10  # that did not happen, logged in that time; then every tenfold
 
 logger = logging.getLogger("contextcache")
 
@@ -56,11 +58,12 @@ class Diagnosis(NamedTuple):
     state: str
     reason: str
     remedy: str
+    answered: bool = False  # although it cannot be reached, as one may say
 
     @property
     def counts(self) -> bool:
         """Whether it counts for the circuit breaker."""
-        return self.state == UNREACHABLE
+        return self.state == UNREACHABLE and not self.answered
 
 
 UNREACHABLE = "cannot be reached"
@@ -128,6 +131,12 @@ _DIAGNOSES = {
         UNREACHABLE,
         "the cluster has lost a part of its slots (CLUSTERDOWN)",
         "start the missing nodes",
+        answered=True,
+    ),
+    "TryAgainError": Diagnosis(
+        UNUSABLE,
+        "the keys of this command are on two nodes, because their slot is being moved (TRYAGAIN)",
+        "try again in a moment",
     ),
     "ClusterError": Diagnosis(
         UNUSABLE,
@@ -135,7 +144,10 @@ _DIAGNOSES = {
         "see whether its slots are being moved",
     ),
     "SlotNotCoveredError": Diagnosis(
-        UNREACHABLE, "no node of the cluster has this slot", "start the missing nodes"
+        UNREACHABLE,
+        "no node of the cluster has this slot",
+        "start the missing nodes",
+        answered=True,
     ),
     "MovedError": Diagnosis(
         UNUSABLE,
@@ -232,29 +244,50 @@ def worded(server: str, diagnosis: Diagnosis, error: BaseException) -> ServerErr
     return named
 
 
-def warn(error: ServerError, sink: str) -> None:
+def answered(error: ServerError, count: int) -> list[Any]:
+    """Return the answers there are to a command of `count` keys, and None for each other one."""
+    found = error.answers or [None] * count
+    return [None if isinstance(answer, Exception) else answer for answer in found]
+
+
+def warn(error: ServerError, sink: str, *, deleting: bool = False) -> None:
     """Log an outage that nobody will see otherwise, once a minute for each server and reason.
+
+    A deletion that did not happen is logged by itself, the first ten of a minute and then every
+    tenfold: until it expires, a value is served that the application believes to be gone.
 
     Args:
         error: The outage.
         sink: What goes on without its Redis, such as `cache 'default' in redis`.
+        deleting: Whether it was a deletion that did not happen, or not everywhere.
     """
     tally("outage", "missed", sink)
-    now, outage = time.monotonic(), (error.server, error.reason)
+    now, outage = time.monotonic(), (error.server, error.reason, sink if deleting else "")
     with _lock:
-        if _told.get(outage, now) > now:
+        expires, count = _told.get(outage, (0.0, 0))
+        if expires <= now:
+            expires, count = now + REPEAT, 0
+        count += 1
+        _told[outage] = expires, count
+    if deleting:
+        if count > DELETIONS and str(count).strip("0") != "1":
             return
-        _told[outage] = now + REPEAT
-    read_only = isinstance(error, ReadOnlyServerError)
-    instead = "nothing is stored" if read_only else "it is as if it were empty"
+        instead = "what should be deleted is still there, or not deleted everywhere; "
+        instead += f"failed deletion {count} within a minute"
+    elif count > 1:
+        return
+    elif isinstance(error, ReadOnlyServerError):
+        instead = "nothing is stored; told once a minute"
+    else:
+        instead = "it is as if it were empty; told once a minute"
     logger.warning(
-        "%s: %s (%s; told once a minute)",
+        "%s: %s (%s)",
         *(sink, error, instead),
         extra={"contextcache_server": error.server, "contextcache_reason": error.reason},
     )
 
 
-_told: dict[tuple[str, str], float] = {}
+_told: dict[tuple[str, str, str], tuple[float, int]] = {}
 _lock = ProcessLock()
 
 

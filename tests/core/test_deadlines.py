@@ -38,7 +38,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in ("clients", "deadlines"):
+    for module in ("operations", "deadlines"):
         monkeypatch.setattr(f"contextcache.servers.{module}.time", clock)
     return clock
 

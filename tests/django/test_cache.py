@@ -562,14 +562,18 @@ def test_in_an_outage_the_cache_is_as_if_it_were_empty(
     with pytest.raises(ValueError, match="Key ':1:key' not found"):
         way.incr("key")
     refused = "connection refused; start the server or correct the URL"
+    alone = "is left alone for 20 s at most"
+    server, sink = f"Redis at redis://127.0.0.1:{port}/0", "cache 'default' in redis"
     assert caplog.messages == [
         (
-            f"cache 'default' in redis: Redis at redis://127.0.0.1:{port}/0 cannot be reached: "
-            f"{refused} (it is as if it were empty; told once a minute)"
+            f"{sink}: {server} cannot be reached: {refused} "
+            "(it is as if it were empty; told once a minute)"
         ),
-        (
-            f"Redis at redis://127.0.0.1:{port}/0 is left alone after 3 failures in a row "
-            f"and tried every 20 s: {refused}"
+        f"{server} is left alone after 3 failures in a row and tried every 20 s: {refused}",
+        *(
+            f"{sink}: {server} {alone}: {refused} (what should be deleted is still there, or not "
+            f"deleted everywhere; failed deletion {number} within a minute)"
+            for number in (1, 2, 3)
         ),
     ]
 

@@ -1,0 +1,285 @@
+"""redis-py's client of one server, with one deadline, one breaker and words for each operation."""
+
+# mypy: allow-untyped-calls
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import redis
+from redis.client import Pipeline
+
+from contextcache.servers.breaker import Breaker
+from contextcache.servers.deadlines import Deadline, current
+from contextcache.servers.outages import UNREACHABLE, Diagnosis, diagnose, worded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from redis.connection import ConnectionPool
+
+    _Commands = redis.Redis
+else:  # it is added to classes of redis-py
+    _Commands = object
+
+
+class Server:
+    """One Redis as this process sees it: its connections, and whether it is worth asking.
+
+    Args:
+        name: Its URL without user, password and query.
+        seconds: How long an operation may take.
+        make_pool: Makes its pool of connections.
+
+    Attributes:
+        open_pool: Its connections, once there are some; see `pool`.
+    """
+
+    def __init__(self, name: str, seconds: float, make_pool: Callable[[], Any]) -> None:
+        self.name = name
+        self.seconds = seconds
+        self._make_pool = make_pool
+        self.open_pool: Any = None
+        self._inherited: list[Any] = []
+        self.start_afresh()
+
+    def start_afresh(self) -> None:
+        """Leave every connection alone, as in a forked child, where they are those of the parent.
+
+        Their locks may be held by a thread that does not exist here, and redis-py 8.1 resets an
+        inherited pool under such a lock: one child in 40 to 500 hung for good. It would close an
+        inherited cluster under one, so nothing is even given up.
+        """
+        self._inherited.append(self.open_pool)
+        self.open_pool = None
+        self._lock = threading.RLock()
+        self.breaker = Breaker(self.name, self.seconds)
+        self._ailment: Diagnosis | None = None
+
+    @property
+    def pool(self) -> Any:
+        """The connections of this process: a pool of redis-py, or its client of a cluster."""
+        if self.open_pool is None:
+            pool = self._make_pool()  # outside of the lock, because a cluster is asked for its map
+            with self._lock:
+                if self.open_pool is None:
+                    vars(pool)["server"] = self  # where clients of this pool find it
+                    self.open_pool = pool
+        return self.open_pool
+
+    def admit(self) -> None:
+        """Let an operation pass, or raise the `ServerError` with which it fails at once."""
+        if not self.breaker.admits():
+            assert self._ailment is not None  # noqa: S101  the breaker opens after failures only
+            alone = f"is left alone for {self.breaker.pause:g} s at most"
+            raise worded(self.name, self._ailment._replace(state=alone), redis.ConnectionError())
+
+    def judge(self, error: Exception, *, counts: bool = True) -> None:
+        """Take note of what an operation raised, and raise the `ServerError` it stands for.
+
+        Args:
+            error: What it raised.
+            counts: Whether it had the time to succeed.
+        """
+        diagnosis = diagnose(error)
+        if diagnosis is not None and diagnosis.counts:
+            if not counts:
+                raise worded(self.name, diagnosis, error) from error
+            self._ailment = diagnosis
+            self.breaker.failed(diagnosis.reason, diagnosis.remedy)
+        elif isinstance(error, redis.RedisError):
+            self.breaker.succeeded()
+        if diagnosis is not None:
+            raise worded(self.name, diagnosis, error) from error
+
+
+class Operation(Deadline):
+    """A `with` block in which one command, pipeline or transaction is executed on one server.
+
+    An operation within another one, such as asking a sentinel, is a part of that. Within a plain
+    `Deadline`, which the nodes of a cluster share, it counts by itself and has the time that is
+    left. It is entered for each command, so nothing here is left to the methods of `Deadline`.
+
+    Raises:
+        ServerError: The server cannot be reached or used, or has not been lately.
+    """
+
+    __slots__ = ("_counts", "_is_part", "_server")
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._token = None
+        self._is_part = False
+        self._counts = True
+
+    def __enter__(self) -> None:
+        outer = current.get()
+        if outer is not None and type(outer) is not Deadline:
+            self._is_part = True
+            return
+        server = self._server
+        if server.breaker.failures:
+            server.admit()
+        if outer is not None:
+            left = outer.left()
+            if left <= 0:
+                raise worded(server.name, _NO_TIME, redis.TimeoutError())
+            self._counts = left >= server.seconds / 4  # else it had no fair chance to answer
+        else:
+            self.seconds = server.seconds
+            self.expires = time.monotonic() + server.seconds
+            self._token = current.set(self)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._is_part:
+            return
+        if self._token is not None:
+            current.reset(self._token)
+        if error is None:
+            if self._server.breaker.failures:
+                self._server.breaker.succeeded()
+        elif isinstance(error, Exception):  # an interrupt says nothing about the server
+            self._server.judge(error, counts=self._counts)
+
+
+_NO_TIME = Diagnosis(
+    UNREACHABLE, "other nodes have used the time", "see whether they are overloaded"
+)
+
+
+# --- The clients --------------------------------------------------------------------------------
+
+
+class Quick(_Commands):
+    """What is added to redis-py's clients: less of what is done in vain for a small command.
+
+    A page has the processor's caches full of other things, and each Python function that a command
+    passes through there costs a microsecond.
+    """
+
+    def get(self, name: Any) -> Any:
+        """Send `GET`."""
+        return self.execute_command("GET", name)
+
+    def set(  # noqa: PLR0917  # as in redis-py
+        self,
+        name: Any,
+        value: Any,
+        ex: Any = None,
+        px: Any = None,
+        nx: bool = False,
+        xx: bool = False,
+        *others: Any,
+        **options: Any,
+    ) -> Any:
+        """Send `SET`, with `EX`, `NX` and `XX` as they are asked for."""
+        if px or others or options or (nx and xx) or not (ex is None or type(ex) is int):
+            return super().set(name, value, ex, px, nx, xx, *others, **options)
+        command = [name, value]
+        if ex is not None:
+            command += ("EX", ex)
+        if nx or xx:
+            command.append("NX" if nx else "XX")
+        return self.execute_command("SET", *command)
+
+    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+        """Read the answer, and turn it into what the command returns."""
+        if options or command_name not in _QUICKLY_PARSED:
+            return super().parse_response(connection, command_name, **options)
+        answer = connection.read_response()
+        # Of a dict that asks for the upper case of each name, in Python.
+        parse = dict.get(self.response_callbacks, command_name)
+        return answer if parse is None else parse(answer)
+
+
+_QUICKLY_PARSED = frozenset({"GET", "GETEX", "SET", "MGET", "DEL", "EXISTS", "EXPIRE"})
+
+
+class Client(Quick, redis.Redis):
+    """A client of one server, or of the one that Sentinel says is the master."""
+
+    _server: Server
+    address: tuple[str, int]  # of a node of a cluster
+
+    @property
+    def name(self) -> str:
+        """The URL without user, password and query."""
+        return self._server.name
+
+    @property
+    def failures(self) -> int:
+        """How often in a row it could not be reached until now."""
+        return self._server.breaker.failures
+
+    @property
+    def connection_pool(self) -> ConnectionPool:  # an attribute in redis-py
+        """The connections of this process, other ones after a fork."""
+        pool: ConnectionPool = self._server.pool
+        return pool
+
+    @connection_pool.setter
+    def connection_pool(self, pool: ConnectionPool) -> None:
+        self._server = vars(pool)["server"]
+
+    def start_afresh(self) -> None:
+        """Forget every connection, as in a forked child."""
+        self._server.start_afresh()
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send one command and return the answer."""
+        server = self._server
+        with Operation(server):
+            pool = server.open_pool or server.pool
+            connection: Any = self.connection or pool.get_connection()
+            try:
+                connection.send_command(*args, **options)
+                return self.parse_response(connection, args[0], **options)
+            finally:
+                if not self.connection:
+                    pool.release(connection)
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> ClientPipeline:
+        """Return a pipeline, which is one operation however many commands it holds."""
+        return ClientPipeline(
+            self.connection_pool, self.response_callbacks, transaction, shard_hint
+        )
+
+
+class ClientPipeline(Quick, Pipeline):
+    """A pipeline of `Client`."""
+
+    @property
+    def _server(self) -> Server:
+        server: Server = vars(self.connection_pool)["server"]
+        return server
+
+    def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send one command at once, as after `watch`."""
+        with Operation(self._server):
+            return super().immediate_execute_command(*args, **options)
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """Send all commands and return their answers.
+
+        Raises:
+            ServerError: None of them could be sent, or the server refused one of them.
+        """
+        commands = self.command_stack
+        with Operation(self._server):
+            answers = super().execute(raise_on_error=False)
+            if raise_on_error:
+                self._raise_first(commands, answers)
+        return answers
+
+    def _raise_first(self, commands: Any, answers: list[Any]) -> None:
+        for error in answers:
+            if isinstance(error, redis.ResponseError) and diagnose(error) is not None:
+                raise error
+        self.raise_first_error(commands, answers)
