@@ -19,6 +19,7 @@ from contextcache.config import Config
 from contextcache.exceptions import (
     ConfigurationError,
     UncacheableValueError,
+    UnreadablePayloadError,
     UntrustedPayloadError,
 )
 from contextcache.findings import CODES, Action, Finding
@@ -30,7 +31,7 @@ from contextcache.inspection import (
     without_environs,
     without_keys,
 )
-from contextcache.loading import Names, is_sealed, load
+from contextcache.loading import Names, is_sealed, load, unreadable
 from contextcache.locks import ProcessLock, forget_oldest
 from contextcache.paths import Path, generalised, qualified_name
 from contextcache.pickler import PROTOCOL, Dump, Table, loads_again
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from contextcache.envelope import Envelope
-    from contextcache.exceptions import UnreadablePayloadError
     from contextcache.paths import Step
     from contextcache.reporting import Key
 
@@ -247,8 +247,15 @@ class Guard:
         """Return what was reported so far, each pattern once, with its count."""
         return self._reporter.summary()
 
-    def report_unreadable(self, error: UnreadablePayloadError) -> None:
-        """Warn that a payload counts as a miss; each reason at its 1st, 10th, 100th... time."""
+    def report_unreadable(self, error: Exception, *, label: str = "value") -> None:
+        """Warn that a payload counts as a miss; each reason at its 1st, 10th, 100th... time.
+
+        Args:
+            error: What `loads` raised, or what another way of unpickling did.
+            label: Where the payload was read from, where the error does not say so.
+        """
+        if not isinstance(error, UnreadablePayloadError):
+            error = unreadable(error, self._shown(label) if self.config.redact_keys else label)
         self._reporter.unreadable(error)
 
     @property

@@ -105,7 +105,7 @@ def guard_for(
         if overrides:
             config = _understood(overrides, where=where, base=config)
         if not signed:
-            config = dataclasses.replace(config, sign=False, compress="")
+            config = dataclasses.replace(config, sign=False, secret_keys=(), compress="")
         try:
             guard = kind(config, sink=sink, session=session)
         except ConfigurationError as error:

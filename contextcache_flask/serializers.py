@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cachelib.serializers import BaseRedisSerializer, BaseSerializer, JSONSerializer
 
-from contextcache import UnreadablePayloadError, is_sealed
+from contextcache import UnreadablePayloadError
 from contextcache.jsonable import JSONGuard
 
 if TYPE_CHECKING:
@@ -112,18 +112,17 @@ class GuardedSerializer(BaseSerializer):
 
 
 class GuardedRedisSerializer(GuardedSerializer):
-    """What cachelib writes into Redis: integers so that `INCR` works, and a pickle after a `!`.
+    """What cachelib writes into Redis: integers so that `INCR` works, anything else after a `!`.
 
-    A signed payload has its own first byte instead.
+    To cachelib's own serializer, a signed payload after a `!` is a pickle that it cannot read, and
+    so a miss: workers from before and after a deployment run side by side.
     """
 
     def encode(self, value: Any, label: str, place: str) -> bytes:
         """Return the bytes that are stored for `value` under the key `place`."""
         if type(value) is int:
             return b"%d" % value
-        guard = self._backend.guard
-        payload = guard.dumps(value, label=label, key=place)
-        return payload if guard.signs else b"!" + payload
+        return b"!" + self._backend.guard.dumps(value, label=label, key=place)
 
     def decode(self, payload: bytes, label: str, place: str) -> Any:
         """Return the value that `encode` was given."""
@@ -133,7 +132,7 @@ class GuardedRedisSerializer(GuardedSerializer):
         elif first.isdigit() or first == b"-":
             with contextlib.suppress(ValueError):
                 return int(payload)
-        if not (guard.signs or first == b"!" or is_sealed(payload)):
+        if not (guard.signs or first == b"!"):
             return payload  # text that another program wrote, as cachelib gives it
         return guard.loads(payload, label=label, key=place)
 

@@ -124,7 +124,7 @@ class Settings:
             if signed:
                 config = self._with_secrets(config)
             else:
-                config = dataclasses.replace(config, sign=None, secret_keys=(), compress="")
+                config = dataclasses.replace(config, sign=False, secret_keys=(), compress="")
             guard = Guard(config, sink=sink, session=session)
             return self._guards.setdefault((sink, session, signed), guard)
 

@@ -191,11 +191,11 @@ def explain_entry(
             sys.stderr.write(f"contextcache: there is no value under {name}\n")
             return UNUSABLE
         body = payload.removeprefix(b"!")
-        if is_sealed(payload):
+        if is_sealed(body):
             if not trust.secrets:
                 sys.stderr.write(f"contextcache: {name} is signed; name its secret\n")
                 return UNUSABLE
-            body = trust.opened(payload, raw)
+            body = trust.opened(body, raw)
         config = Config(redact_keys=trust.redact)
         seen = examine_payload(body, label=name, config=config, smallest=options.min_size)
     except ServerError as error:

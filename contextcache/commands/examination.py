@@ -174,6 +174,7 @@ def pickle_in(payload: bytes, *, label: str = "payload") -> bytes:
     Raises:
         UnreadablePayloadError: Its envelope is damaged.
     """
+    payload = payload.removeprefix(b"!")  # which Flask-Caching puts before it
     if is_sealed(payload):
         return unverified(payload, label=label, most=Config().max_size)
     return payload

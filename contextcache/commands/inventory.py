@@ -159,7 +159,7 @@ def judged(key: bytes, size: int, payload: bytes | None, trust: Trust) -> Entry:
         if form is Form.SIGNED:
             if not trust.secrets:
                 return Entry(name, size, form, "", tuple(problems))  # nobody knows by whom
-            body = trust.opened(payload, key)
+            body = trust.opened(body, key)
         read = anatomy.read(body, smallest=_NO_PARTS)
     except UntrustedPayloadError as error:
         problems.append((Problem.UNTRUSTED, error.reason))
@@ -181,9 +181,9 @@ def judged(key: bytes, size: int, payload: bytes | None, trust: Trust) -> Entry:
 
 def _form(payload: bytes) -> tuple[Form, bytes]:
     """Tell what a payload is by its first byte, and where its pickle begins."""
-    if is_sealed(payload):
-        return Form.SIGNED, payload
-    body = payload.removeprefix(b"!")  # Flask-Caching puts it before a pickle
+    body = payload.removeprefix(b"!")  # Flask-Caching puts it before all but integers
+    if is_sealed(body):
+        return Form.SIGNED, body
     if body[:1] == b"\x80":
         return Form.PICKLE, body
     if payload.lstrip(b"-").isdigit() and len(payload) <= 20:

@@ -400,10 +400,32 @@ def test_get_many_misses_only_the_unreadable_key(either: Either, server: redis.R
     assert either.get_many(["good", "rotten", "number"]) == {"good": "x", "number": 7}
 
 
-def test_get_or_set_replaces_nothing_but_answers(either: Either, server: redis.Redis) -> None:
-    """An unreadable entry does not keep the caller from its value."""
-    server.set(":1:rotten", b"garbage")
-    assert either.get_or_set("rotten", lambda: "computed") == "computed"
+def test_get_or_set_replaces_what_cannot_be_read(either: Either, server: redis.Redis) -> None:
+    """Else the value would be computed at each call until the entry expires."""
+    computed: list[int] = []
+
+    def compute() -> list[int]:
+        computed.append(1)
+        return [len(computed)]
+
+    server.set(":1:rotten", b"garbage", ex=1000)
+    for _ in range(3):
+        assert either.get_or_set("rotten", compute, 60) == [1]
+    assert 0 < server.ttl(":1:rotten") <= 60
+    assert either.get("rotten") == [1]
+
+
+def test_get_or_set_keeps_what_can_be_read_and_stores_what_django_stores(either: Either) -> None:
+    """None is a value; what cannot be stored is the answer, and nothing is kept of it."""
+    either.set("key", None)
+    assert either.get_or_set("key", "other") is None
+    assert either.get_or_set("new", None) is None
+    assert either.get("new", "default") is None
+    assert either.get_or_set("number", lambda: 5) == 5
+    assert either.incr("number") == 6
+    value = (number for number in range(3))
+    assert either.get_or_set("generator", lambda: value) is value
+    assert either.get("generator", "default") == "default"
 
 
 @pytest.mark.parametrize("mode", ["warn", "raise"])

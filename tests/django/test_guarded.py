@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.core.cache import caches
+from django.core.cache.backends.base import InvalidCacheKey
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
+from django.db import OperationalError
 
 from contextcache import UncacheableValueError
 from contextcache.testing import capture_findings
 from contextcache_django.cache import GuardedCache
-from contextcache_django.guarded import Payload
+from contextcache_django.cache_proxy import Payload
 from tests.django.shop import Client, Item, PerThread, dirty_cart, generator
 
 if TYPE_CHECKING:
@@ -195,14 +197,33 @@ def test_a_write_of_nothing_storable_is_skipped(call: Callable[..., Any]) -> Non
     assert call("get_or_set", "key", lambda: value) is value
 
 
+class Counting:
+    """Counts how often it is pickled."""
+
+    times = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        Counting.times += 1
+        return Counting, ()
+
+
 def test_a_value_is_pickled_once(guarded: GuardedCache) -> None:
-    """What the backend gets is bytes, under a name that tells them from somebody's value."""
-    guarded.set("key", {"a": [1, 2]})
-    held = guarded.backend.get("key")
-    assert type(held) is Payload
-    assert held.stored == pickle.dumps({"a": [1, 2]}, 5)
-    guarded.set("number", 7)
-    assert guarded.backend.get("number") == 7
+    """What the backend gets is bytes, which pickle as what they are a pickle of."""
+    Counting.times = 0
+    guarded.set("key", [Counting(), {"a": [1, 2]}])
+    assert Counting.times == 1
+
+
+def test_the_backend_alone_reads_the_same(guarded: GuardedCache, backend: str) -> None:
+    """Old and new workers share a cache during a deployment; nor is there a way back only."""
+    for number, value in enumerate([*VALUES, dirty_cart()]):
+        guarded.set(f"k{number}", value, 300)
+        there = guarded.backend.get(f"k{number}", "default")
+        assert type(there) is type(value)
+        if number < len(VALUES):
+            assert there == value
+            guarded.backend.set(f"k{number}", value, 300)
+            assert guarded.get(f"k{number}", "default") == value
 
 
 def test_bytes_from_before_are_a_value_and_never_unpickled(
@@ -227,11 +248,52 @@ def test_an_unreadable_payload_costs_only_its_own_key(
 ) -> None:
     """The other keys are answered, and the log says which it was."""
     call("set", "good", "value")
-    guarded.backend.set("rotten", Payload(b"\x80\x04\x8c\x04gone\x8c\x04Gone\x93."))
-    assert call("get", "rotten", "default") == "default"
-    assert call("get_many", ["good", "rotten"]) == {"good": "value"}
-    [warning] = [record for record in caplog.records if record.levelname == "WARNING"]
-    assert "cache['rotten'] cannot be read" in warning.getMessage()
+    for payload, reason in ROTTEN.items():
+        guarded.backend.set("rotten", Payload(payload), 300)
+        caplog.clear()
+        assert call("get", "rotten", "default") == "default"
+        assert call("get_many", ["good", "rotten"]) == {"good": "value"}
+        assert f"cache['rotten'] cannot be read and counts as a miss: {reason};" in caplog.text
+        assert call("get_or_set", "rotten", lambda: 5, 300) == 5
+        assert call("get", "rotten") == 5
+
+
+class OwnError(Exception):
+    """Raised by a class of the application while it is rebuilt."""
+
+
+def fail(name: str) -> None:
+    raise {"own": OwnError, "value": ValueError, "key": KeyError}[name]("secret")
+
+
+ROTTEN = {
+    b"garbage": "its bytes are no pickle, or a damaged one",
+    b"\x80\x04\x8c\x04gone\x8c\x04Gone\x93.": "its module gone is gone",
+    pickle.dumps(Client)[:-1].replace(b"Client", b"Cliens") + b".": (
+        "its class or attribute Cliens is gone from tests.django.shop"
+    ),
+} | {
+    f"\x80\x02c{__name__}\nfail\nX{chr(len(name))}\0\0\0{name}\x85R.".encode("latin-1"): (
+        f"rebuilding it raised {raised}"
+    )
+    for name, raised in {"own": "OwnError", "value": "ValueError", "key": "KeyError"}.items()
+}
+
+
+@pytest.mark.parametrize("raised", [ConnectionError, OperationalError, InvalidCacheKey])
+def test_what_a_backend_raises_of_its_own_accord_gets_out(
+    guarded: GuardedCache, raised: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An outage is no entry that cannot be read."""
+
+    def get(*_: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(guarded.backend, "get", get)
+    monkeypatch.setattr(guarded.backend, "get_many", get)
+    for read in (lambda: guarded.get("key"), lambda: guarded.get_many(["key"])):
+        with pytest.raises(raised):
+            read()
 
 
 def test_modes_of_an_alias(entry: dict[str, Any], settings: SettingsWrapper) -> None:
@@ -262,6 +324,16 @@ def test_a_float_counts_where_the_backend_counts_in_python() -> None:
     cache.set("number", 1.5)
     assert cache.incr("number", 2) == 3.5
     assert cache.get("number") == 3.5
+
+
+def test_a_float_that_is_counted_expires_when_it_did() -> None:
+    """As in Django's memory backend without the guard."""
+    cache = locmem()
+    cache.set("number", 1.5, timeout=1000)
+    expires = dict(cache.backend._expire_info)
+    cache.incr("number")
+    cache.decr("number", 3)
+    assert cache.backend._expire_info == expires
 
 
 def test_the_guard_runs_in_the_thread_of_an_async_caller() -> None:

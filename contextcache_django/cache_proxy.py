@@ -1,0 +1,312 @@
+"""`GuardedCache`: any cache backend of Django's API behind the guard, as an object around it."""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING, Any
+
+from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache, InvalidCacheKey
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError
+from django.utils.functional import cached_property
+from django.utils.module_loading import import_string
+
+from contextcache_django.conf import alias_of, guard_for, place_of
+from contextcache_django.guarded import MISSING, SKIPPED, Guarded, decoded, encoded
+from contextcache_django.serializers import cache_label
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from contextcache import Guard
+
+
+class Wrapper(BaseCache):
+    """Passes every operation and attribute on to the backend that `OPTIONS["BACKEND"]` names."""
+
+    _location: str | list[str]
+    _params: dict[str, Any]
+
+    def __init__(self, location: str | list[str], params: dict[str, Any], **own: Any) -> None:
+        # Timeouts, prefix and version are the backend's; BaseCache would read them once more.
+        vars(self).update(own, _location=location, _params=params)
+
+    @cached_property
+    def backend(self) -> BaseCache:
+        """The backend inside, made at the first use.
+
+        Raises:
+            ImproperlyConfigured: The settings name none, or one that cannot be imported.
+        """
+        return self._made()
+
+    def _made(self) -> BaseCache:
+        # Not in __init__: Django's own system checks make every cache, and would end in a
+        # traceback before ours can report the mistake.
+        options = dict(self._params.get("OPTIONS") or {})
+        options.pop("CONTEXTCACHE", None)
+        named = options.pop("BACKEND", None)
+        if named is None:
+            raise ImproperlyConfigured(
+                f"{type(self).__qualname__} wraps another backend: name it in OPTIONS['BACKEND']"
+            )
+        try:
+            kind = import_string(named)
+        except ImportError as error:
+            raise ImproperlyConfigured(f"OPTIONS['BACKEND']: {error}") from error
+        if _PYMEMCACHE in (f"{one.__module__}.{one.__qualname__}" for one in kind.__mro__):
+            options.setdefault("serde", _pymemcache_serde())
+        made: BaseCache = kind(self._location, {**self._params, "OPTIONS": options})
+        if isinstance(made, Guarded):
+            raise ImproperlyConfigured(
+                f"OPTIONS['BACKEND'] is {named!r}, which guards itself: make it the BACKEND"
+            )
+        return made
+
+    @property  # type: ignore[misc]  # nobody may set it
+    def __class__(self) -> type:
+        """The class of the backend, by which `createcachetable` and Django's checks know it."""
+        try:
+            return type(self.backend)
+        except ImproperlyConfigured:  # for the check that says what is wrong
+            return type(self)
+
+    def __getattr__(self, name: str) -> Any:
+        """Find what the backend has, such as `version`, and `ttl` of django-redis."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name == "backend":  # Python asks here where making it raised an `AttributeError`
+            return self._made()
+        return getattr(self.backend, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Change what the backend has."""
+        setattr(self.backend, name, value)
+
+    def make_key(self, key: Any, version: int | None = None) -> str:
+        """Return the key as the backend stores it."""
+        return self.backend.make_key(key, version)
+
+    def validate_key(self, key: Any) -> None:
+        """Warn or raise where the backend would."""
+        self.backend.validate_key(key)
+
+    def get_backend_timeout(self, timeout: Any = DEFAULT_TIMEOUT) -> Any:
+        """Return a timeout in the form the backend wants."""
+        return self.backend.get_backend_timeout(timeout)
+
+    def set(self, *args: Any, **options: Any) -> Any:
+        """Store a payload."""
+        return self.backend.set(*args, **options)
+
+    def add(self, *args: Any, **options: Any) -> bool:
+        """Store a payload where nothing is."""
+        return self.backend.add(*args, **options)
+
+    def set_many(self, data: dict[Any, Any], *args: Any, **options: Any) -> list[Any]:
+        """Store payloads."""
+        return self.backend.set_many(data, *args, **options)
+
+    def get(self, *args: Any, **options: Any) -> Any:
+        """Return a payload."""
+        return self.backend.get(*args, **options)
+
+    def get_many(self, *args: Any, **options: Any) -> dict[Any, Any]:
+        """Return payloads."""
+        return self.backend.get_many(*args, **options)
+
+    def touch(self, *args: Any, **options: Any) -> bool:
+        """Change the expiry of a key."""
+        return self.backend.touch(*args, **options)
+
+    def delete(self, *args: Any, **options: Any) -> bool:
+        """Delete a key."""
+        return self.backend.delete(*args, **options)
+
+    def delete_many(self, *args: Any, **options: Any) -> None:
+        """Delete keys."""
+        return self.backend.delete_many(*args, **options)
+
+    def has_key(self, *args: Any, **options: Any) -> bool:
+        """Return whether a key holds something."""
+        return self.backend.has_key(*args, **options)
+
+    def incr(self, *args: Any, **options: Any) -> int:
+        """Add to a number."""
+        return self.backend.incr(*args, **options)
+
+    def clear(self) -> None:
+        """Delete every key."""
+        self.backend.clear()
+
+    def close(self, **options: Any) -> None:
+        """Close what the backend opened for this request."""
+        if "backend" in vars(self):
+            self.backend.close(**options)
+
+    async def aclose(self, **options: Any) -> None:
+        """Close what the backend opened for this request."""
+        if "backend" in vars(self):
+            await self.backend.aclose(**options)
+
+
+class Payload:
+    """Bytes that the guard has made, and that any backend stores as the value they are a pickle of.
+
+    Every process that unpickles it gets the value, also one that does not guard this cache, yet or
+    any more, or has no contextcache at all.
+    """
+
+    __slots__ = ("stored",)
+
+    def __init__(self, stored: bytes) -> None:
+        self.stored = stored
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickle.loads, (self.stored,)
+
+
+class Unreadable:
+    """Stands for a value that could not be unpickled, where the client would return None."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def _pymemcache_serde() -> Any:
+    """Return the serializer of pymemcache that Django uses, which tells a failure from a None."""
+    from pymemcache.serde import FLAG_PICKLE, PickleSerde  # noqa: PLC0415  # it may not be there
+
+    class Serde(PickleSerde):  # type: ignore[misc]  # it has no types
+        def deserialize(self, key: bytes, value: bytes, flags: int) -> Any:
+            if not flags & FLAG_PICKLE:
+                return super().deserialize(key, value, flags)
+            try:
+                return pickle.loads(value)
+            except Exception as error:  # noqa: BLE001  # as `contextcache.loading.load` does
+                error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+                return Unreadable(error)
+
+    return Serde()
+
+
+_PYMEMCACHE = "django.core.cache.backends.memcached.PyMemcacheCache"
+
+# What a backend raises of its own accord, and not because a value cannot be unpickled.
+_BACKEND_ERRORS = (OSError, DatabaseError, ImproperlyConfigured, InvalidCacheKey)
+_CLIENTS = ("django", "django_redis", "pylibmc", "pymemcache", "redis", "valkey")
+
+
+class GuardedCache(Guarded, Wrapper):
+    """`CACHES[...]["BACKEND"]`: the backend that `OPTIONS["BACKEND"]` names, behind the guard.
+
+    It wraps any backend of Django's API: memory, database, files, memcached, django-redis. What
+    the backend gets is a `Payload`: the value is pickled once, and the backend's own pickle of it
+    is one that any process reads as the value. `LOCATION` and all other `OPTIONS` are those of the
+    backend, but for `CONTEXTCACHE`: settings of this alias that differ from the project's.
+
+    The bytes are not signed. These backends unpickle what they find by themselves, before anyone
+    could look at a signature: who can write to such a server can run code here, as without the
+    guard. Only `RedisCache` prevents that. What the backend held before it was wrapped is read.
+
+    Raises:
+        ImproperlyConfigured: A backend or a setting contains a mistake, at the first use.
+    """
+
+    def __init__(self, location: str | list[str], params: dict[str, Any]) -> None:
+        options = params.get("OPTIONS") or {}
+        alias = alias_of(location, params)
+        place = place_of(options.get("BACKEND"))
+        super().__init__(
+            location,
+            params,
+            _overrides=options.get("CONTEXTCACHE"),
+            _sink=f"cache in {place}" if alias is None else f"cache {alias!r} in {place}",
+            _where=f"CACHES[{alias or '...'!r}]['OPTIONS']['CONTEXTCACHE']",
+        )
+
+    def guard(self, sink: str, *, session: bool = False) -> Guard:
+        """Return a guard with the settings of this alias, for another kind of value in it."""
+        return guard_for(sink, self._overrides, where=self._where, session=session, signed=False)
+
+    # --- Reading --------------------------------------------------------------------------------
+
+    def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
+        """Return the value under `key`, or `default` where there is none that can be read."""
+        backend = self.backend
+        try:
+            return self._value(key, backend.get(key, MISSING, version), default)
+        except Exception as error:
+            if not _is_unreadable(error, backend):
+                raise
+            return self._unreadable(key, error, default)
+
+    def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
+        """Return the values that are there and can be read."""
+        keys, backend = list(keys), self.backend
+        try:
+            found = backend.get_many(keys, version)
+        except Exception as error:
+            if not _is_unreadable(error, backend):
+                raise
+            found = {key: self.get(key, MISSING, version) for key in keys}  # the others can be
+        values = {key: self._value(key, held, MISSING) for key, held in found.items()}
+        return {key: value for key, value in values.items() if value is not MISSING}
+
+    def _value(self, key: Any, held: Any, default: Any) -> Any:
+        if type(held) is Payload:  # of a backend that pickles nothing
+            return decoded(self._guard, key, held.stored, default)
+        if type(held) is Unreadable:
+            return self._unreadable(key, held.error, default)
+        return default if held is MISSING else held
+
+    def _unreadable(self, key: Any, error: Exception, default: Any) -> Any:
+        self._guard.report_unreadable(error, label=cache_label(key))
+        return default
+
+    # --- Writing --------------------------------------------------------------------------------
+
+    def _ready(self, key: Any, value: Any, _version: int | None, /) -> tuple[Any, Any]:
+        payload = encoded(self._guard, key, value)
+        return key, Payload(payload) if isinstance(payload, bytes) else payload
+
+    def _set(
+        self, place: Any, payload: Any, timeout: Any, version: int | None, /, **options: Any
+    ) -> Any:
+        if payload is SKIPPED:
+            self.delete(place, version=version)
+            return None
+        return self.backend.set(place, payload, timeout, version, **options)
+
+    def _add(self, place: Any, payload: Any, timeout: Any, version: int | None, /) -> bool:
+        return self.backend.add(place, payload, timeout, version)
+
+    def _set_many(
+        self, ready: dict[Any, tuple[Any, Any]], timeout: Any, version: int | None, /
+    ) -> list[Any]:
+        payloads = dict(ready.values())
+        skipped = [key for key, payload in payloads.items() if payload is SKIPPED]
+        for key in skipped:
+            del payloads[key]
+        self.delete_many(skipped, version=version)
+        return [*(self.backend.set_many(payloads, timeout, version) or ()), *skipped]
+
+
+def _is_unreadable(error: Exception, backend: BaseCache) -> bool:
+    """Return whether a backend raised `error` because it could not unpickle a value.
+
+    If so, the traceback of the error is left with the value's own code, of which a report speaks.
+    """
+    clients = {*_CLIENTS, type(backend).__module__.partition(".")[0]}
+    traceback = error.__traceback__
+    rest = traceback and traceback.tb_next  # after the frame here
+    while traceback is not None:
+        package = str(traceback.tb_frame.f_globals.get("__name__")).partition(".")[0]
+        if package in clients:
+            rest = traceback.tb_next
+        traceback = traceback.tb_next
+    in_pickle = type(error).__module__ in {"_pickle", "builtins"}
+    if isinstance(error, _BACKEND_ERRORS) or (rest is None and not in_pickle):
+        return False
+    error.__traceback__ = rest
+    return True
