@@ -291,7 +291,7 @@ class Guard:
         site = self._sites.get(generalised(label)) if self._sites else None
         table = self._table
         if copyreg.dispatch_table != table.registered:  # somebody registered a reducer since
-            table = self._table = Table(table.book, suspect=table.suspect, unset=table.unset)
+            table = self._table = table.restarted()
         at_risk = stack_is_at_risk()
         shown = self._shown(label) if self.config.redact_keys else label
         dump = Dump(table, shown, capture=at_risk)  # which notices what never ends
@@ -316,8 +316,10 @@ class Guard:
         if payload is None:  # out here, no error carries the first one and its text as context
             return self._inspected(value, label, careful=True)
         if not dump.hits and not dump.bare:
-            if (dump.met or table.fresh) and not self._trusted(dump, payload):
+            if dump.met and not self._trusted(dump, payload):
                 return self._inspected(value, label, careful=careful)
+            if table.due:
+                self._renew()
             return payload
         keys = self._known_keys(site, dump, known) if site is not None else None
         if keys is None:
@@ -336,12 +338,10 @@ class Guard:
 
     def _trusted(self, dump: Dump, payload: bytes) -> bool:
         """Try a payload with types that were met for the first time; tell whether it loads."""
-        if dump.met and not loads_again(payload):
+        if not loads_again(payload):
             return False
-        table = dump.table
-        sound = [cls for cls in dump.met if cls in table or cls in table.fresh]
-        if sound or table.fresh:
-            self._publish(table.learned(sound=sound))
+        for cls in dump.met:
+            dump.table.learn(cls, sound=True)
         return True
 
     def _known_keys(
@@ -389,7 +389,8 @@ class Guard:
     ) -> bytes:
         """Take a close look, remember it, report it, and do what the mode says."""
         look = self._look(value, label)
-        self._publish(look.table)
+        if look.table is not self._table or look.table.due:
+            self._renew()
         self._remember(label, look, careful=careful)
         if self.config.mode == "warn":
             return self._observed(value, look.findings)
@@ -532,11 +533,13 @@ class Guard:
                 forget_oldest(self._sites)
             self._sites[place] = site
 
-    def _publish(self, learned: Table) -> Table:
-        """Add what was learned to what others have learned since, in a table of its own."""
+    def _renew(self) -> None:
+        """Let C find what was learned of classes that stay."""
         with self._lock:
-            self._table = self._table.learned(beside=learned)
-            return self._table
+            before = self._table
+            table = before.renewed()
+            if self._table is before:  # no handler of a signal has been here meanwhile
+                self._table = table
 
 
 def _envelope(config: Config, purpose: str) -> Envelope | None:

@@ -145,10 +145,11 @@ class Inspection:
                 self._note_environs(value, dump, search)
                 refused = any(_refuses(hit, value) for hit in dump.hits)
                 self.payload = None if refused else payload
-                self.table = self.table.learned(sound=dump.met)
+                for cls in dump.met:
+                    self.table = self.table.learn(cls, sound=True)
                 self._word(dump, search)
                 return self
-            self.table = self.table.learned(suspect=[type(culprit)])
+            self.table = self.table.learn(type(culprit), suspect=True)
             cut_higher = True
         dump.hits.append(Hit(value, UNLOADABLE, Action.REFUSED, NOTHING))
         self._word(dump, search)
@@ -185,7 +186,7 @@ class Inspection:
 
     def _learns(self, value: object, dump: Dump, search: Search) -> bool:
         """Learn which attributes and keys can be left out instead of marked; tell if any is new."""
-        unset: dict[type, frozenset[str]] = {}
+        news = False
         dropped = set(self.dropped)
         for hit in dump.hits:
             place = search.found.get(id(hit.leaf))
@@ -197,14 +198,12 @@ class Inspection:
             if place.step.kind is StepKind.ITEM and holder.obj is value and self._session:
                 dropped.add((name, qualified_name(type(hit.leaf))))
             cls = type(holder.obj)
-            known = self.table.unset.get(cls, frozenset())
-            if place.step.kind is StepKind.ATTRIBUTE and name not in known:
+            if place.step.kind is StepKind.ATTRIBUTE:
                 state = _state(dump, holder.obj)
                 if name in state and _has_default(cls, name) and self.table.strips(hit.leaf):
-                    unset[cls] = unset.get(cls, frozenset()) | {name}
-        if unset:
-            self.table = self.table.learned(unset=unset)
-        news = bool(unset) or dropped != self.dropped
+                    self.table = self.table.learn(cls, unset=frozenset({name}))
+                    news = True
+        news = news or dropped != self.dropped
         self.dropped = dropped
         return news
 
@@ -221,7 +220,10 @@ class Inspection:
         if loads_again(payload):
             return None
         for candidate in _candidates(dump, search):
-            if type(candidate) not in self.table.suspect and failed_trial(dump, candidate):
+            if self.table.known(type(candidate)).suspect:
+                if id(candidate) not in dump.verdicts:
+                    return candidate  # another thread has found out since the dump
+            elif failed_trial(dump, candidate):
                 return candidate
         return _UNKNOWN
 

@@ -14,14 +14,12 @@ from __future__ import annotations
 
 import copyreg
 import dataclasses
-import functools
 import io
 import operator
 import pickle
-import sys
+import time
+import weakref
 from contextvars import ContextVar
-from importlib import import_module
-from itertools import pairwise
 from types import (
     EllipsisType,
     FunctionType,
@@ -32,22 +30,26 @@ from types import (
 )
 from typing import TYPE_CHECKING, Any
 
+from contextcache.classes import ClassMemo, importable, is_native, is_permanent, once_per_class
 from contextcache.findings import Action
 from contextcache.markers import Marker, declared
-from contextcache.paths import class_mro, mangled, qualified_name
+from contextcache.paths import class_mro, qualified_name
 from contextcache.reporting import report_internal
 from contextcache.rules import Rule, RuleBook, Verb
 from contextcache.snapshots import ByName, NothingThere, current_values, now
 from contextcache.standins import Stripped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     Reduced = str | tuple[Any, ...]
     Reducer = Callable[[Any], Reduced]
 
 PROTOCOL = 5
 LEAST_ROOM = 50  # calls that must still fit on the stack where a method is blamed for recursing
+TRIED = 64  # uses between which a class may settle in the table that C reads
+SETTLED = 1.0  # seconds after which a class is none that was made for one request
+MOST_YOUNG = 16  # classes that are kept alive before they have settled
 MOST_REPEATS = 100  # of objects reduced again before they were memoised; then it has no end
 
 reduce_as_pickle_does: Reducer = operator.methodcaller("__reduce_ex__", PROTOCOL)
@@ -301,7 +303,7 @@ class Dump:
         if marker is Marker.RECREATE:
             if rule is not None and rule.verb is Verb.RECREATE:
                 made = Fresh(_renewed(rule, held))
-            elif _can_be_made(type(held)):  # type: ignore[arg-type]  # a class is hashable
+            elif _can_be_made(type(held)):
                 made = Fresh((type(held), ()))
             else:
                 return held  # it is reported as if unmarked
@@ -365,95 +367,150 @@ class Dump:
 _running: ContextVar[Dump] = ContextVar("contextcache_dump")
 
 
-class Table(dict[type, "Reducer"]):
-    """What is known about types, in the form the C pickler asks for it.
+class Known:
+    """What is known about one class.
 
-    A published table is never changed: a free-threaded interpreter reads it without a lock
-    (cpython#157198). What a dump learns becomes a new table, which replaces the old one.
+    Attributes:
+        reducer: What reduces its objects.
+        sound: Whether an object has been seen to load again.
+        suspect: Whether some object does not load, so that each is tried before it is stored.
+        unset: Attributes that are left out where they offend, because the class has a default.
+        uses: How often the pickler has asked here for the reducer.
+        since: When it was first asked for.
+        settled: Whether it was used for so long that no single request has made it.
+    """
+
+    __slots__ = ("reducer", "settled", "since", "sound", "suspect", "unset", "uses")
+
+    def __init__(self) -> None:
+        self.reducer: Reducer = _guarded
+        self.sound = False
+        self.suspect = False
+        self.unset: frozenset[str] = frozenset()
+        self.uses = 0
+        self.since = time.monotonic()
+        self.settled = False
+
+    @property
+    def facts(self) -> tuple[bool, bool, frozenset[str]]:
+        """What the reducer depends on."""
+        return self.sound, self.suspect, self.unset
+
+
+class Table(dict[type, "Reducer"]):
+    """The reducers of types, in the form the C pickler asks for them.
+
+    All that is known stands in `memory`, and goes with the class. The table itself, which C reads
+    without calling Python, holds classes. So it has those that stay as long as the process, those
+    that are found in their modules after they have been used for a while, and a few new ones. It
+    is never changed once it is published: a free-threaded interpreter reads it without a lock
+    (cpython#157198).
 
     Args:
         book: The rules of this application.
-        known: What has been learned so far.
-        sound: Types whose objects have been seen to load again.
-        suspect: Types of which some objects do not load; each is tried before it is stored.
-        unset: Attributes that are left out where they offend, by the class that has a default.
+        memory: What is known about each class.
+        reducers: The reducers that C finds by itself.
+
+    Attributes:
+        due: Classes of which the next table may hold the reducers.
     """
 
     def __init__(
         self,
         book: RuleBook,
-        known: Mapping[type, Reducer] = MappingProxyType({}),
-        *,
-        sound: frozenset[type] = frozenset(),
-        suspect: frozenset[type] = frozenset(),
-        unset: Mapping[type, frozenset[str]] | None = None,
+        memory: ClassMemo[Known] | None = None,
+        reducers: Mapping[type, Reducer] = MappingProxyType({}),
     ) -> None:
-        super().__init__(known)
+        super().__init__(reducers)
         self.book = book
-        self.sound = sound
-        self.suspect = suspect
-        self.unset = dict(unset or {})
-        self.fresh: dict[type, Reducer] = {}
+        self.memory: ClassMemo[Known] = ClassMemo() if memory is None else memory
+        self.due: list[weakref.ref[type]] = []
         self.registered = dict(copyreg.dispatch_table)
 
     def __missing__(self, cls: type) -> Reducer:
-        reducer = self.fresh.get(cls)
-        if reducer is None:
-            reducer = self._classify(cls)
-            if importable(cls) or _is_native(cls):
-                self.fresh[cls] = reducer  # but not a class that is made anew in each request
-        return reducer
+        known = self.memory.get(cls) or self.known(cls)  # a call less, as a rule
+        if not known.uses % TRIED and (is_permanent(cls) or importable(cls)):
+            known.settled = known.uses > 0 and time.monotonic() > known.since + SETTLED
+            self.due.append(weakref.ref(cls))
+        known.uses += 1
+        return known.reducer
 
-    def learned(
+    def known(self, cls: type) -> Known:
+        """Return what is known about `cls`, which is classified at the first time."""
+        known = self.memory.get(cls)
+        if known is None:
+            known = Known()
+            known.reducer = self._classify(cls, known)
+            known = self.memory.put(cls, known)
+        return known
+
+    def learn(
         self,
+        cls: type,
         *,
-        sound: Iterable[type] = (),
-        suspect: Iterable[type] = (),
-        unset: Mapping[type, frozenset[str]] | None = None,
-        beside: Table | None = None,
+        sound: bool = False,
+        suspect: bool = False,
+        unset: frozenset[str] = frozenset(),
     ) -> Table:
-        """Return a table that also knows what a dump has shown.
+        """Note what a dump has shown about `cls`, and return the table to go on with.
 
         Args:
-            sound: Types whose objects are known to load again; C serves them from now on.
-            suspect: Types of which an object did not load.
-            unset: Attributes to leave out, by class.
-            beside: A table whose knowledge is added, too.
+            cls: Any class.
+            sound: Its objects have been seen to load again; C serves them from now on.
+            suspect: An object of it did not load.
+            unset: Attributes to leave out.
         """
-        tables = (
-            (self,) if beside is None or beside.registered != self.registered else (self, beside)
-        )
-        left_out: dict[type, frozenset[str]] = {}
-        for more in (*(table.unset for table in tables), unset or {}):
-            for cls, names in more.items():
-                left_out[cls] = left_out.get(cls, frozenset()) | names
-        doubtful = frozenset(suspect).union(*(table.suspect for table in tables))
-        trusted = frozenset(sound).union(*(table.sound for table in tables)) - doubtful
-        known: dict[type, Reducer] = {}
-        for table in tables:
-            for cls, reducer in (*table.items(), *table.fresh.items()):
-                plain = reducer is _guarded and cls in trusted
-                known[cls] = (
-                    copyreg.dispatch_table.get(cls, reduce_as_pickle_does) if plain else reducer
-                )
-        for cls in (*left_out, *doubtful):
-            known.pop(cls, None)  # classified anew, with what is known now
-        return Table(self.book, known, sound=trusted, suspect=doubtful, unset=left_out)
+        known = self.known(cls)
+        before = start = known.facts
+        known.suspect = known.suspect or suspect
+        known.sound = known.sound or sound
+        known.unset |= unset
+        while before != (facts := known.facts):  # other threads and handlers learn, too
+            known.reducer = self._classify(cls, known)
+            before = facts
+        return self.renewed() if known.facts != start and cls in self else self
 
-    def _classify(self, cls: type) -> Reducer:
-        reducer = _tried if cls in self.suspect else self.untried(cls)
-        names = self.unset.get(cls)
-        if names:
-            reducer = _leaving_out(names, reducer)
+    def renewed(self) -> Table:
+        """Return a table that C finds in what is due, and no class that has left its module."""
+        reducers: dict[type, Reducer] = {}
+        young: dict[type, Reducer] = {}
+        for cls in (*self.copy(), *filter(None, [ref() for ref in self.due])):
+            known = self.known(cls)
+            if known.reducer is _guarded or known.suspect or known.unset:
+                continue  # there is more to learn, or more to do than C can
+            if is_permanent(cls):
+                reducers[cls] = known.reducer
+            elif importable(cls):
+                (reducers if known.settled else young)[cls] = known.reducer
+        newest = list(young.items())[-MOST_YOUNG:]
+        return Table(self.book, self.memory, reducers | dict(newest))
+
+    def restarted(self) -> Table:
+        """Return a table that knows only what does not depend on `copyreg`, which has changed."""
+        table = Table(self.book)
+        for cls, known in self.memory.items():
+            if known.suspect or known.unset:
+                table.learn(cls, suspect=known.suspect, unset=known.unset)
+        return table
+
+    def _classify(self, cls: type, known: Known) -> Reducer:
+        reducer = _tried if known.suspect else self.untried(cls)
+        if known.unset:
+            reducer = _leaving_out(known.unset, reducer)
         fields = declared(cls, report_internal)
-        return _as_declared(fields, reducer) if fields else reducer
+        if fields:
+            reducer = _as_declared(fields, reducer)
+        if known.sound and reducer is _guarded:
+            return copyreg.dispatch_table.get(cls, reduce_as_pickle_does)
+        return reducer
 
     def untried(self, cls: type) -> Reducer:
         """Return how an object of `cls` is reduced where it is known to load."""
         rule = self.book.lookup(cls)
         if rule is not None and rule.verb is Verb.RECREATE and rule.uniform is not None:
             reduced = rule.uniform(cls)
-            if not _has_a_name(reduced[0]) or importable(reduced[0]):
+            # It must not be kept alive by what is known about it.
+            if reduced[0] is not cls and (not _has_a_name(reduced[0]) or importable(reduced[0])):
                 return _uniform(reduced)
         if rule is not None and rule.verb is not Verb.ALLOW:
             return _ruled(rule)
@@ -489,7 +546,7 @@ def _guarded(obj: object) -> Reduced:
         return dump.strip(obj, _refusal(cls, error))
     if nameless:
         return dump.strip(obj, UNIMPORTABLE)
-    if cls not in dump.table.sound:
+    if not dump.table.known(cls).sound:
         dump.met.setdefault(cls, obj)
     return reduced
 
@@ -546,7 +603,7 @@ def _ruled(rule: Rule) -> Reducer:
     return reduce
 
 
-@functools.lru_cache(maxsize=512)
+@once_per_class
 def _can_be_made(cls: type) -> bool:
     """Tell whether `cls` needs no arguments, which a reader would find out too late."""
     try:
@@ -616,7 +673,7 @@ def _as_declared(fields: Mapping[str, Marker], otherwise: Reducer) -> Reducer:
         reduced = otherwise(obj)
         if type(reduced) is not tuple or len(reduced) < 3:
             return reduced
-        if type(obj) not in dump.table.sound:
+        if not dump.table.known(type(obj)).sound:
             dump.met.setdefault(type(obj), obj)  # what is made anew must be tried once, too
         return (*reduced[:2], dump.as_declared(fields, reduced[2]), *reduced[3:])
 
@@ -724,6 +781,8 @@ class _CarefulPickler(pickle.Pickler):
             return dump.strip(obj, REFUSES)
         if reducer is not reduce_plainly and not _is_ours(reducer):
             reducer = _guarded  # it was sound so far; here every object is asked about
+        elif reducer is reduce_plainly and cls is not Fresh and not dump.can_import(cls):
+            reducer = _guarded  # another class has taken its place in the module
         reduced = reducer(obj)
         if dump.captured is None or type(reduced) is not tuple:
             return reduced
@@ -777,33 +836,6 @@ def _has_a_name(obj: object) -> bool:
     return type(obj) is FunctionType or issubclass(type(obj), type)
 
 
-def importable(obj: Any, name: str = "") -> bool:
-    """Tell whether pickle finds `obj`, a class or function, again by its module and name."""
-    try:
-        name = name or obj.__qualname__
-        if "<" in name:  # <lambda>, <locals>
-            return False
-        module = getattr(obj, "__module__", None)
-        if not isinstance(module, str):
-            module = pickle.whichmodule(obj, name)  # type: ignore[attr-defined]
-        found: Any = sys.modules.get(module) or import_module(module)
-        for part in _stored_names(name):
-            found = getattr(found, part)
-    except (RecursionError, MemoryError):
-        raise
-    except Exception:  # noqa: BLE001  # a module that cannot be imported has nothing to find
-        return False
-    return found is obj
-
-
-def _stored_names(qualname: str) -> list[str]:
-    """Return the parts of a name as pickle stores them: private ones as Python mangles them."""
-    names = qualname.split(".")
-    if sys.version_info >= (3, 15) and ".__" in qualname:
-        return names[:1] + [mangled(name, holder) for holder, name in pairwise(names)]
-    return names
-
-
 _HOOKS = (
     "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__",
     "__getnewargs_ex__", "__new__", "__getattr__", "__getattribute__", "__setattr__", "__class__",
@@ -819,14 +851,5 @@ def is_plain(cls: type) -> bool:
         return False
     bases = class_mro(cls)[:-1]
     return not any(
-        _is_native(base) or any(name in base.__dict__ for name in _HOOKS) for base in bases
+        is_native(base) or any(name in base.__dict__ for name in _HOOKS) for base in bases
     )
-
-
-def _is_native(cls: type) -> bool:
-    """Tell whether `cls` and its bases are written in C, without room for attributes.
-
-    Only classes made by a class statement can be made anew at any time.
-    """
-    marks = ("__dict__", "__weakref__", "__slots__")
-    return not any(mark in base.__dict__ for base in class_mro(cls)[:-1] for mark in marks)

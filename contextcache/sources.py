@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from contextcache.classes import once_per_class
 from contextcache.origins import is_own, relative
 from contextcache.paths import class_mro, qualified_name
 
@@ -57,7 +58,6 @@ class Setting:
         return f"{told}, {self.how} at {relative(file)}:{self.line}: {shown(self.node, self.name)}"
 
 
-@functools.lru_cache(maxsize=512)
 def field_setting(cls: type, name: str) -> Setting:
     """Find which class of those of `cls` sets the attribute `name`, and on which line.
 
@@ -100,7 +100,7 @@ def _package(top: str) -> str:
     return ""
 
 
-@functools.lru_cache(maxsize=512)
+@once_per_class
 def class_source(cls: type) -> tuple[ast.ClassDef, str, int] | None:
     """Return the definition of `cls`, its file, and the line before its first; None without one."""
     try:

@@ -8,7 +8,6 @@ it has, get a subclass of their class that looks at values and passes them on.
 from __future__ import annotations
 
 import contextlib
-import functools
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
 
 from contextcache import Guard
+from contextcache.classes import derived
 from contextcache_django.conf import guard_for, observes, place_of
 from contextcache_django.coverage import is_guarded
 from contextcache_django.serializers import cache_label
@@ -112,12 +112,6 @@ def _observed(cache: Any, alias: str) -> Any:
     if issubclass(kind, BaseCache) and not (issubclass(kind, Observed) or is_guarded(alias)):
         # A class with __slots__ or one written in C cannot be changed, and is left as it is.
         with contextlib.suppress(TypeError):
-            cache.__class__ = _observed_type(kind)
+            cache.__class__ = derived(kind, Observed)
             cache._contextcache_alias = alias
     return cache
-
-
-@functools.cache
-def _observed_type(kind: type) -> type:
-    same = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
-    return type(kind.__name__, (Observed, kind), same)

@@ -14,6 +14,7 @@ from cachelib import BaseCache
 from flask import Response, current_app
 
 from contextcache import Guard, UncacheableValueError, UnreadablePayloadError
+from contextcache.classes import derived
 from contextcache_flask.scopes import WithinRequest
 from contextcache_flask.serializers import (
     UNKNOWN,
@@ -66,15 +67,9 @@ def guarded(
         The same object.
     """
     if not isinstance(backend, GuardedBackend):
-        backend.__class__ = _guarded_type(type(backend))  # type: ignore[arg-type, assignment]
+        backend.__class__ = derived(type(backend), GuardedBackend)
     cast("GuardedBackend", backend).guard_with(app, config, label)
     return backend
-
-
-@functools.cache
-def _guarded_type(backend_type: type[BaseCache]) -> type[BaseCache]:
-    same = {name: getattr(backend_type, name) for name in ("__module__", "__qualname__", "__doc__")}
-    return type(backend_type.__name__, (GuardedBackend, backend_type), same)
 
 
 class _SerializerSlot:

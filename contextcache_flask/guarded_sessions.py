@@ -16,6 +16,7 @@ from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SecureCookieSessionInterface
 
 from contextcache import UnreadablePayloadError, current_scope
+from contextcache.classes import derived
 from contextcache.jsonable import JSONGuard
 from contextcache.jsonable.dialects import FLASK, MSGPACK, MSGSPEC_JSON
 from contextcache_flask.scopes import WithinRequest
@@ -131,15 +132,9 @@ def _note_assignments(session: SecureCookieSession) -> None:
 def _guarded_cookie(interface: SecureCookieSessionInterface, app: Flask) -> SessionInterface:
     # Flask's interface is one object for all applications, and each has a policy of its own.
     guarded = copy.copy(interface)
-    guarded.__class__ = _guarded_type(type(interface))  # type: ignore[arg-type]  # it is hashable
+    guarded.__class__ = derived(type(interface), GuardedCookie)
     guarded.serializer = TaggedSerializer(interface.serializer, app)  # type: ignore[assignment]
     return guarded
-
-
-@functools.cache
-def _guarded_type(kind: type[SecureCookieSessionInterface]) -> type[SecureCookieSessionInterface]:
-    same = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
-    return type(kind.__name__, (GuardedCookie, kind), same)
 
 
 # --- Flask-Session --------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ ORDER = [
     "loading",
     "envelope",
     "paths",
+    "classes",
     "markers",
     "findings",
     "standins",
@@ -111,6 +112,7 @@ KNOWN_TO = {
 
 PUBLIC_MODULES = (
     "contextcache",
+    "contextcache.classes",
     "contextcache.jsonable.dialects",
     "contextcache.commands.audit",
     "contextcache.commands.explaining",

@@ -11,6 +11,7 @@ import math
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from contextcache.classes import ClassMemo, is_permanent
 from contextcache.findings import CODES, Action, Finding
 from contextcache.jsonable.dialects import FIXES, KEPT, PLAIN_DATA, Dialect, Fate, back
 from contextcache.paths import (
@@ -55,23 +56,21 @@ class Treatment(NamedTuple):
     rule: Rule | None = None
 
 
-class Treatments(dict[type, Treatment]):
-    """What becomes of each class, learned as they are met.
+class Treatments:
+    """What becomes of each class, learned as they are met, and forgotten with the class.
 
     Args:
         dialect: What the encoder does with each type.
         rules: The application's own rules.
 
     Attributes:
-        atoms: The classes whose objects come back as they were and hold nothing.
+        atoms: The lasting classes whose objects come back as they were and hold nothing.
         containers: The builtin containers that come back as they were.
     """
 
-    MOST = 4096  # classes; a program that makes them as it runs must not fill the memory
-
     def __init__(self, dialect: Dialect, rules: Iterable[Rule]) -> None:
-        super().__init__()
         self.dialect = dialect
+        self._known: ClassMemo[Treatment] = ClassMemo()
         self.atoms: set[type] = set()
         self._own = {rule.type for rule in rules}
         self._book = RuleBook(rules)
@@ -81,11 +80,11 @@ class Treatments(dict[type, Treatment]):
         for kind in (str, int, bool, type(None), bytes):
             _ = self[kind]
 
-    def __missing__(self, cls: type) -> Treatment:
-        found = self._treatment(cls)
-        if len(self) < self.MOST:
-            self[cls] = found
-            if found == Treatment(KEPT):
+    def __getitem__(self, cls: type) -> Treatment:
+        found = self._known.get(cls)
+        if found is None:
+            found = self._known.put(cls, self._treatment(cls))
+            if found == Treatment(KEPT) and is_permanent(cls):
                 self.atoms.add(cls)
         return found
 
