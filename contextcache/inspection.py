@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
     from contextcache.fixes import Offence
 
-MOST_ROUNDS = 16  # each learns something; a value that needs more is refused
+MOST_ROUNDS = 16  # in which no class is found that does not load; then the value is refused
+MOST_TRIALS = 16  # of objects of one class, before each of them is tried
 MOST_RETRIES = 5  # of a dump during which another thread changed the value
 MOST_KEYS = 64  # of a dict that are asked whether they hold the environment of a request
 DEEP = 150  # levels from which on a RecursionError is the depth's fault, not a method's
@@ -123,7 +124,9 @@ class Inspection:
         """Dump `value` until what is stored also loads, and word what was found."""
         markers: dict[int, str] = {}
         cut_higher = False
-        for _ in range(MOST_ROUNDS):
+        rounds = MOST_ROUNDS
+        while rounds:
+            rounds -= 1
             dump = Dump(self.table, str(self._path()), where=markers, capture=True)
             try:
                 payload = self._dumped(value, dump)
@@ -137,20 +140,22 @@ class Inspection:
             if markers.keys() < (named := self._named(dump, search)).keys():
                 markers = {**markers, **named}  # a marker tells its own path, so it is made again
                 continue
-            culprit = self._culprit(payload, dump, search)
-            if culprit is None and cut_higher and not named.keys() <= markers.keys():
+            if not loads_again(payload):
+                if not (found := self._suspects(dump, search)):
+                    break
+                cut_higher = True
+                rounds = MOST_ROUNDS if any(found) else rounds  # there are only so many classes
+                continue
+            if cut_higher and not named.keys() <= markers.keys():
                 markers, cut_higher = {**markers, **named}, False  # new ones where it was cut
                 continue
-            if culprit is None:
-                self._note_environs(value, dump, search)
-                refused = any(_refuses(hit, value) for hit in dump.hits)
-                self.payload = None if refused else payload
-                for cls in dump.met:
-                    self.table = self.table.learn(cls, sound=True)
-                self._word(dump, search)
-                return self
-            self.table = self.table.learn(type(culprit), suspect=True)
-            cut_higher = True
+            self._note_environs(value, dump, search)
+            refused = any(_refuses(hit, value) for hit in dump.hits)
+            self.payload = None if refused else payload
+            for cls in dump.met:
+                self.table = self.table.learn(cls, sound=True)
+            self._word(dump, search)
+            return self
         dump.hits.append(Hit(value, UNLOADABLE, Action.REFUSED, NOTHING))
         self._word(dump, search)
         return self
@@ -215,17 +220,32 @@ class Inspection:
             if hit.action is Action.STRIPPED and id(hit.leaf) in search.found
         }
 
-    def _culprit(self, payload: bytes, dump: Dump, search: Search) -> object | None:
-        """Return the innermost object that keeps `payload` from loading; None if it loads."""
-        if loads_again(payload):
-            return None
-        for candidate in _candidates(dump, search):
-            if self.table.known(type(candidate)).suspect:
+    def _suspects(self, dump: Dump, search: Search) -> list[bool]:
+        """Learn which classes keep a payload from loading: of each, whether it is news.
+
+        Of each class, some objects are tried by themselves, the innermost first. Where they all
+        load, every object of every class will be tried.
+        """
+        candidates = list(_candidates(dump, search))
+        trials: dict[int, int] = {}
+        found: list[bool] = []
+        for candidate in candidates:
+            cls = type(candidate)
+            if self.table.known(cls).suspect:
                 if id(candidate) not in dump.verdicts:
-                    return candidate  # another thread has found out since the dump
-            elif failed_trial(dump, candidate):
-                return candidate
-        return _UNKNOWN
+                    found.append(False)  # by another thread, or a moment ago
+            elif trials.setdefault(id(cls), 0) < MOST_TRIALS:
+                trials[id(cls)] += 1
+                if failed_trial(dump, candidate):
+                    found.append(True)
+                    self.table = dump.table = self.table.learn(cls, suspect=True)
+        for candidate in () if found else candidates:
+            if not self.table.known(type(candidate)).suspect:
+                found.append(True)
+                self.table = self.table.learn(type(candidate), suspect=True)
+        if not all(found):
+            self.table = self.table.renewed()
+        return found
 
     def _note_environs(self, value: object, dump: Dump, search: Search) -> None:
         """Note the environments of requests: plain dicts, which no rule for a type can name."""
@@ -355,13 +375,6 @@ class _Refusal(Exception):  # noqa: N818  # a signal inside this module
         super().__init__()
         self.leaf = leaf
         self.rule = rule
-
-
-class _Unknown:
-    """What keeps a payload from loading where no single object could be blamed."""
-
-
-_UNKNOWN = _Unknown()
 
 
 def without_keys(value: object, dropped: Collection[tuple[str, str]], dump: Dump) -> object:
