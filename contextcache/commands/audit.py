@@ -26,6 +26,7 @@ from contextcache.commands.inventory import (
     judged,
     shown,
 )
+from contextcache.compression import ExpansionError
 from contextcache.config import Config
 from contextcache.exceptions import ConfigurationError, ServerError, UnreadablePayloadError
 from contextcache.loading import is_sealed
@@ -190,16 +191,21 @@ def explain_entry(
         if payload is None:
             sys.stderr.write(f"contextcache: there is no value under {name}\n")
             return UNUSABLE
-        body = payload.removeprefix(b"!")
+        body, _ = trust.expansion.unwrap(payload)
         if is_sealed(body):
             if not trust.secrets:
                 sys.stderr.write(f"contextcache: {name} is signed; name its secret\n")
                 return UNUSABLE
             body = trust.opened(body, raw)
+        else:
+            body = payload
         config = Config(redact_keys=trust.redact)
         seen = examine_payload(body, label=name, config=config, smallest=options.min_size)
     except ServerError as error:
         sys.stderr.write(f"contextcache: {error}\n")
+        return UNUSABLE
+    except ExpansionError as error:
+        sys.stderr.write(f"contextcache: {name} is compressed, and cannot be read: {error}\n")
         return UNUSABLE
     except UnreadablePayloadError as error:
         sys.stderr.write(f"contextcache: {name} cannot be read: {error.reason}\n")

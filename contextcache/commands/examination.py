@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
-import re
-from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from contextcache.commands import anatomy
+from contextcache.commands.formats import (
+    MAX_EXPANDED,
+    MAX_RATIO,
+    find_pickle,
+    is_number,
+    runs,
+    unwrap,
+)
+from contextcache.commands.nodes import MAX_DEPTH, Node, offenders, place, uncollected
+from contextcache.commands.payload_reader import Reading, read, scan, unreadable
+from contextcache.compression import ExpansionError, compression_of
 from contextcache.config import Config
-from contextcache.dangerous import runs_code
 from contextcache.envelope import unverified
+from contextcache.exceptions import UnreadablePayloadError
 from contextcache.findings import Action
 from contextcache.inspection import Inspection
 from contextcache.loading import is_sealed
 from contextcache.paths import Path, qualified_name
 from contextcache.pickler import Table
 from contextcache.rules import RuleBook
+from contextcache.terminal import counted
 from contextcache.walker import contents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from contextcache.commands.anatomy import Part
     from contextcache.findings import Finding
 
 SHARE = 200  # plain data below this part of the whole gets no line of its own
@@ -47,40 +54,27 @@ class Examination:
         runs: What a payload that was only read may run when it is loaded, and no data needs.
         loaded: False where a payload was only read, so that findings go by names alone.
         hidden: Whether no key is shown.
+        notes: What is not shown, and in what the value was wrapped, each as a clause.
     """
 
     label: str
-    root: Part
+    root: Node
     findings: tuple[Finding, ...]
     stored: bool = True
     names: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
     loaded: bool = True
     hidden: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
         """The root of the paths, as it may be shown."""
         return str(Path(self.label, hidden=self.hidden))
 
-    def path(self, part: Part) -> Path:
+    def path(self, part: Node) -> Path:
         """Return the path of a part."""
         return Path(self.label, part.path(self.label).steps, self.hidden)
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Keep the garbage collector from looking through a million parts again and again.
-
-    None of them is garbage, and looking takes longer than making them.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 @uncollected()
@@ -107,15 +101,24 @@ def examine(
     if look.payload is None:
         root = _apart(value, look, config, MOST_LEVELS)
         names: tuple[str, ...] = ()
+        notes: tuple[str, ...] = ()
     else:
         least = len(look.payload) // SHARE if smallest is None else smallest
-        read = anatomy.read(look.payload, label=label, smallest=least, progress=progress)
-        root, names = read.root, read.names
+        reading = read(
+            look.payload, label=label, smallest=least, wanted=_fields(findings), progress=progress
+        )
+        root, names, notes = reading.root, reading.names, _notes(reading)
     heard = _heard(findings, config)
-    anatomy.place(root, heard)
+    place(root, heard)
     stored = look.payload is not None
     return Examination(
-        label, root, tuple(heard), stored=stored, names=names, hidden=config.redact_keys
+        label,
+        root,
+        tuple(heard),
+        stored=stored,
+        names=names,
+        hidden=config.redact_keys,
+        notes=notes,
     )
 
 
@@ -141,46 +144,86 @@ def examine_payload(
         UnreadablePayloadError: If it is no pickle, or a damaged one.
     """
     config = config or Config()
-    payload = pickle_in(payload, label=label)
-    if _NUMBER.fullmatch(payload):
-        root = anatomy.Part("int")
-        root.size = len(payload)
+    body, notes = _opened(payload, label)
+    if is_number(body):
+        root = Node("int")
+        root.size = len(body)
         return Examination(label, root, (), loaded=False, hidden=config.redact_keys)
-    least = len(payload) // SHARE if smallest is None else smallest
-    read = anatomy.read(payload, label=label, smallest=least, progress=progress)
-    found = anatomy.offenders(read.root, Path(label, hidden=config.redact_keys))
+    least = len(body) // SHARE if smallest is None else smallest
+    reading = find_pickle(body, smallest=least, progress=progress)
+    if reading is None:
+        raise unreadable(label, scan(body, smallest=len(body)))
+    if reading.root.size < len(body):
+        notes += ("found inside of MessagePack",)
+    running = runs(reading) + (COMPUTED,) * reading.computed
+    if reading.damaged:
+        if not (running and reading.calls):
+            raise unreadable(label, reading)
+        notes += (f"damaged from byte {reading.end:,} on",)
+    found, more = offenders(reading.root, Path(label, hidden=config.redact_keys))
     heard = _heard(found, config)
-    anatomy.place(read.root, heard)
+    place(reading.root, heard)
     return Examination(
         label,
-        read.root,
+        reading.root,
         tuple(heard),
-        names=read.names,
-        runs=tuple(filter(runs_code, read.names)) + (COMPUTED,) * read.computed,
+        names=reading.names,
+        runs=running,
         loaded=False,
         hidden=config.redact_keys,
+        notes=notes + _notes(reading, more),
     )
+
+
+def pickle_in(payload: bytes, *, label: str = "payload") -> bytes:
+    """Return the pickle in a payload, out of what it is wrapped in; nothing is verified or loaded.
+
+    Raises:
+        UnreadablePayloadError: There is none, or it is damaged.
+    """
+    body, _ = _opened(payload, label)
+    reading = scan(body, smallest=len(body))
+    if reading.damaged:
+        raise unreadable(label, reading)
+    return body
+
+
+def _opened(payload: bytes, label: str) -> tuple[bytes, tuple[str, ...]]:
+    """Return what is inside of compression and envelope, with a note on the compression."""
+    try:
+        body, compression = unwrap(payload)
+    except ExpansionError as error:
+        reason = f"it is compressed with {compression_of(payload.removeprefix(b'!'))}: {error}"
+        raise UnreadablePayloadError(label, reason, "expand it first") from None
+    if is_sealed(body):
+        body = unverified(body, label=label, most=max(MAX_EXPANDED, MAX_RATIO * len(body)))
+    return body, (f"compressed with {compression}",) * bool(compression)
+
+
+def _notes(reading: Reading, more_findings: int = 0) -> tuple[str, ...]:
+    """Return what of a payload is not shown, each as a clause."""
+    notes = []
+    if reading.omitted:
+        notes.append(
+            f"{counted(reading.omitted, 'part')} not shown: too many, or nested deeper than "
+            f"{MAX_DEPTH} levels"
+        )
+    if reading.omitted_names:
+        notes.append(f"{counted(reading.omitted_names, 'name')} not listed: too many")
+    if more_findings:
+        notes.append(f"{counted(more_findings, 'finding')} not listed: too many")
+    return tuple(notes)
+
+
+def _fields(findings: list[Finding]) -> frozenset[object]:
+    """Return the keys and attribute names on the way to any of the findings."""
+    return frozenset(step.name for finding in findings for step in finding.path.steps)
 
 
 def _heard(findings: list[Finding], config: Config) -> list[Finding]:
     """Return the findings that the application wants to hear of."""
     ignored = config.ignore
     return [one for one in findings if not any(one.path.matches(pattern) for pattern in ignored)]
-
-
-def pickle_in(payload: bytes, *, label: str = "payload") -> bytes:
-    """Return the pickle in a payload, out of its envelope; nothing is verified or loaded.
-
-    Raises:
-        UnreadablePayloadError: Its envelope is damaged.
-    """
-    payload = payload.removeprefix(b"!")  # which Flask-Caching puts before it
-    if is_sealed(payload):
-        return unverified(payload, label=label, most=Config().max_size)
-    return payload
-
-
-_NUMBER = re.compile(rb"-?\d+")  # stored raw, so that Redis can increment it
 
 
 def _looked(value: object, label: str, config: Config) -> Inspection:
@@ -195,9 +238,9 @@ def _looked(value: object, label: str, config: Config) -> Inspection:
     return look.run(value)
 
 
-def _apart(value: object, look: Inspection, config: Config, levels: int) -> Part:
+def _apart(value: object, look: Inspection, config: Config, levels: int) -> Node:
     """Measure the parts of a value that is not stored; add what is found in them to `look`."""
-    root = anatomy.Part(qualified_name(type(value)))
+    root = Node(qualified_name(type(value)))
     if look.table.strips(value) is not None:
         return root  # what is in an offender is not for storing
     for step, child in islice(contents(value), MOST_PARTS if levels else 0):
@@ -205,7 +248,10 @@ def _apart(value: object, look: Inspection, config: Config, levels: int) -> Part
         if below.payload is None:
             part = _apart(child, below, config, levels - 1)
         else:
-            part = anatomy.read(below.payload, smallest=len(below.payload) // SHARE).root
+            least, wanted = len(below.payload) // SHARE, _fields(below.findings)
+            part = read(below.payload, smallest=least, wanted=wanted).root
+        root.size += part.size
+        root.entries += 1
         root.hold((step,), part)
         refused = {one.code for one in look.findings if one.action is Action.REFUSED}
         for one in below.findings:

@@ -23,8 +23,8 @@ from contextcache.commands.examination import (
     examine,
     examine_payload,
     pickle_in,
-    uncollected,
 )
+from contextcache.commands.nodes import uncollected
 from contextcache.commands.pages import page
 from contextcache.commands.tree import Bounds, Tree
 from contextcache.config import Config
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from contextcache.findings import Finding
 
 DEPTH = 8
+MAX_SHOWN_DEPTH = 100
 CLEAN, FOUND, UNUSABLE = 0, 1, 2
 
 TARGET = """what to look at:
@@ -128,7 +129,11 @@ def show(seen: Examination, options: argparse.Namespace, out: TextIO) -> int:
     """Print the tree of an examination and its findings, and return the exit status."""
     smallest = options.min_size
     tree = Tree(
-        seen, Bounds(options.depth, seen.root.size // 100 if smallest is None else smallest)
+        seen,
+        Bounds(
+            min(options.depth, MAX_SHOWN_DEPTH),
+            seen.root.size // 100 if smallest is None else smallest,
+        ),
     )
     if options.json:
         json.dump(tree.data(), out, indent=2, ensure_ascii=False)

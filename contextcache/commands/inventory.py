@@ -1,8 +1,8 @@
 """What the entries of a Redis are: signed or not, readable or not, and what they hold.
 
 An entry is judged from its bytes alone. Its signature is verified, its pickle is read as
-`contextcache.commands.anatomy` reads one, and whether the names in it still exist is found out
-without importing them. Nothing that stands in an entry is run.
+`contextcache.commands.payload_reader` reads one, and whether the names in it still exist is found
+out without importing them. Nothing that stands in an entry is run.
 """
 
 from __future__ import annotations
@@ -14,32 +14,44 @@ from collections import Counter
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from contextcache.commands import anatomy
+from contextcache.commands.formats import (
+    MAX_EXPANDED,
+    MAX_RATIO,
+    find_pickle,
+    is_number,
+    runs,
+    unwrap,
+)
 from contextcache.commands.lookup import Standing, standing
-from contextcache.dangerous import runs_code
+from contextcache.compression import ExpansionError, compression_of
 from contextcache.envelope import Envelope
 from contextcache.exceptions import UnreadablePayloadError, UntrustedPayloadError
 from contextcache.loading import HARMLESS, is_sealed
 from contextcache.paths import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from contextcache.commands.payload_reader import Reading
 
 MOST_EXAMPLES = 100  # entries that are listed for one problem; all are counted
 LONGEST_KEY = 120  # characters
 
 _HARMLESS = frozenset(HARMLESS)
-_NO_PARTS = 2**62  # bytes: plain data of fewer gets no part of its own
+_NO_PARTS = 2**62  # bytes: what takes fewer gets no part of its own
+_MAX_STANDINGS = 200  # names of one entry that are looked up
+_FREE_EXPANSION = 32_000_000  # bytes of all entries that may expand by more than `MAX_RATIO`
 
 # How the keys of sessions begin whose id stands in the key, and logs in whoever reads it.
 _SESSION_ID = re.compile(r"(django\.contrib\.sessions\.cache(?:d_db)?|(?:^|:)session:)[^:]+$")
 
 
 class Form(StrEnum):
-    """What the bytes of an entry are, as their beginning tells."""
+    """What the bytes of an entry are."""
 
     SIGNED = "signed"
     PICKLE = "unsigned pickle"
+    COMPRESSED = "compressed"
     NUMBER = "number"
     OTHER = "something else"
     UNSEEN = "too large to look into"
@@ -54,6 +66,7 @@ class Problem(StrEnum):
     GONE = "of a class that is gone"
     COMPUTED = "with a computed name"
     RUNS = "that may run code"
+    UNEXPANDED = "compressed and not looked into"
     OVERSIZED = "oversized"
 
 
@@ -64,8 +77,27 @@ EXPLAINED = {
     Problem.GONE: "a reader gets a miss: a class was renamed or removed",
     Problem.COMPUTED: "no pickler writes such a pickle, but a forger may",
     Problem.RUNS: "it names what no data needs",
+    Problem.UNEXPANDED: "nothing is known of what they hold",
     Problem.OVERSIZED: "look at what they hold: explain shows the largest parts",
 }
+
+
+@dataclasses.dataclass(slots=True)
+class Expansion:
+    """How many bytes compressed entries may still become, so that a few cannot hold an audit up."""
+
+    left: int = _FREE_EXPANSION
+
+    def unwrap(self, payload: bytes) -> tuple[bytes, str]:
+        """Return what is inside of a payload, and the name of its compression.
+
+        Raises:
+            ExpansionError: It is compressed, and cannot be expanded.
+        """
+        usual = MAX_RATIO * len(payload)
+        body, compression = unwrap(payload, max(usual, min(MAX_EXPANDED, self.left)))
+        self.left -= max(0, len(body) - usual)
+        return body, compression
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,6 +118,7 @@ class Trust:
     at_home: bool = False
     most: int = 1_000_000
     redact: bool = False
+    expansion: Expansion = dataclasses.field(default_factory=Expansion, compare=False)
 
     def opened(self, payload: bytes, key: bytes) -> bytes:
         """Return the pickle in a sealed payload, verified where there is a secret.
@@ -148,47 +181,50 @@ def judged(key: bytes, size: int, payload: bytes | None, trust: Trust) -> Entry:
         problems.append((Problem.OVERSIZED, f"more than {trust.most} bytes"))
     if payload is None:
         return Entry(name, size, Form.UNSEEN, "", tuple(problems))
-    form, body = _form(payload)
-    if form in (Form.NUMBER, Form.OTHER):
-        return Entry(name, size, form, "int" if form is Form.NUMBER else "", tuple(problems))
-    if form is Form.PICKLE and trust.signs:
-        problems.append((Problem.UNSIGNED, "it is not signed"))
-    kind = ""
+    if is_number(payload):
+        return Entry(name, size, Form.NUMBER, "int", tuple(problems))
+    form, kind = Form.OTHER, ""
     names: tuple[str, ...] = ()
     try:
+        body, compression = trust.expansion.unwrap(payload)
+        form = Form.SIGNED if is_sealed(body) else Form.COMPRESSED if compression else form
         if form is Form.SIGNED:
             if not trust.secrets:
                 return Entry(name, size, form, "", tuple(problems))  # nobody knows by whom
             body = trust.opened(body, key)
-        read = anatomy.read(body, smallest=_NO_PARTS)
+        reading = find_pickle(body, smallest=_NO_PARTS)
+    except ExpansionError as error:
+        form, kind = Form.COMPRESSED, ""
+        problems.append((Problem.UNEXPANDED, f"{compression_of(payload)}: {error}"))
     except UntrustedPayloadError as error:
         problems.append((Problem.UNTRUSTED, error.reason))
     except UnreadablePayloadError as error:
         problems.append((Problem.UNREADABLE, error.reason))
     else:
-        kind, names = read.root.kind, read.names
-        if read.computed:
-            problems.append((Problem.COMPUTED, "it computes a name while it is loaded"))
-        running = next(filter(runs_code, names), "") if form is Form.PICKLE else ""
-        if running:
-            problems.append((Problem.RUNS, f"it names {running}"))
-        for one in names:
-            if standing(one, at_home=trust.at_home) is Standing.GONE:
-                problems.append((Problem.GONE, f"{one} is gone"))
-                break
+        if reading is None and form is Form.SIGNED:
+            problems.append((Problem.UNREADABLE, "it holds no pickle"))
+        if reading is not None:
+            form = Form.PICKLE if form is Form.OTHER else form
+            kind, names = reading.root.kind, reading.names
+            problems += _problems(reading, form, trust)
     return Entry(name, size, form, kind, tuple(problems), names)
 
 
-def _form(payload: bytes) -> tuple[Form, bytes]:
-    """Tell what a payload is by its first byte, and where its pickle begins."""
-    body = payload.removeprefix(b"!")  # Flask-Caching puts it before all but integers
-    if is_sealed(body):
-        return Form.SIGNED, body
-    if body[:1] == b"\x80":
-        return Form.PICKLE, body
-    if payload.lstrip(b"-").isdigit() and len(payload) <= 20:
-        return Form.NUMBER, payload
-    return Form.OTHER, payload
+def _problems(reading: Reading, form: Form, trust: Trust) -> Iterator[tuple[Problem, str]]:
+    """Yield what is wrong with the pickle of an entry."""
+    if form is not Form.SIGNED and trust.signs:
+        yield Problem.UNSIGNED, "it is not signed"
+    if reading.damaged:
+        yield Problem.UNREADABLE, f"its pickle is damaged from byte {reading.end} on"
+    if reading.computed:
+        yield Problem.COMPUTED, "it computes a name while it is loaded"
+    running = runs(reading) if form is not Form.SIGNED else ()
+    if running:
+        yield Problem.RUNS, f"it names {running[0]}"
+    for one in reading.names[:_MAX_STANDINGS]:
+        if standing(one, at_home=trust.at_home) is Standing.GONE:
+            yield Problem.GONE, f"{one} is gone"
+            break
 
 
 def shown(key: bytes, *, redact: bool = False) -> str:

@@ -9,22 +9,19 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from contextcache.commands import anatomy
+from contextcache.commands.nodes import CONTAINERS
 from contextcache.paths import Path
 from contextcache.terminal import counted, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from contextcache.commands.anatomy import Part
     from contextcache.commands.examination import Examination
+    from contextcache.commands.nodes import Node
     from contextcache.terminal import Paper
 
 MOST_BRANCHES = 10  # of one part that are shown for their size; as many again for their findings
-MOST_LINES = 5  # of repeated and of shared data
 MOST_NAMES = 12
-LEAST_ALIKE = 3  # items of one kind whose fields are summed up
-LEAST_REPEATED = 64  # bytes of repeated or shared data that are worth a line
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,21 +46,6 @@ class Rest:
     findings: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Repetition:
-    """Data that is found at several places, those of many items told by one pattern.
-
-    Args:
-        size: Bytes: of repeated data those that are wasted, of a shared object its own.
-        paths: Where, as paths; as patterns where `times` is more than one.
-        times: How many items repeat it.
-    """
-
-    size: int
-    paths: tuple[str, ...]
-    times: int = 1
-
-
 class Tree:
     """One examination, to be drawn or listed.
 
@@ -80,10 +62,10 @@ class Tree:
         self._patterns: dict[int, set[str]] = {}
         for part in examination.root.walk():
             above = part if part.findings else None
+            found = {finding.path.pattern for finding in part.findings}
             while above is not None:
                 self._marked[id(above)] = self._marked.get(id(above), 0) + len(part.findings)
-                patterns = self._patterns.setdefault(id(above), set())
-                patterns.update(finding.path.pattern for finding in part.findings)
+                self._patterns.setdefault(id(above), set()).update(found)
                 above = above.above
 
     def draw(self, paper: Paper) -> None:
@@ -97,14 +79,11 @@ class Tree:
         found += ["may run code"] if seen.runs else []
         found = found or ["nothing found"]
         found += [] if seen.loaded else ["read without loading it"]
+        found += seen.notes
         paper.write(f"{paper.paint(seen.title, 'bold')}: {', '.join([told, *found])}")
         paper.write()
         for numbers, text in self._lines(paper, seen.root, seen.title, 0):
             paper.write(f"{numbers}  {text}")
-        heading = "Equal data, stored more than once; what it wastes:"
-        self._draw_list(paper, heading, self._repeated())
-        heading = "The same object in several places, stored and counted once:"
-        self._draw_list(paper, heading, self._shared())
         if not seen.loaded:
             self._draw_names(paper, "Loading it would import:", "bold", seen.names)
         heading = "Loading it may run code, by what no data needs:"
@@ -119,15 +98,12 @@ class Tree:
         more = len(names) - MOST_NAMES
         paper.write(f"  {told} and {more:,} more" if more > 0 else f"  {told}")
 
-    def _lines(self, paper: Paper, part: Part, name: str, depth: int) -> Iterator[tuple[str, str]]:
+    def _lines(self, paper: Paper, part: Node, name: str, depth: int) -> Iterator[tuple[str, str]]:
         """Yield the lines of `part` and what is shown of it, each as numbers and text."""
         yield self._numbers(part.size), self._described(paper, part, name)
         shown, rest = self._branches(part, depth)
         branches = [
             self._lines(paper, below, self._name(below, part), depth + 1) for below in shown
-        ]
-        branches += [
-            self._column(paper, name, size) for name, size in self._columns(part) if not shown
         ]
         worth = rest.findings or (rest.size and rest.size >= self._bounds.smallest)
         if shown and rest.entries and worth:
@@ -138,25 +114,19 @@ class Tree:
                 shape = paper.shape(gap if number else joint)
                 yield numbers, paper.paint(shape, "dim") + text
 
-    def _name(self, part: Part, above: Part) -> str:
+    def _name(self, part: Node, above: Node) -> str:
         """Return the steps from `above` to `part`, which may lie several levels below."""
         steps = self._seen.path(part).steps[len(self._seen.path(above).steps) :]
         return str(Path("", steps, self._seen.hidden))
 
-    def _columns(self, part: Part) -> list[tuple[str, int]]:
-        """Return the largest fields of the items of a container, where the items are alike."""
-        if len({below.kind for below in part.parts}) != 1 or len(part.parts) < LEAST_ALIKE:
-            return []
-        columns = sorted(part.columns.items(), key=lambda column: -column[1])
-        hidden = self._seen.hidden
-        return [
-            (str(Path("[*]", (step,), hidden)), size)
-            for step, size in columns[:MOST_BRANCHES]
-            if size >= self._bounds.smallest
-        ]
-
-    def _column(self, paper: Paper, name: str, size: int) -> Iterator[tuple[str, str]]:
-        yield self._numbers(size), f"{paper.paint(name, 'bold')}  {paper.paint('in all', 'dim')}"
+    def _original(self, part: Node) -> str | None:
+        """Return the path of what a reference refers to, if that is in the tree."""
+        top = part.same_as
+        while top is not None and top.above is not None:
+            top = top.above
+        if part.same_as is None or top is not self._seen.root:
+            return None
+        return str(self._seen.path(part.same_as))
 
     def _rest(self, paper: Paper, rest: Rest) -> Iterator[tuple[str, str]]:
         found = f", with {counted(rest.findings, 'finding')}" if rest.findings else ""
@@ -166,23 +136,24 @@ class Tree:
     def _numbers(self, size: int) -> str:
         return f"{size:>13,} {size / self._whole:>4.0%}"
 
-    def _described(self, paper: Paper, part: Part, name: str) -> str:
+    def _described(self, paper: Paper, part: Node, name: str) -> str:
         kind = part.kind
-        if part.kind in anatomy.CONTAINERS and part.entries:
+        if part.kind in CONTAINERS and part.entries:
             kind += f", {part.entries:,}"
-            kinds = {below.kind for below in part.parts}
-            if len(kinds) == 1 and 1 < len(part.parts) == part.entries:
-                kind += f" {paper.shape('times')} {kinds.pop()}"
+            if part.entry_kind and part.entries > 1:
+                kind += f" {paper.shape('times')} {part.entry_kind}"
         words = [paper.paint(name, "bold"), paper.paint(kind, "dim")]
-        if part.same_as is not None:
-            words.append(paper.paint(f"= {self._seen.path(part.same_as)}", "cyan"))
+        if original := self._original(part):
+            words.append(paper.paint(f"= {original}", "cyan"))
         for finding in part.findings:
             mark = f"{paper.shape('cross')} {finding.code} {finding.action}"
             words.append(paper.paint(mark, "yellow"))
         return "  ".join(words)
 
-    def _branches(self, part: Part, depth: int) -> tuple[list[Part], Rest]:
+    def _branches(self, part: Node, depth: int) -> tuple[list[Node], Rest]:
         """Return the parts below `part` to show, and what is left."""
+        if depth > self._bounds.depth:  # below what is shown for its findings alone
+            return [], Rest(part.entries, part.size, 0)
         if depth < self._bounds.depth:
             large = sorted(part.parts, key=lambda below: -below.size)[:MOST_BRANCHES]
             large = [below for below in large if below.size >= self._bounds.smallest]
@@ -197,7 +168,7 @@ class Tree:
         size = part.size - sum(below.size for below in shown)
         return shown, Rest(part.entries - stored, size, self._marked.get(id(part), 0) - told)
 
-    def _telling(self, marked: list[Part], shown: list[Part]) -> Iterator[Part]:
+    def _telling(self, marked: list[Node], shown: list[Node]) -> Iterator[Node]:
         """Yield parts that show findings of a pattern that no part yielded before has shown."""
         told = {pattern for part in shown for pattern in self._patterns.get(id(part), ())}
         number = 0
@@ -218,13 +189,12 @@ class Tree:
             "loaded": seen.loaded,
             "findings": [finding.as_dict() for finding in seen.findings],
             "tree": self._data(seen.root, 0),
-            "repeated": list(map(dataclasses.asdict, self._repeated())),
-            "shared": list(map(dataclasses.asdict, self._shared())),
             "imports": list(seen.names),
             "runs": list(seen.runs),
+            "notes": list(seen.notes),
         }
 
-    def _data(self, part: Part, depth: int) -> dict[str, Any]:
+    def _data(self, part: Node, depth: int) -> dict[str, Any]:
         shown, rest = self._branches(part, depth)
         return {
             "path": str(self._seen.path(part)),
@@ -232,45 +202,7 @@ class Tree:
             "size": part.size,
             "entries": part.entries,
             "findings": [finding.code for finding in part.findings],
-            "same_as": str(self._seen.path(part.same_as)) if part.same_as else None,
+            "same_as": self._original(part),
             "parts": [self._data(below, depth + 1) for below in shown],
             "rest": dataclasses.asdict(rest),
-            "fields": [{"path": name, "size": size} for name, size in self._columns(part)],
         }
-
-    def _repeated(self) -> list[Repetition]:
-        """Return equal data that is stored more than once, the greatest waste first."""
-        twins = anatomy.twins(self._seen.root)
-        return self._summed((sum(part.size for part in equal[1:]), equal) for equal in twins)
-
-    def _shared(self) -> list[Repetition]:
-        """Return objects that are stored once and appear in several places, the largest first."""
-        return self._summed((equal[0].size, equal) for equal in anatomy.shared(self._seen.root))
-
-    def _summed(self, found: Iterator[tuple[int, list[Part]]]) -> list[Repetition]:
-        patterns: dict[tuple[str, ...], Repetition] = {}
-        for size, parts in found:
-            paths = [self._seen.path(part) for part in parts]
-            key = tuple(dict.fromkeys(path.pattern for path in paths))
-            before = patterns.get(key)
-            if before is None:
-                patterns[key] = Repetition(size, tuple(map(str, paths)))
-            else:
-                patterns[key] = Repetition(before.size + size, key, before.times + 1)
-        least = max(self._bounds.smallest, LEAST_REPEATED)
-        large = [one for one in patterns.values() if one.size >= least]
-        return sorted(large, key=lambda one: -one.size)
-
-    def _draw_list(self, paper: Paper, heading: str, found: Sequence[Repetition]) -> None:
-        if not found:
-            return
-        paper.write()
-        paper.write(paper.paint(heading, "bold"))
-        for one in found[:MOST_LINES]:
-            paths = [*one.paths[:3], *([paper.shape("more")] if len(one.paths) > 3 else [])]
-            times = f"  {one.times:,} times" if one.times > 1 else ""
-            paper.write(f"{self._numbers(one.size)}  {' = '.join(paths)}{times}")
-        others = found[MOST_LINES:]
-        if others:
-            size = sum(one.size for one in others)
-            paper.write(f"{self._numbers(size)}  {paper.shape('more')} {len(others):,} more")

@@ -77,7 +77,9 @@ def test_a_clean_redis_is_counted(run, redis_client):
     told = json.loads(report)
     assert status == 0
     assert (told["entries"], told["skipped"]) == (4, 1)
-    assert told["forms"] == {"signed": 2, "pickle": 0, "number": 1, "other": 1, "unseen": 0}
+    assert told["forms"] == {
+        "signed": 2, "pickle": 0, "compressed": 0, "number": 1, "other": 1, "unseen": 0,
+    }  # fmt: skip
     assert {one["type"]: one["entries"] for one in told["types"]} == {
         f"{__name__}.Cart": 1, "dict": 1, "int": 1, "unknown": 1,
     }  # fmt: skip

@@ -126,14 +126,10 @@ def test_the_tree_of_a_session(capsys: pytest.CaptureFixture[str]) -> None:
                49,861 100%  session  dict, 5
                20,763  42%  ├─ ['cart']  shop.Cart
                20,656  41%  │  ├─ .rows  list, 1,000 × dict
-               12,894  26%  │  │  ├─ [*]['sku']  in all
-                4,750  10%  │  │  └─ [*]['price']  in all
                    76   0%  │  └─ .client  shop.Client
                    39   0%  │     └─ ._lock  _thread.lock  ✗ CC102 recreated
                20,015  40%  ├─ ['avatar']  bytes
                 7,391  15%  ├─ ['recent']  list, 500 × dict
-                3,634   7%  │  ├─ [*]['sku']  in all
-                2,244   5%  │  └─ [*]['price']  in all
                 1,664   3%  └─ ['clients']  list, 50 × shop.Client
                    34   0%     ├─ [0]  shop.Client
                    13   0%     │  └─ ._lock  _thread.lock  ✗ CC102 recreated
@@ -164,15 +160,12 @@ def test_json_has_these_keys(capsys: pytest.CaptureFixture[str]) -> None:
     told = json.loads(out)
     assert status == 1
     assert list(told) == [
-        "label", "size", "stored", "loaded", "findings", "tree", "repeated", "shared", "imports",
-        "runs",
+        "label", "size", "stored", "loaded", "findings", "tree", "imports", "runs", "notes",
     ]  # fmt: skip
     assert list(told["tree"]) == [
         "path", "type", "size", "entries", "findings", "same_as", "parts", "rest",
-        "fields",
     ]  # fmt: skip
     assert list(told["tree"]["rest"]) == ["entries", "size", "findings"]
-    assert list(told["repeated"][0]) == ["size", "paths", "times"]
     assert list(told["findings"][0]) == [
         "code", "path", "pattern", "leaf_type", "owner_type", "action", "reason", "did", "fix",
         "patch", "field", "sink", "origin", "count",
@@ -181,11 +174,8 @@ def test_json_has_these_keys(capsys: pytest.CaptureFixture[str]) -> None:
     assert told["findings"][0]["path"] == "value['cart'].client._lock"
 
 
-def test_repeated_and_shared_data(capsys: pytest.CaptureFixture[str]) -> None:
-    """Equal rows are one line by their patterns; a shared object says where it is stored."""
-    _, out, _ = explained(capsys, "shop:session", "--min-size", "40")
-    assert "Equal data, stored more than once; what it wastes:" in out
-    assert "value['cart'].rows[*] = value['recent'][*]  500 times" in out
+def test_a_shared_object_is_shown_where_it_is_stored(capsys: pytest.CaptureFixture[str]) -> None:
+    """Elsewhere stands a reference that says where."""
     _, out, _ = explained(capsys, "shop:session", "--min-size", "1")
     assert "['again']  shop.Client  = value['cart'].client" in out
 

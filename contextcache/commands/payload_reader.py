@@ -1,0 +1,586 @@
+"""Read a pickle without running it: what is in it, where, how large it is, and what it names.
+
+A pickle is a program for a machine with a stack. This machine pushes nodes instead of objects, so
+it is safe for any bytes. The bytes between the start of one thing on the stack and the start of
+the next are those of the first, so sizes add up to the length of the payload, and a shared object
+counts where it is stored.
+
+Time is linear in the payload, and so is memory, by a few bytes for each instruction: a node that
+is too small to be shown is dropped once its holder has it, at most `MAX_NODES` are kept, and
+`Reading.omitted` counts what is missing because of that.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import dataclasses
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from array import array
+from typing import TYPE_CHECKING, Any
+
+from contextcache.commands.nodes import (
+    CONTAINERS,
+    OFFENDERS,
+    Name,
+    Node,
+    kind_of,
+    prune,
+    uncollected,
+)
+from contextcache.commands.opcodes import (
+    PUSHES_DATA,
+    DamagedPickleError,
+    Opaque,
+    instructions,
+)
+from contextcache.dangerous import runs_code
+from contextcache.exceptions import UnreadablePayloadError
+from contextcache.paths import Step, StepKind, attribute, item, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_NODES = 200_000  # that are kept at any time
+MAX_NAMES = 10_000  # different names that are kept
+MAX_KEY_PARTS = 8  # of a tuple that may be a key
+SMALL_ARGUMENT = 256  # bytes below which an argument of a constructor is not worth a line
+PROGRESS_STEP = 65536  # instructions between two reports of progress
+
+_STRIPPED = "contextcache.standins.Stripped"
+_DICT = attribute("__dict__")
+# Their first argument names the class that is made.
+_FACTORIES = frozenset({
+    "copyreg._reconstructor", "copyreg.__newobj__", "copyreg.__newobj_ex__",
+    "django.db.models.base.model_unpickle",
+})  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reading:
+    """What a payload holds.
+
+    Attributes:
+        root: The value, with everything below it that is kept; of a damaged pickle, nothing.
+        names: What loading it looks up up to its end or damage, as `module:name`, sorted.
+        computed: Whether it computes a name, which no pickler does.
+        calls: Whether it calls something after it has looked up a name.
+        end: Position after its last instruction, or of the damage.
+        damaged: Whether the unpickler stops there with an error.
+        omitted: How many parts are not in `root` although they are large enough.
+        omitted_names: How many names are not among `names`.
+    """
+
+    root: Node
+    names: tuple[str, ...]
+    computed: bool
+    calls: bool
+    end: int
+    damaged: bool
+    omitted: int
+    omitted_names: int
+
+
+@uncollected()
+def scan(
+    payload: bytes,
+    *,
+    smallest: int = 0,
+    wanted: frozenset[object] = frozenset(),
+    progress: Callable[[float], None] | None = None,
+) -> Reading:
+    """Read a pickle as far as the unpickler would get; nothing in it is run or imported.
+
+    Args:
+        payload: Any bytes.
+        smallest: What takes fewer bytes gets no node of its own.
+        wanted: Keys and attribute names of which the values get a node all the same.
+        progress: Called from time to time with the share that is done, from 0 to 1.
+    """
+    machine = _Machine(smallest, wanted)
+    try:
+        machine.run(payload, progress)
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
+        machine.root = None
+    damaged = machine.root is None
+    root = Node("damaged pickle") if machine.root is None else machine.root
+    root.size = len(payload)
+    omitted = machine.omitted + prune(root)
+    return Reading(
+        root,
+        tuple(sorted(machine.names)),
+        machine.computed,
+        machine.calls,
+        machine.at,
+        damaged,
+        omitted,
+        machine.omitted_names,
+    )
+
+
+def read(payload: bytes, *, label: str = "value", **options: Any) -> Reading:
+    """Read the parts of a whole pickle; nothing in it is run or imported.
+
+    Args:
+        payload: The pickle.
+        label: What to call it in the error.
+        options: See `scan`.
+
+    Raises:
+        UnreadablePayloadError: If it is no pickle, or a damaged one.
+    """
+    reading = scan(payload, **options)
+    if reading.damaged:
+        raise unreadable(label, reading)
+    return reading
+
+
+def unreadable(label: str, reading: Reading) -> UnreadablePayloadError:
+    """Return the error for a payload that is no pickle, or a damaged one."""
+    reason = f"it is no pickle, or one that is damaged from byte {reading.end} on"
+    return UnreadablePayloadError(label, reason, "look for what else writes it")
+
+
+def _word(found: object) -> str:
+    """Return what a name or a word on the stack says, as it may be printed."""
+    if type(found) is Name:
+        return str(found)
+    return one_line(found) if type(found) is str else kind_of(found)
+
+
+class _Stack:
+    """The stack and the memo of a pickle machine, with nodes instead of objects."""
+
+    def __init__(self, smallest: int, wanted: frozenset[object]) -> None:
+        self.root: Node | None = None
+        self.names: set[str] = set()
+        self.computed = self.calls = False
+        self.omitted = self.omitted_names = 0
+        self.at = 0
+        self._smallest = smallest
+        self._wanted = wanted
+        self._room = MAX_NODES
+        self._protocol = 0
+        self._stack: list[Any] = []
+        self._starts = array("Q")  # where each of them starts
+        self._marks = array("Q")  # heights of the stack
+        self._mark_starts = array("Q")
+        self._memo: list[Any] = []
+        self._far_memo: dict[int, Any] = {}  # where indices do not count from 0
+        self._globals: dict[tuple[str, str], Name] = {}
+        self._opaque: dict[str, Opaque] = {}
+
+    def _push(self, found: Any, start: int) -> None:
+        self._stack.append(found)
+        self._starts.append(start)
+
+    def _pop(self) -> tuple[Any, int]:
+        """Return what is on top, and where it starts."""
+        if self._marks and self._marks[-1] >= len(self._stack):
+            raise DamagedPickleError("nothing above the mark")
+        return self._stack.pop(), self._starts.pop()
+
+    def _pop_marked(self) -> tuple[list[Any], array[int], int]:
+        """Return what is above the mark, their bounds, and where the mark stands."""
+        height, start = self._marks.pop(), self._mark_starts.pop()
+        found, bounds = self._stack[height:], self._starts[height:]
+        del self._stack[height:], self._starts[height:]
+        bounds.append(self.at)
+        bounds[0] = start  # the mark counts for what follows it
+        return found, bounds, start
+
+    def _pop_some(self, number: int) -> tuple[list[Any], array[int]]:
+        height = len(self._stack) - number
+        if height < (self._marks[-1] if self._marks else 0):
+            raise DamagedPickleError("too little above the mark")
+        found, bounds = self._stack[height:], self._starts[height:]
+        del self._stack[height:], self._starts[height:]
+        bounds.append(self.at)
+        return found, bounds
+
+    def _mark(self, _: None) -> None:
+        self._marks.append(len(self._stack))
+        self._mark_starts.append(self.at)
+
+    def _pop_one(self, _: None) -> None:
+        if self._marks and self._marks[-1] == len(self._stack):
+            self._marks.pop()
+            self._mark_starts.pop()
+        else:
+            self._pop()
+
+    def _pop_mark(self, _: None) -> None:
+        self._pop_marked()
+
+    def _dup(self, _: None) -> None:
+        self._refer(self._stack[-1])
+
+    # --- The memo ---------------------------------------------------------------------------------
+
+    def _memoize(self, _: None) -> None:
+        self._put(len(self._memo) + len(self._far_memo))
+
+    def _put(self, index: int) -> None:
+        found = self._stack[-1]
+        if index < 0:
+            raise DamagedPickleError("a negative index")
+        if index < len(self._memo):
+            self._memo[index] = found
+        elif index == len(self._memo) and not self._far_memo:
+            self._memo.append(found)
+        else:
+            self._far_memo[index] = found
+            return
+        if type(found) is Node:
+            found.memo_index = index
+
+    def _get(self, index: int) -> None:
+        self._refer(self._memo[index] if 0 <= index < len(self._memo) else self._far_memo[index])
+
+    def _refer(self, target: Any) -> None:
+        if type(target) is Node:
+            reference = self._new(target.kind)
+            if type(reference) is Node:
+                reference.same_as = target.same_as or target
+                reference.value = target.value
+            target = reference
+        self._push(target, self.at)
+
+    # --- Nodes ------------------------------------------------------------------------------------
+
+    def _new(self, kind: str) -> Node | Opaque:
+        if self._room:
+            self._room -= 1
+            return Node(kind)
+        return self._kept_opaque(kind)
+
+    def _kept_opaque(self, kind: str) -> Opaque:
+        found = self._opaque.get(kind)
+        if found is None:
+            found = Opaque(kind)
+            if len(self._opaque) < MAX_NAMES:
+                self._opaque[kind] = found
+        return found
+
+    def _drop(self, node: Node) -> None:
+        """Forget a node that its holder counts; the memo keeps its kind only."""
+        self._room += 1
+        index = node.memo_index
+        if 0 <= index < len(self._memo) and self._memo[index] is node:
+            self._memo[index] = self._kept_opaque(node.kind)
+
+    def _add(self, holder: Any, kind: StepKind, key: Any, found: Any, size: int) -> None:
+        """Put something of `size` bytes into `holder`, under a key or at a position."""
+        is_node = type(found) is Node
+        if type(holder) is Node:
+            entry_kind = found.kind if is_node else kind_of(found)
+            position = holder.entries
+            if not position:
+                holder.entry_kind = entry_kind
+            elif holder.entry_kind != entry_kind:
+                holder.entry_kind = ""
+            holder.entries = position + 1
+            if holder.same_as is None and (
+                size >= self._smallest
+                or (is_node and (found.parts or found.stripped))
+                or entry_kind in OFFENDERS
+                or (key is not None and key in self._wanted)
+            ):
+                node = found if is_node else self._new(entry_kind)
+                if type(node) is Node:
+                    node.size = size
+                    holder.hold((_step(kind, key, position),), node)
+                    return
+                self.omitted += 1
+        elif size >= self._smallest:
+            self.omitted += 1
+        if is_node:
+            self._drop(found)
+
+
+class _Machine(_Stack):
+    """A pickle machine that makes nodes instead of objects."""
+
+    def run(self, payload: bytes, progress: Callable[[float], None] | None) -> None:
+        """Execute `payload`; afterwards `at` is its end, or where it is damaged."""
+        handlers = {code: getattr(self, f"_{name}") for code, name in _HANDLERS.items()}
+        push, start = self._stack.append, self._starts.append
+        for number, (opcode, argument, at) in enumerate(instructions(payload)):
+            self.at = at
+            if opcode in PUSHES_DATA:
+                push(argument)
+                start(at)
+            else:
+                handlers[opcode](argument)
+            if progress is not None and number % PROGRESS_STEP == 0:
+                progress(at / len(payload))
+        self.at += 1
+        self._result()
+
+    def _skip(self, _: None) -> None:
+        """Do nothing, as for frames and for what makes a buffer read-only."""
+
+    def _result(self) -> None:
+        found, _ = self._pop()
+        if not isinstance(found, Node):
+            found = Node(kind_of(found))
+        self.root = found
+
+    def _protocol_is(self, number: int) -> None:
+        if number > 5:
+            raise DamagedPickleError("an unknown protocol")
+        self._protocol = number
+
+    def _fill(self, holder: Any, found: list[Any], bounds: array[int]) -> None:
+        kind = kind_of(holder)
+        if kind in ("set", "frozenset"):
+            for at, one in enumerate(found):
+                self._add(holder, StepKind.ELEMENT, None, one, bounds[at + 1] - bounds[at])
+            return
+        before = holder.entries if type(holder) is Node else 0
+        for at, one in enumerate(found):
+            size = bounds[at + 1] - bounds[at]
+            self._add(holder, StepKind.ITEM, before + at, one, size)
+
+    def _set(self, holder: Any, found: list[Any], bounds: array[int]) -> None:
+        if len(found) % 2:
+            raise DamagedPickleError("a key without a value")
+        for at in range(0, len(found), 2):
+            key = found[at]
+            if type(key) is Node:
+                self._drop(key)
+                key = key if key.value is None else key.value
+            self._add(holder, StepKind.ITEM, key, found[at + 1], bounds[at + 2] - bounds[at])
+
+    def _holder(self, kinds: tuple[str, ...], found: list[Any]) -> Any:
+        """Return what is on top, of which it is not certain that it cannot hold `found`."""
+        holder = self._stack[-1]
+        kind = kind_of(holder)
+        if found and kind in _PLAIN and kind not in kinds:
+            raise DamagedPickleError(f"nothing is put into {kind}")
+        return holder
+
+    # --- Containers -------------------------------------------------------------------------------
+
+    def _empty(self, kind: str) -> None:
+        self._push(self._new(kind), self.at)
+
+    def _append(self, _: None) -> None:
+        found, start = self._pop()
+        holder = self._stack[-1]
+        if type(holder) is not Node or holder.kind != "list":
+            self._holder(_APPENDABLE, [found])
+        position = holder.entries if type(holder) is Node else 0
+        self._add(holder, StepKind.ITEM, position, found, self.at - start)
+
+    def _append_marked(self, _: None) -> None:
+        found, bounds, _start = self._pop_marked()
+        self._fill(self._holder(_APPENDABLE, found), found, bounds)
+
+    def _set_one(self, _: None) -> None:
+        found, bounds = self._pop_some(2)
+        self._set(self._holder(_SETTABLE, found), found, bounds)
+
+    def _set_marked(self, _: None) -> None:
+        found, bounds, _start = self._pop_marked()
+        self._set(self._holder(_SETTABLE, found), found, bounds)
+
+    def _dict(self, _: None) -> None:
+        found, bounds, start = self._pop_marked()
+        self._push(self._new("dict"), start)
+        self._set(self._stack[-1], found, bounds)
+
+    def _collect(self, kind: str) -> None:
+        self._push(*self._collected(kind, *self._pop_marked()))
+
+    def _collect_some(self, number: int) -> None:
+        found, bounds = self._pop_some(number)
+        self._push(*self._collected("tuple", found, bounds, bounds[0]))
+
+    def _collected(self, kind: str, found: list[Any], bounds: array[int], start: int) -> Any:
+        made = self._new(kind)
+        if type(made) is Node and kind == "tuple":
+            made.first = tuple(found[:4])
+            if len(found) <= MAX_KEY_PARTS:
+                made.value = _key_of(found)
+        self._fill(made, found, bounds)
+        return made, start
+
+    # --- Names and objects ------------------------------------------------------------------------
+
+    def _global(self, argument: tuple[Any, Any]) -> None:
+        self._push(self._name(*argument), self.at)
+
+    def _stack_global(self, _: None) -> None:
+        (module, name), bounds = self._pop_some(2)
+        self._push(self._name(module, name), bounds[0])
+
+    def _name(self, module: Any, name: Any) -> Name:
+        if type(module) is not str or type(name) is not str:
+            self.computed = True
+            return Name("builtins", "?")
+        if self._protocol < 3:  # then names of Python 2 are translated, as the unpickler does
+            module, name = NAME_MAPPING.get(
+                (module, name), (IMPORT_MAPPING.get(module, module), name)
+            )
+        found = self._globals.get((module, name))
+        if found is None:
+            found = self._globals[module, name] = Name(one_line(module), one_line(name))
+            text = f"{found.module}:{found.qualname}"
+            if len(self.names) < MAX_NAMES or runs_code(text):
+                self.names.add(text)
+            else:
+                del self._globals[module, name]
+                self.omitted_names += 1
+        return found
+
+    def _extension(self, code: int) -> None:
+        # A code that is not registered here may be where the application runs.
+        known = copyreg._inverted_registry.get(code, (None, None))  # type: ignore[attr-defined]
+        self._push(self._name(*known), self.at)
+
+    def _persistent(self, _: bytes) -> None:
+        self._push(Opaque("persistent"), self.at)
+
+    def _persistent_marked(self, _: None) -> None:
+        _found, start = self._pop()
+        self._push(Opaque("persistent"), start)
+
+    def _instance(self, argument: tuple[Any, Any]) -> None:
+        function = self._name(*argument)
+        found, bounds, start = self._pop_marked()
+        arguments, _start = self._collected("tuple", found, bounds, start)
+        self._push(self._build(function, arguments), start)
+
+    def _object(self, _: None) -> None:
+        [function, *found], bounds, start = self._pop_marked()
+        arguments, _start = self._collected("tuple", found, bounds[1:], start)
+        self._push(self._build(function, arguments), start)
+
+    def _reduce(self, _: None) -> None:
+        (function, arguments), bounds = self._pop_some(2)
+        self._push(self._build(function, arguments), bounds[0])
+
+    def _new_with_options(self, _: None) -> None:
+        (function, arguments, options), bounds = self._pop_some(3)
+        made = self._build(function, arguments)
+        self._add(made, StepKind.ARGUMENT, None, options, bounds[3] - bounds[2])
+        self._push(made, bounds[0])
+
+    def _build(self, function: Any, arguments: Any) -> Any:
+        """Return what calling `function` makes."""
+        name = str(function) if type(function) is Name else kind_of(function)
+        if (name in _PLAIN and type(function) is not Name) or kind_of(arguments) in _NO_ARGUMENTS:
+            raise DamagedPickleError(f"a {name} is not called")
+        self.calls = self.calls or bool(self.names) or self.computed
+        first: tuple[Any, ...] = arguments.first if type(arguments) is Node else ()
+        if name in _FACTORIES and first:
+            words = first[0].first if type(first[0]) is Node else ()
+            name = ".".join(map(_word, words or first[:1]))
+        if name == "_operator.getitem" and first[1:] == (0,) and _is_one_tuple(first[0]):
+            return first[0].first[0]  # how contextcache stores one object in place of another
+        if name == "getattr" and len(first) == 2:
+            self._look_up(*first)
+        made = self._new(name)
+        if type(made) is Node:
+            if name == _STRIPPED and arguments.entries == len(first) == 4:
+                code, made.kind, _, when = map(_word, first)
+                made.stripped = (code, when)
+            if type(arguments) is Node:
+                self._take_over(made, arguments, StepKind.ARGUMENT)
+        if type(arguments) is Node:
+            self._drop(arguments)
+        return made
+
+    def _look_up(self, holder: Any, attribute_name: Any) -> None:
+        """Note what `getattr` finds, as pickle uses it for methods: of an object, or of a class."""
+        if type(attribute_name) is not str or attribute_name in _WAYS_OUT:
+            self.computed = True
+        elif type(holder) is Name:
+            self._name(holder.module, f"{holder.qualname}.{attribute_name}")
+
+    def _take_over(self, made: Node, holder: Node, kind: StepKind) -> None:
+        """Make the parts of `holder`, which pickling made, parts of the object it is for."""
+        made.entries += holder.entries
+        for node in holder.parts:
+            [step] = node.steps
+            if kind is StepKind.ARGUMENT:
+                if node.size < SMALL_ARGUMENT and node.kind in _PLAIN:
+                    continue
+                step = Step(kind, step.name)
+            elif step.kind is StepKind.ITEM and type(step.name) is str:
+                step = attribute(step.name)
+            made.hold((step,), node)
+
+    def _set_state(self, _: None) -> None:
+        (state,), bounds = self._pop_some(1)
+        made = self._stack[-1]
+        self.calls = self.calls or bool(self.names) or self.computed
+        states = [state]
+        if (
+            type(state) is Node
+            and kind_of(state) == "tuple"
+            and state.entries == len(state.first) == 2
+        ):
+            states = list(state.first)  # attributes, and those in slots
+        if type(made) is not Node or any(kind_of(one) not in ("dict", "None") for one in states):
+            self._add(made, StepKind.STATE, None, state, bounds[1] - bounds[0])
+            return
+        if made.same_as is None:
+            before = len(made.parts)  # a forged pickle may give state to one object very often
+            for one in states:
+                if type(one) is Node:
+                    self._take_over(made, one, StepKind.ATTRIBUTE)
+            given = made.parts[before:]
+            made.parts[before:] = [node for node in given if node.steps != (_DICT,)]
+            for node in given:
+                if node.steps == (_DICT,):  # pydantic keeps its fields in a dict inside its state
+                    self._take_over(made, node, StepKind.ATTRIBUTE)
+        if type(state) is Node:
+            self._drop(state)
+
+
+_PLAIN = frozenset({"str", "int", "bool", "None", "float", "bytes", "bytearray", *CONTAINERS})
+_WAYS_OUT = frozenset({
+    "__base__", "__bases__", "__builtins__", "__class__", "__code__", "__dict__", "__func__",
+    "__getattribute__", "__globals__", "__import__", "__loader__", "__mro__", "__self__",
+    "__subclasses__",
+})  # fmt: skip
+"""Attributes that lead from an object to everything, and are no methods of data."""
+
+_APPENDABLE = ("list", "set", "bytearray")
+_SETTABLE = ("dict", "list", "bytearray")
+_NO_ARGUMENTS = _PLAIN - {"tuple"}
+
+
+def _step(kind: StepKind, key: Any, position: int) -> Step:
+    if kind is StepKind.ITEM:
+        return item(key, position)
+    return Step(kind, None if kind is StepKind.STATE else position)
+
+
+def _is_one_tuple(found: Any) -> bool:
+    return type(found) is Node and found.kind == "tuple" and found.entries == len(found.first) == 1
+
+
+def _key_of(found: list[Any]) -> tuple[object, ...] | None:
+    """Return a tuple as it may stand in a path; None if it holds more than plain data."""
+    return (
+        tuple(found) if all(one is None or type(one) in (str, int, bool) for one in found) else None
+    )
+
+
+_HANDLERS = {
+    ord("("): "mark", ord("0"): "pop_one", ord("1"): "pop_mark", ord("2"): "dup",
+    ord("."): "skip", 0x80: "protocol_is", 0x95: "skip", 0x98: "skip",
+    0x94: "memoize", ord("p"): "put", ord("q"): "put", ord("r"): "put",
+    ord("g"): "get", ord("h"): "get", ord("j"): "get",
+    ord("]"): "empty", ord("}"): "empty", ord(")"): "empty", 0x8F: "empty",
+    ord("a"): "append", ord("e"): "append_marked", 0x90: "append_marked",
+    ord("s"): "set_one", ord("u"): "set_marked", ord("d"): "dict",
+    ord("l"): "collect", ord("t"): "collect", 0x91: "collect",
+    0x85: "collect_some", 0x86: "collect_some", 0x87: "collect_some",
+    ord("c"): "global", 0x93: "stack_global", 0x82: "extension", 0x83: "extension",
+    0x84: "extension", ord("P"): "persistent", ord("Q"): "persistent_marked",
+    ord("i"): "instance", ord("o"): "object", ord("R"): "reduce", 0x81: "reduce",
+    0x92: "new_with_options", ord("b"): "set_state",
+}  # fmt: skip
