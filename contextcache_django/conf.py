@@ -119,7 +119,7 @@ def guard_for(
 _guards: dict[tuple[Any, ...], tuple[Guard, Mapping[str, Any] | None]] = {}
 
 
-_AS_JSON = JSONSerializer().dumps
+_AS_JSON, _FROM_JSON = JSONSerializer().dumps, JSONSerializer().loads
 
 
 @functools.cache
@@ -133,7 +133,8 @@ def json_guard_for(sink: str, encode: Callable[[Any], bytes] = _AS_JSON) -> JSON
     Raises:
         ImproperlyConfigured: The settings contain a mistake.
     """
-    return JSONGuard(encode, project_config(), dialect=PLAIN, sink=sink)
+    decode = _FROM_JSON if encode is _AS_JSON else None
+    return JSONGuard(encode, project_config(), dialect=PLAIN, sink=sink, decode=decode)
 
 
 PLACES = {

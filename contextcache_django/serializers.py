@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.signing import JSONSerializer
 
 from contextcache import UnreadablePayloadError
+from contextcache.jsonable import NESTED
 from contextcache_django.conf import guard_for, json_guard_for
 from contextcache_django.cookies import pickled, weigh
 
@@ -190,10 +191,11 @@ class JSONSessionSerializer(JSONSerializer):
         """
         try:
             return super().loads(data)
-        except ValueError:
-            error = UnreadablePayloadError("session", "it is no JSON", _NEW_SESSION)
-            json_guard_for(_session_sink()).report_unreadable(error)
-            raise error from None
+        except (ValueError, RecursionError) as failed:
+            reason = NESTED if isinstance(failed, RecursionError) else "it is no JSON"
+        error = UnreadablePayloadError("session", reason, _NEW_SESSION)
+        json_guard_for(_session_sink()).report_unreadable(error)
+        raise error
 
 
 _FROM_BEFORE = "it is JSON, from before SESSION_SERIALIZER was set"

@@ -30,6 +30,8 @@ from contextcache_flask.serializers import (
 from contextcache_flask.settings import EXTENSION, settings_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cachelib.serializers import BaseSerializer
     from flask import Flask
 
@@ -44,8 +46,8 @@ _PLACES = {"RedisCache": "redis", "SimpleCache": "memory", "FileSystemCache": "f
 _SCALARS = frozenset({bool, bytes, float, int, str, type(None)})
 SKIPPED = object()
 
-# What unpickling raises where a class is gone, or bytes are damaged
-UNREADABLE = (AttributeError, EOFError, ImportError, pickle.UnpicklingError)
+# What unpickling raises where a class is gone or bytes are damaged, and any reader of what is deep
+UNREADABLE = (AttributeError, EOFError, ImportError, RecursionError, pickle.UnpicklingError)
 
 
 def guarded(
@@ -157,14 +159,19 @@ class GuardedBackend(BaseCache):
         return not now.unreadable
 
     def _read(self, key: str, now: Reading) -> Any:
+        return self._readable(now, super().get, key)
+
+    def _readable(self, now: Reading, read: Callable[[Any], Any], source: Any) -> Any:
+        """Return what `read` makes of `source`, or None where it cannot be read."""
         with reading(now):
             try:
-                return super().get(key)
+                return read(source)
             except UNREADABLE as error:
                 if isinstance(vars(self).get("serializer"), GuardedSerializer):
                     raise  # it is about something else
                 now.unreadable = True
                 self.miss(unreadable(now.label, error))
+                return None
 
     def get_many(self, *keys: str) -> list[Any]:
         """Return the values under `keys`, None for each that is missing or cannot be read."""
@@ -179,8 +186,8 @@ class GuardedBackend(BaseCache):
         values = []
         payloads = backend._read_client.mget([self._place(key) for key in keys])
         for key, payload in zip(keys, payloads, strict=True):
-            with reading(Reading(self._label(key), self._place(key))):
-                values.append(self.serializer.loads(payload))
+            now = Reading(self._label(key), self._place(key))
+            values.append(self._readable(now, self.serializer.loads, payload))
         return values
 
     def set(self, key: str, value: Any, *args: Any, **kwargs: Any) -> bool | None:

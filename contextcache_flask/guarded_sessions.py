@@ -17,7 +17,7 @@ from flask.sessions import SecureCookieSessionInterface
 
 from contextcache import UnreadablePayloadError, current_scope
 from contextcache.classes import derived
-from contextcache.jsonable import JSONGuard
+from contextcache.jsonable import LOOK_FOR_THE_WRITER, NESTED, JSONGuard
 from contextcache.jsonable.dialects import FLASK, MSGPACK, MSGSPEC_JSON
 from contextcache_flask.scopes import WithinRequest
 from contextcache_flask.settings import settings_of
@@ -69,14 +69,29 @@ class TaggedSerializer:
     def __init__(self, serializer: TaggedJSONSerializer, app: Flask) -> None:
         self._serializer = serializer
         self._app = app
-        self.loads = serializer.loads
 
     @functools.cached_property
     def guard(self) -> JSONGuard[str]:
         """The guard of this session, made when it is first needed."""
         config = settings_of(self._app).config_now
         encode = self._serializer.dumps
-        return JSONGuard(encode, config, dialect=FLASK, sink="session in the cookie")
+        decode, sink = self._serializer.loads, "session in the cookie"
+        return JSONGuard(encode, config, dialect=FLASK, sink=sink, decode=decode)
+
+    def loads(self, value: str) -> Any:
+        """Return the session; one that cannot be read is reported, and empty."""
+        try:
+            return self._serializer.loads(value)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever a tag of the application's raises
+            is_deep = isinstance(error, RecursionError)
+            reason = NESTED if is_deep else f"reading it raised {type(error).__name__}"
+        unreadable = UnreadablePayloadError(
+            "session", reason, "do nothing: the visitor gets a new one"
+        )
+        self.guard.report_unreadable(unreadable)
+        return {}
 
     def dumps(self, session: dict[str, Any]) -> str:
         """Return the JSON of a session.
@@ -162,7 +177,10 @@ class MessageSerializer:
         """The guard of this session, made when it is first needed."""
         config = settings_of(self._app).config_now
         dialect = MSGPACK if "msgpack" in type(self._encoder).__module__ else MSGSPEC_JSON
-        return JSONGuard(self._encoder.encode, config, dialect=dialect, sink="session")
+        decode = self._decoders[0].decode
+        return JSONGuard(
+            self._encoder.encode, config, dialect=dialect, sink="session", decode=decode
+        )
 
     def encode(self, session: SessionMixin) -> bytes:
         """Return the bytes of a session.
@@ -175,17 +193,17 @@ class MessageSerializer:
 
     def decode(self, serialized_data: bytes) -> dict[str, Any] | None:
         """Return the session, or None where it cannot be read, as where there is none."""
+        reason = "its bytes are neither MessagePack nor JSON, and are not unpickled"
         for decoder in self._decoders:
             try:
                 held = decoder.decode(serialized_data)
             except ValueError:  # of which msgspec.DecodeError is one
                 continue
+            except RecursionError:
+                reason = NESTED
+                continue
             if isinstance(held, dict):
                 return held
-        error = UnreadablePayloadError(
-            "session",
-            "its bytes are neither MessagePack nor JSON, and are not unpickled",
-            "delete the entry; if it comes back, look for who else writes this key",
-        )
+        error = UnreadablePayloadError("session", reason, LOOK_FOR_THE_WRITER)
         self.guard.report_unreadable(error)
         return None

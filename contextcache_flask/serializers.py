@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cachelib.serializers import BaseRedisSerializer, BaseSerializer, JSONSerializer
 
 from contextcache import UnreadablePayloadError
-from contextcache.jsonable import JSONGuard
+from contextcache.jsonable import LOOK_FOR_THE_WRITER, NESTED, JSONGuard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,7 +147,7 @@ class GuardedJSONSerializer(GuardedSerializer, JSONSerializer):  # type: ignore[
     @functools.cached_property
     def _guard(self) -> JSONGuard[str]:
         guard = self._backend.guard
-        return JSONGuard(json.dumps, guard.config, sink=guard.sink)
+        return JSONGuard(json.dumps, guard.config, sink=guard.sink, decode=json.loads)
 
     def encode(self, value: Any, label: str, place: str) -> bytes:  # noqa: ARG002  # no signature
         """Return the JSON that is stored for `value`."""
@@ -157,9 +157,9 @@ class GuardedJSONSerializer(GuardedSerializer, JSONSerializer):  # type: ignore[
         """Return what the JSON says."""
         try:
             return json.loads(payload)
-        except ValueError as error:
-            remedy = "delete the entry; if it comes back, look for who else writes this key"
-            raise UnreadablePayloadError(label, "its bytes are no JSON", remedy) from error
+        except (ValueError, RecursionError) as error:
+            reason = NESTED if isinstance(error, RecursionError) else "its bytes are no JSON"
+            raise UnreadablePayloadError(label, reason, LOOK_FOR_THE_WRITER) from error
 
 
 class AsStored:

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CLOSE = 0.8  # of the limit of a cookie, from where on its size is reported
+READER = 200  # calls further down the stack than the writer that a reader may be
 LISTED = 5  # keys of a session whose sizes are listed
+NESTED = "it is nested too deep"  # why JSON or MessagePack cannot be read
+LOOK_FOR_THE_WRITER = "delete the entry; if it comes back, look for who else writes this key"
 UNCHANGED = "stored unchanged (mode warn)"
 REFUSED = f"{NOTHING}: {{}} refuses it (mode warn)"
 
@@ -46,6 +49,8 @@ class JSONGuard(Generic[T]):
     Args:
         encode: What turns a value into JSON, such as `json.dumps`. It decides about types that
             the dialect has no row for.
+        decode: What reads it again, where a value that is nested too deep to be read must not be
+            written; None if any value is read that was written.
         config: The policy; by default that of `Config()`.
         dialect: What `encode` does with each type.
         sink: The words for where values are stored.
@@ -58,10 +63,12 @@ class JSONGuard(Generic[T]):
         *,
         dialect: Dialect = PLAIN,
         sink: str = "",
+        decode: Callable[[T], Any] | None = None,
     ) -> None:
         self.config = config if config is not None else Config()
         self.sink = sink
         self._encode = encode
+        self._decode = decode
         self._reporter = Reporter(self.config, sink)
         self._types = Treatments(dialect, self.config.rules)
         if self.config.debug:
@@ -126,7 +133,7 @@ class JSONGuard(Generic[T]):
         heaviest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:LISTED]
         root = self._path("session")
         listed = ", ".join(f"{root / steps[key]} {sizes[key]}" for key in heaviest)
-        look = Look(session, root, self._types, self._holds, self.sink)
+        look = Look(session, root, self._types, self._refused, self.sink)
         lost = "; browsers drop it" if size > limit else ""
         look.note(
             "CC142",
@@ -150,28 +157,53 @@ class JSONGuard(Generic[T]):
         return Path(label, hidden=self.config.redact_keys)
 
     def _looked(self, value: Any, label: str) -> Look:
-        look = Look(value, self._path(label), self._types, self._holds, self.sink)
+        look = Look(value, self._path(label), self._types, self._refused, self.sink)
         try:
             if not comes_back(value, self._types):
                 look.run()
+        except MemoryError:
+            raise
+        except RecursionError:  # with no room left on the stack, nothing is known for certain
+            look.findings.clear()
+            look.note("CC130", look.root, value, Action.REFUSED, did=NOTHING)
+            look.kept = CUT
         except Exception as error:  # noqa: BLE001  # our own bug must not break the user's write
             report_internal("looking for what JSON cannot hold", error)
             look.kept, look.findings = value, []
         return look
 
-    def _holds(self, obj: Any) -> bool:
+    def _refused(self, obj: Any, *, deep: bool = False) -> str:
+        """Return the code by which the encoder refuses `obj`; empty if it does not."""
         try:
-            self._encode(obj)
+            self._try(obj, deep=deep)
+        except MemoryError:
+            raise
+        except RecursionError:
+            return "CC130"
         except Exception:  # noqa: BLE001  # an encoder of the application's may raise anything
-            return False
-        return True
+            return "CC140"
+        return ""
+
+    def _try(self, value: Any, *, deep: bool) -> T:
+        """Encode `value`, and decode it again if it is deep, as a reader far down the stack would.
+
+        Raises:
+            RecursionError: It is nested too deep to be written or read.
+            Exception: Whatever the encoder raises.
+        """
+        payload = self._encode(value)
+        if deep and self._decode is not None:
+            _from_below(READER, self._decode, payload)
+        return payload
 
     def _encoded(self, look: Look) -> T | None:
         """Encode what is kept, without what the encoder refuses after all; None if that is all."""
         if look.kept is CUT:
             return None
         try:
-            return self._encode(look.kept)
+            return self._try(look.kept, deep=look.is_deep)
+        except MemoryError:
+            raise
         except Exception as error:  # noqa: BLE001  # such as a number with too many digits
             self._blame(look, error)
         return None if look.kept is CUT else self._encode(look.kept)
@@ -197,7 +229,11 @@ class JSONGuard(Generic[T]):
         """Cut what the encoder refuses though no type told: all that is known is the error."""
         code = "CC130" if isinstance(error, RecursionError) else "CC140"
         kept = look.kept if type(look.kept) is dict else {}
-        rest = {name: held for name, held in kept.items() if self._holds({name: held})}
+        rest = {
+            name: held
+            for name, held in kept.items()
+            if not self._refused({name: held}, deep=look.is_deep)
+        }
         if 0 < len(rest) < len(kept):
             look.kept = rest
             for at, (name, held) in enumerate(kept.items()):
@@ -207,3 +243,11 @@ class JSONGuard(Generic[T]):
         else:
             look.note(code, look.root, look.kept, Action.REFUSED, did=NOTHING)
             look.kept = CUT
+
+
+def _from_below(calls: int, decode: Callable[[T], Any], payload: T) -> None:
+    """Call `decode` from further down the stack."""
+    if calls:
+        _from_below(calls - 1, decode, payload)
+    else:
+        decode(payload)

@@ -84,7 +84,7 @@ class Treatments:
         found = self._known.get(cls)
         if found is None:
             found = self._known.put(cls, self._treatment(cls))
-            if found == Treatment(KEPT) and is_permanent(cls):
+            if found == _AS_IT_IS and is_permanent(cls):
                 self.atoms.add(cls)
         return found
 
@@ -93,7 +93,7 @@ class Treatments:
         rule = found if found is not None and found.type in self._own else None
         mro = class_mro(cls)[:-1]
         names = [qualified_name(base) for base in mro]
-        parts: type | None = next((base for base in mro if base in _CONTAINERS), None)
+        parts = next((base for base in mro if any(base is one for one in _CONTAINERS)), None)
         if "__dataclass_fields__" in {name for base in mro for name in vars(base)}:
             names.append("dataclass")
             parts = parts or _Dataclass
@@ -112,6 +112,9 @@ class Treatments:
         return Treatment(None, fix, rule=rule)
 
 
+_AS_IT_IS = Treatment(KEPT)  # and it holds nothing
+
+
 class _Dataclass:
     """Stands for every dataclass among the kinds of containers."""
 
@@ -124,6 +127,15 @@ _PLAINLY: Mapping[str, Callable[[Any], object]] = {
 
 def comes_back(value: Any, types: Treatments) -> bool:
     """Tell, level by level, whether `value` is small and holds only what comes back as it was."""
+    try:
+        return _comes_back(value, types)
+    except (RecursionError, MemoryError):
+        raise
+    except Exception:  # noqa: BLE001  # a metaclass whose `__hash__` raises, a dict that changes
+        return False
+
+
+def _comes_back(value: Any, types: Treatments) -> bool:
     level = [value]
     for _ in range(MOST_LEVELS):
         kinds = set(map(type, level))
@@ -167,12 +179,14 @@ class Look:
         value: The value.
         root: The path of it.
         types: What becomes of each type.
-        holds: Tells whether the encoder takes an object of a type that is not among them.
+        refused: Returns the code by which the encoder refuses an object of a type that is not among
+            them, empty if it takes it.
         sink: The words for where it is being stored.
 
     Attributes:
         kept: What is stored: the value itself, or a copy without what was cut, or `CUT`.
         findings: What was found.
+        is_deep: Whether it is nested so deep that it may not be read back.
     """
 
     def __init__(
@@ -180,14 +194,15 @@ class Look:
         value: Any,
         root: Path,
         types: Treatments,
-        holds: Callable[[Any], bool],
+        refused: Callable[[Any], str],
         sink: str,
     ) -> None:
         self.kept = value
+        self.is_deep = False
         self.root = root
         self.findings: list[Finding] = []
         self._types = types
-        self._holds = holds
+        self._refused = refused
         self._sink = sink
         self._stack: list[_Frame] = []
         self._open: set[int] = set()
@@ -198,6 +213,7 @@ class Look:
         self._stack = [top := _Frame([self.kept], list)]
         for _ in range(MOST_NODES):
             frame = self._stack[-1]
+            self.is_deep = self.is_deep or len(self._stack) > MOST_LEVELS
             if frame.advance():
                 self._visit(frame)
             elif frame is top:
@@ -205,6 +221,7 @@ class Look:
             else:
                 self._leave(self._stack.pop())
         while self._stack[-1] is not top:  # there is too much of it: keep what has been cut so far
+            self.is_deep = True  # for all that is known
             self._leave(self._stack.pop())
         self.kept = top.changes.get(0, self.kept)
 
@@ -238,9 +255,9 @@ class Look:
 
     def _visit(self, frame: _Frame) -> None:
         obj = stored = frame.child
-        if type(obj) in self._types.atoms:
-            return
         treatment = self._types[type(obj)]
+        if treatment == _AS_IT_IS:
+            return
         if treatment.rule is not None and (treatment.rule.when is None or treatment.rule.when(obj)):
             stored = self._ruled(frame, obj, treatment.rule)
             if stored is CUT or treatment.rule.verb is Verb.ALLOW:
@@ -254,10 +271,11 @@ class Look:
             return
         fate = treatment.fate
         if fate is None:
-            if self._holds(stored):
-                frame.put(frame.at, stored)
+            refused = self._refused(stored)
+            if refused:
+                self._cut(frame, stored, treatment.fix, code=refused)
             else:
-                self._cut(frame, stored, treatment.fix)
+                frame.put(frame.at, stored)
             return
         if (fate.did or fate.fix) and (fate.when is None or fate.when(stored)):
             self.note("CC141", self._path(), stored, Action.OBSERVED, did=fate.did, fix=fate.fix)
@@ -307,7 +325,7 @@ class Look:
 
     def _check_keys(self, frame: _Frame) -> None:
         """Find the keys of a dict that come back as text, and those that cannot be held."""
-        if frame.parts is not dict or _TEXT.issuperset(map(type, frame.obj)):
+        if frame.parts is not dict or all(type(key) is str for key in frame.obj):
             return
         dialect, changed = self._types.dialect, set()
         for at, (key, _) in enumerate(frame.items):
@@ -400,7 +418,7 @@ class _Frame:
         stored = [(key, self.changes.get(at, held)) for at, (key, held) in enumerate(self.items)]
         if self.is_named:
             return {
-                _TEXTS[type(key)](key) if type(key) in _TEXTS else key: held
+                _TEXTS.get(id(type(key)), _unchanged)(key): held
                 for key, held in stored
                 if held is not CUT
             }
@@ -417,7 +435,11 @@ def _items(obj: Any, parts: type) -> list[tuple[Any, Any]]:
     return list(enumerate(parts.__iter__(obj)))  # type: ignore[attr-defined]
 
 
-_TEXTS: Mapping[type, Callable[[Any], str]] = {
-    int: int.__repr__, float: float.__repr__,
-    bool: lambda key: "true" if key else "false", type(None): lambda _: "null",
+def _unchanged(key: Any) -> Any:
+    return key
+
+
+_TEXTS: Mapping[int, Callable[[Any], Any]] = {  # by id: a metaclass may refuse to be hashed
+    id(int): int.__repr__, id(float): float.__repr__,
+    id(bool): lambda key: "true" if key else "false", id(type(None)): lambda _: "null",
 }  # fmt: skip

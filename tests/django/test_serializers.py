@@ -260,3 +260,41 @@ def test_the_modes_of_json_sessions(settings: SettingsWrapper) -> None:
     settings.CONTEXTCACHE = {"MODE": "raise"}
     with pytest.raises(UncacheableValueError, match=r"session\['size'\]"):
         JSONSessionSerializer().dumps({"size": (1, 2)})
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("levels", [50, 150, 400, 700, 950, 3000])
+def test_a_visitor_may_choose_how_deep_a_json_session_is(
+    json_session: Callable[..., Any], levels: int
+) -> None:
+    """What could not be read back is not written, and the rest of the session stays."""
+    session = json_session()
+    session["filter"], session["user"] = nested(levels), "ann"
+    with capture_findings() as findings:
+        session.save()
+    assert json_session(session.session_key)["user"] == "ann"
+    assert {(one.code, str(one.path)) for one in findings} <= {
+        ("CC130", "session['filter']"),
+        ("CC142", "session['filter']"),
+    }
+
+
+@pytest.mark.django_db
+def test_a_json_session_that_is_too_deep_to_be_read_is_reported(
+    json_session: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Django makes an empty session of it, as of any that cannot be read."""
+    session = json_session()
+    payload = b"[" * 100_000 + b"]" * 100_000
+    session.serializer = type("Raw", (), {"dumps": lambda self, obj: payload})
+    stored = session.encode({})
+    session.serializer = JSONSessionSerializer
+    assert session.decode(stored) == {}
+    assert "session cannot be read and counts as a miss: it is nested too deep" in caplog.text

@@ -336,3 +336,23 @@ def test_the_key_is_named_without_its_repr():
     with capture_findings() as findings:
         cache.set(Key("basket"), Basket())
     assert {finding.path.root for finding in findings} == {"cache['basket']"}
+
+
+@pytest.mark.parametrize("payload", [b"[" * 100_000, b'{"a":' * 100_000, b"[" * 1000 + b"]" * 1000])
+def test_json_that_is_too_deep_to_be_read_is_a_miss(redis_client, payload, caplog):
+    """By each way of reading, and reported; so is what a serializer of one's own cannot read."""
+    app = make_app()
+    ContextCache(app)
+
+    class Own(JSONSerializer):
+        pass
+
+    for serializer in (JSONSerializer(), Own()):
+        store = guarded(cachelib.RedisCache(host=redis_client, key_prefix="p:"), app)
+        store.serializer = serializer
+        redis_client.set("p:menu", payload)
+        with app.app_context():
+            assert store.get("menu") is None
+            assert not store.has("menu")
+            assert store.get_many("menu", "other") == [None, None]
+    assert "cannot be read and counts as a miss" in caplog.text

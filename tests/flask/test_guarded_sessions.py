@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import datetime as dt
 import os
@@ -9,6 +10,7 @@ import pickle
 import re
 import threading
 import uuid
+import zlib
 from typing import Any
 
 import msgspec
@@ -401,3 +403,86 @@ def test_flask_session_on_cachelib(tmp_path: Any, caplog: pytest.LogCaptureFixtu
     assert shown["user"] == "'ann'"
     assert "'n': 1" in shown["proxy"]
     assert client.get_cookie("session").value not in caplog.text
+
+
+# --- What is nested too deep ----------------------------------------------------------------------
+
+DEEP = {
+    "msgpack": b"\x91" * 100_000 + b"\xc0",
+    "json": b"[" * 100_000 + b"]" * 100_000,
+    "an open one": b'{"a":' * 100_000,
+    "a dict of it": b"\x81\xa1a" + b"\x91" * 100_000 + b"\xc0",
+}
+
+
+@pytest.mark.parametrize("written", ["msgpack", "json"])
+@pytest.mark.parametrize("deep", DEEP)
+def test_a_session_that_is_too_deep_to_be_read_is_a_new_one(
+    make_server_side: Any,
+    redis_client: Any,
+    caplog: pytest.LogCaptureFixture,
+    written: str,
+    deep: str,
+) -> None:
+    """Not an error on every page of that visitor; and it is reported."""
+    app = make_server_side(lambda: {"user": "ann"}, SESSION_SERIALIZATION_FORMAT=written)
+    client = app.test_client()
+    client.put("/put")
+    [key] = redis_client.keys("session:*")
+    redis_client.set(key, DEEP[deep])
+    answer = client.get("/all")
+    assert (answer.status_code, "user" in answer.json) == (200, False)
+    assert "session cannot be read and counts as a miss: it" in caplog.text
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("levels", [50, 150, 250, 320, 450, 700, 950, 3000])
+@pytest.mark.parametrize("kind", ["cookie", "msgpack", "json"])
+def test_a_visitor_may_choose_how_deep_the_session_is(
+    make_server_side: Any, kind: str, levels: int
+) -> None:
+    """What could not be read back is not written, and costs nothing else."""
+
+    def values() -> dict[str, Any]:
+        return {"filter": nested(levels), "user": "ann"}
+
+    if kind == "cookie":
+        app = make_app(values)
+        ContextCache(app)
+    else:
+        app = make_server_side(values, SESSION_SERIALIZATION_FORMAT=kind)
+    app.add_url_rule("/user", "user", lambda: session.get("user", ""))
+    client = app.test_client()
+    with capture_findings() as findings:
+        assert client.put("/put").status_code == 200
+    answer = client.get("/user")
+    assert (answer.status_code, answer.text) == (200, "ann")
+    assert {(one.code, str(one.path)) for one in findings} <= {("CC130", "session['filter']")}
+
+
+def test_a_cookie_that_is_too_deep_to_be_read_is_an_empty_session(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One that was written with more room on the stack, or by another version of Python."""
+    app = make_app()
+    ContextCache(app)
+    serializer = SecureCookieSessionInterface().get_signing_serializer(app)
+    assert serializer is not None
+    client = app.test_client()
+    for payload in ("[" * 50_000 + "]" * 50_000, '{" u": "no UUID"}', "no JSON"):
+        signed = serializer.make_signer(serializer.salt).sign(_in_cookie(payload))
+        client.set_cookie("session", signed.decode())
+        answer = client.get("/all")
+        assert (answer.status_code, answer.json) == (200, {})
+    assert "session cannot be read and counts as a miss: it is nested too deep" in caplog.text
+
+
+def _in_cookie(payload: str) -> bytes:
+    """Return JSON as itsdangerous puts it into a cookie."""
+    return b"." + base64.urlsafe_b64encode(zlib.compress(payload.encode())).rstrip(b"=")
