@@ -45,7 +45,8 @@ class Config:
         sign: Whether payloads are signed; None where there are `secret_keys`.
         accept_unsigned: Whether a payload without a signature is read, for the time of a migration.
         compress: `zlib` or `zstd`, for payloads of 4 KB and more; empty for none.
-        loadable: The only names a payload may use, besides harmless ones; None for any.
+        loadable: The only names a payload may use, besides harmless ones; None for any. What a
+            listed function or class does with any arguments is its own responsibility.
     """
 
     mode: Mode = "strip"

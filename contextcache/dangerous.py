@@ -26,12 +26,12 @@ from typing import Any
 
 _MODULES = frozenset({
     "_ctypes", "_frozen_importlib", "_frozen_importlib_external", "_functools", "_imp",
-    "_interpreters", "_operator", "_osx_support", "_pickle", "_posixshmem", "_posixsubprocess",
+    "_interpreters", "_osx_support", "_pickle", "_posixshmem", "_posixsubprocess",
     "_socket", "_sqlite3", "_testcapi", "_testinternalcapi", "_winapi", "_xxinterpchannels",
     "_xxsubinterpreters", "antigravity", "atexit", "bdb", "cgi", "cgitb", "code", "codeop",
     "compileall", "cProfile", "doctest", "ftplib", "functools", "gc", "http.client", "http.server",
     "imaplib", "imp", "linecache", "logging.config", "logging.handlers", "marshal", "mmap",
-    "modulefinder", "nntplib", "nt", "operator", "os", "pdb", "pickle", "pickletools", "pipes",
+    "modulefinder", "nntplib", "nt", "os", "pdb", "pickle", "pickletools", "pipes",
     "pkgutil", "popen2", "poplib", "posix", "profile", "pstats", "pty", "py_compile", "pyclbr",
     "pydoc", "resource", "rlcompleter", "runpy", "sched", "sh", "shelve", "shutil", "signal",
     "site", "smtpd", "smtplib", "socket", "socketserver", "subprocess", "symtable", "sys",
@@ -44,7 +44,7 @@ They make imports, processes, native code, pickles, deferred calls, connections 
 """
 
 _PACKAGES = frozenset({
-    "_pyrepl", "asyncio", "concurrent.futures", "concurrent.interpreters", "ctypes", "dbm",
+    "_pyrepl", "concurrent.futures", "concurrent.interpreters", "ctypes", "dbm",
     "distutils", "ensurepip", "idlelib", "importlib", "lib2to3", "multiprocessing", "profiling",
     "sqlite3", "sysconfig", "unittest", "venv", "wsgiref", "xmlrpc", "zipfile",
     "_distutils_hack", "_pytest", "asteval", "billiard", "celery.bin", "celery.utils.imports",
@@ -66,14 +66,24 @@ _PACKAGES = frozenset({
 })  # fmt: skip
 """The same with all their submodules: first those of Python, then others."""
 
+_OPERATORS = (
+    "attrgetter call delitem iadd iand iconcat ifloordiv ilshift imatmul imod imul ior ipow "
+    "irshift isub itruediv ixor methodcaller setitem"
+)
 _NAMES = {
     "_codecs": "lookup register",
     "_io": "FileIO open open_code",
+    "_operator": _OPERATORS,
     "_pyio": "FileIO open open_code",
     "_sitebuiltins": "Quitter _Helper _Printer",
     "_thread": "start_joinable_thread start_new start_new_thread",
     "abc": "ABCMeta update_abstractmethods",
     "annotationlib": "call_annotate_function call_evaluate_function get_annotations",
+    "asyncio": (
+        "BaseEventLoop Process Runner SubprocessStreamProtocol create_subprocess_exec "
+        "create_subprocess_shell create_task ensure_future new_event_loop run start_server "
+        "start_unix_server to_thread"
+    ),
     "attr": "attrs define frozen make_class mutable resolve_types s",
     "builtins": (
         "__build_class__ __import__ breakpoint builtin_function_or_method classmethod code "
@@ -108,6 +118,7 @@ _NAMES = {
         "Path.chmod Path.hardlink_to Path.mkdir Path.open Path.rename Path.replace Path.rmdir "
         "Path.symlink_to Path.touch Path.unlink Path.write_bytes Path.write_text"
     ),
+    "operator": _OPERATORS,
     "platform": "_syscmd_file _syscmd_ver popen",
     "pydantic": "ImportString _import_string_logic import_string",
     "sqlalchemy.util": "_exec_code_in_env import_",
@@ -127,8 +138,9 @@ _DANGEROUS = frozenset(
     f"{module}:{name}" for module, names in _NAMES.items() for name in names.split()
 )
 _DATA = frozenset({
-    "importlib.metadata:PackagePath", "operator:itemgetter", "os:PathLike", "sqlite3:Row",
-    "subprocess:CompletedProcess", "tarfile:TarInfo", "zipfile:ZipInfo",
+    "concurrent.futures.thread:ThreadPoolExecutor", "importlib.metadata:PackagePath",
+    "os:PathLike", "sqlite3:Row", "subprocess:CompletedProcess", "tarfile:TarInfo",
+    "zipfile:ZipInfo",
 })  # fmt: skip
 """What is data although its module is listed above; so are exceptions, enums and tuples."""
 

@@ -31,7 +31,7 @@ from contextcache.inspection import (
     without_environs,
     without_keys,
 )
-from contextcache.loading import Names, is_sealed, load, unreadable
+from contextcache.loading import is_sealed, load, unreadable
 from contextcache.locks import ProcessLock, forget_oldest
 from contextcache.paths import Path, generalised, qualified_name
 from contextcache.pickler import PROTOCOL, Dump, Table, loads_again
@@ -57,6 +57,7 @@ from contextcache.walker import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from contextcache.allow_list import AllowList
     from contextcache.envelope import Envelope
     from contextcache.paths import Step
     from contextcache.reporting import Key
@@ -154,7 +155,7 @@ class Guard:
         self._room = self.config.max_size
         if self._envelope is not None and self.signs:
             self._room -= self._envelope.OVERHEAD
-        self._names = Names(self.config.loadable) if self.config.loadable is not None else None
+        self._names = None if self.config.loadable is None else _allow_list(self.config.loadable)
         self._table = Table(RuleBook(self.config.rules))
         self._sites: dict[str, Site] = {}
         self._lock = ProcessLock()
@@ -540,6 +541,12 @@ class Guard:
             table = before.renewed()
             if self._table is before:  # no handler of a signal has been here meanwhile
                 self._table = table
+
+
+def _allow_list(names: tuple[str, ...]) -> AllowList:
+    from contextcache.allow_list import AllowList  # noqa: PLC0415  # imports what few need
+
+    return AllowList(names)
 
 
 def _envelope(config: Config, purpose: str) -> Envelope | None:

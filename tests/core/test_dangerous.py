@@ -193,7 +193,7 @@ def test_data_and_functions_of_an_application_are_accepted(found: object) -> Non
         "io.open", "io.FileIO", "codecs.open", "typing.get_type_hints", "dataclasses.dataclass",
         "dataclasses.make_dataclass", "abc.ABCMeta", "copy.deepcopy", "copyreg.add_extension",
         "_thread.start_new_thread", "threading.Timer", "multiprocessing.Process",
-        "asyncio.create_subprocess_shell", "concurrent.futures.ThreadPoolExecutor",
+        "asyncio.create_subprocess_shell", "concurrent.futures.ProcessPoolExecutor",
         "shutil.rmtree", "pathlib.Path.unlink", "pathlib.Path.write_text", "tempfile.mktemp",
         "weakref.finalize", "functools.total_ordering", "inspect.signature",
         "itertools.starmap", "itertools.accumulate",

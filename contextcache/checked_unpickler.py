@@ -1,0 +1,175 @@
+"""An unpickler that looks at each object before it changes it.
+
+It reads what `contextcache.verifier` could not decide: payloads that change what a function has
+returned, or an instance of a class whose `__new__` or `__init__` is written in Python. Such an
+object is new if nothing but the unpickler refers to it, which CPython counts. An instance from a
+cache, a singleton and an attribute dict that instances share are refused.
+"""
+
+from __future__ import annotations
+
+import pickle
+from sys import getrefcount
+from types import FunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import getweakrefcount
+from zoneinfo import ZoneInfo
+
+from contextcache.class_rules import ClassRules
+from contextcache.loading import RefusedOperationError
+from contextcache.verifier import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from io import BytesIO
+
+
+# The unpickler in Python, whose operations can be extended; typeshed does not know them.
+_Base: Any = pickle._Unpickler
+
+
+class CheckedUnpickler(_Base):  # type: ignore[misc]
+    """Unpickle a payload, and change only objects that it has made.
+
+    Args:
+        file: The payload.
+        objects: What each name stands for, by module and qualified name.
+    """
+
+    dispatch: ClassVar[dict[int, Any]] = dict(_Base.dispatch)
+
+    def __init__(self, file: BytesIO, objects: Mapping[tuple[str, str], object]) -> None:
+        super().__init__(file)
+        self._objects = objects
+        self._names = {id(found) for found in objects.values()}
+        self._callables = set(self._names)
+        self._results: dict[int, object] = {}  # holds them, so that each keeps its id
+        self._unchangeable: set[int] = set(self._names)
+        self._rules: dict[type, ClassRules] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return the object of a listed name."""
+        return listed(self._objects, module, name)
+
+    def persistent_load(self, _pid: object) -> Any:
+        """Refuse: contextcache writes none."""
+        raise RefusedOperationError("uses a persistent id")
+
+    def _make(self, make: Any, args: Any, keywords: Any = {}) -> Any:  # noqa: B006  # never changed
+        value, references = _counted(make, args, keywords)
+        shared = references > _REFERENCES or getweakrefcount(value) > 0
+        if shared or id(value) in self._results or isinstance(value, _ALWAYS_SHARED):
+            self._unchangeable.add(id(value))
+        self._results[id(value)] = value
+        return value
+
+    def _call(self, function: Any, args: Any) -> Any:
+        if id(function) not in self._callables:
+            raise RefusedOperationError("calls what another call has returned")
+        value = self._make(function, args)
+        if getattr(value, "__self__", None) is ZoneInfo:  # its `_unpickle`, and only that
+            self._callables.add(id(value))
+        return value
+
+    def _check(self, target: object, methods: tuple[str, ...]) -> None:
+        """Raise `RefusedOperationError` unless the object is this payload's and incomplete."""
+        if id(target) in self._unchangeable:
+            raise RefusedOperationError("changes an object that it has not made")
+        if type(target) in _BASIC:
+            return
+        rules = self._rules_of(target)
+        if methods and rules.methods.isdisjoint(methods):
+            raise RefusedOperationError(f"fills {rules.name}, which is no container")
+        attributes, references = _attributes(target)
+        if attributes is None:
+            return
+        if type(attributes) is not dict or references > _REFERENCES_TO_ATTRIBUTES:
+            raise RefusedOperationError(f"changes {rules.name}, whose attributes are shared")
+        if not attributes.keys().isdisjoint((*methods, "__setstate__")):
+            raise RefusedOperationError(f"changes {rules.name}, whose methods are replaced")
+
+    def _rules_of(self, target: object) -> ClassRules:
+        cls = type(target)
+        if cls not in self._rules:
+            self._rules[cls] = ClassRules(cls)
+        return self._rules[cls]
+
+    def _instantiate(self, klass: Any, args: Any) -> None:
+        if args or not isinstance(klass, type) or hasattr(klass, "__getinitargs__"):
+            self.append(self._call(klass, args))
+        else:
+            self.append(self._make(klass.__new__, (klass,)))
+
+    def _load_reduce(self) -> None:
+        args = self.stack.pop()
+        self.stack[-1] = self._call(self.stack[-1], args)
+
+    def _load_newobj(self) -> None:
+        args = self.stack.pop()
+        cls = self.stack.pop()
+        self.stack.append(self._make(cls.__new__, (cls, *args)))
+
+    def _load_newobj_ex(self) -> None:
+        keywords = self.stack.pop()
+        args = self.stack.pop()
+        cls = self.stack.pop()
+        self.stack.append(self._make(cls.__new__, (cls, *args), keywords))
+
+    def _load_build(self) -> None:
+        target, state = self.stack[-2:]
+        self._check(target, ())
+        self._rules_of(target).check_state(state)
+        _Base.load_build(self)
+        self._unchangeable.add(id(target))
+
+
+def _checked(operation: Callable[[Any], None], depth: int, *methods: str) -> Callable[[Any], None]:
+    """Return an operation of the unpickler that first looks at what it fills.
+
+    Args:
+        operation: The operation.
+        depth: Where that is on the stack; 0 if it is the last below the mark.
+        methods: What may be called to fill it.
+    """
+
+    def checked(self: Any) -> None:
+        stack = self.stack if depth else self.metastack[-1]
+        self._check(stack[-depth or -1], methods)
+        operation(self)
+
+    return checked
+
+
+CheckedUnpickler.dispatch.update({
+    pickle.REDUCE[0]: CheckedUnpickler._load_reduce,
+    pickle.NEWOBJ[0]: CheckedUnpickler._load_newobj,
+    pickle.NEWOBJ_EX[0]: CheckedUnpickler._load_newobj_ex,
+    pickle.BUILD[0]: CheckedUnpickler._load_build,
+    pickle.APPEND[0]: _checked(_Base.load_append, 2, "append"),
+    pickle.APPENDS[0]: _checked(_Base.load_appends, 0, "extend", "append"),
+    pickle.SETITEM[0]: _checked(_Base.load_setitem, 3, "__setitem__"),
+    pickle.SETITEMS[0]: _checked(_Base.load_setitems, 0, "__setitem__"),
+    pickle.ADDITEMS[0]: _checked(_Base.load_additems, 0, "add"),
+})  # fmt: skip
+
+_BASIC = frozenset({bytearray, dict, list, set})
+_ALWAYS_SHARED = (type, FunctionType, MethodType, ModuleType)
+
+
+def _counted(make: Any, args: Any, keywords: Any) -> tuple[Any, int]:
+    value = make(*args, **keywords)
+    return value, getrefcount(value)
+
+
+def _attributes(target: Any) -> tuple[Any, int]:
+    attributes = getattr(target, "__dict__", None)
+    return attributes, getrefcount(attributes)
+
+
+class _Plain:
+    pass
+
+
+# How many references there are to what nobody else refers to differs by version of Python.
+_REFERENCES = _counted(object, (), {})[1]
+_REFERENCES_TO_ATTRIBUTES = _attributes(_Plain())[1]

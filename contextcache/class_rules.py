@@ -1,0 +1,176 @@
+"""What a payload may do with a class that it may name, and with the instances of it."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, defaultdict, deque
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from ipaddress import IPv4Address, IPv6Address
+from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from contextcache.loading import RefusedOperationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+# What an object is to its payload: new; perhaps new; shared with others; complete.
+NEW, UNSURE, SHARED, COMPLETE = range(4)
+
+
+class ClassRules:
+    """What a payload may do with a class and its instances.
+
+    Args:
+        cls: A class that it may name, or that a listed function returns an instance of.
+        data_only: Whether it is called with plain data only.
+    """
+
+    __slots__ = ("_arguments", "allocated", "called", "cls", "methods", "name", "plain")
+
+    def __init__(self, cls: type, *, data_only: bool = False) -> None:
+        self.cls = cls
+        self.name = f"{cls.__module__}:{cls.__qualname__}"
+        self.plain = cls in _PLAIN
+        self.allocated = _allocation(cls)
+        self.called = max(self.allocated, _construction(cls))
+        self.methods = {name for name in _CHANGES if defined(cls, name) is not None}
+        self._arguments = _argument_check(cls, data_only=data_only)
+
+    def check_arguments(self, args: tuple[Any, ...]) -> None:
+        """Raise `RefusedOperationError` unless the class may be called with these arguments."""
+        if self._arguments is not None and not self._arguments(args):
+            raise RefusedOperationError(f"calls {self.name} with what is no plain data")
+
+    def check_state(self, state: object) -> None:
+        """Raise `RefusedOperationError` unless `BUILD` may set this state of an instance."""
+        method = defined(self.cls, "__setstate__")
+        if method is not None and method is not _SETSTATE_OF_EXCEPTIONS:
+            return  # what the class does with it is its own
+        slots: object = None
+        if method is not None:
+            state, slots = None, state  # an exception sets each as an attribute
+        elif type(state) is tuple and len(state) == 2:
+            state, slots = state
+        if not (state is None or isinstance(state, dict) or _stands_for_dict(state)):
+            raise RefusedOperationError(f"sets a state of {self.name} that is no dict")
+        if not (slots is None or type(slots) is dict):
+            raise RefusedOperationError(f"sets slots of {self.name} that are no dict")
+        for name in slots or ():
+            if type(name) is not str or not self._is_settable(name):
+                raise RefusedOperationError(f"sets what is no plain attribute of {self.name}")
+
+    def _is_settable(self, name: str) -> bool:
+        """Return whether setting an attribute of an instance calls no descriptor of the class."""
+        for base in self.cls.__mro__:
+            if name in vars(base):
+                kind = type(vars(base)[name])
+                is_slot = kind is MemberDescriptorType and "__slots__" in vars(base)
+                return is_slot or not hasattr(kind, "__set__")
+        return True
+
+
+def defined(cls: type, name: str) -> Any:
+    """Return what a class or its bases define under a name, as it stands there."""
+    return next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
+
+
+def _allocation(cls: type) -> int:
+    """Return what `cls.__new__` returns, as far as that is known before."""
+    if issubclass(cls, Enum) or cls in _PLAIN:
+        return SHARED
+    return NEW if is_allocator(cls) and has_own_dict(cls) else UNSURE
+
+
+def is_allocator(cls: type) -> bool:
+    """Return whether `cls.__new__` is known to return another object each time."""
+    owner = next(base for base in cls.__mro__ if "__new__" in vars(base))
+    of_exceptions = issubclass(owner, BaseException) and owner.__module__ == "builtins"
+    return owner in _ALLOCATORS or of_exceptions
+
+
+def has_own_dict(cls: type) -> bool:
+    """Return whether the attributes of an instance are where those of objects are."""
+    return type(defined(cls, "__dict__")) in (GetSetDescriptorType, type(None))
+
+
+def _construction(cls: type) -> int:
+    """Return what a call of the class returns if `cls.__new__` returns a new object."""
+    caller = next(base for base in type.mro(type(cls)) if "__call__" in vars(base))
+    plain = caller is type and type(defined(cls, "__init__")) is not FunctionType
+    return NEW if plain else UNSURE
+
+
+def _stands_for_dict(state: object) -> bool:
+    rules = getattr(type(state), "rules", None)
+    return type(rules) is ClassRules and issubclass(rules.cls, dict)
+
+
+_CHANGES = ("__setitem__", "add", "append", "extend")
+_SETSTATE_OF_EXCEPTIONS = vars(BaseException)["__setstate__"]
+_ALLOCATORS = frozenset({
+    BaseException, OrderedDict, SimpleNamespace, bytearray, bytes, complex, date, datetime,
+    defaultdict, deque, dict, float, frozenset, int, list, object, set, str, time, timedelta,
+    tuple, tzinfo,
+})  # fmt: skip
+"""Types whose `__new__` returns another object each time, at least for a subclass."""
+
+
+# --- Arguments of what is always allowed ----------------------------------------------------------
+
+
+def only_data(args: Iterable[object]) -> bool:
+    """Return whether arguments are plain data, or symbols of such."""
+    return all(type(arg) in _DATA or _is_plain(arg) for arg in args)
+
+
+def _is_plain(symbol: object) -> bool:
+    rules = getattr(type(symbol), "rules", None)
+    return type(rules) is ClassRules and rules.plain
+
+
+def _factory_and_data(args: tuple[Any, ...]) -> bool:
+    named = args and (getattr(args[0], "is_name", False) or _is_marker(args[0]))
+    return only_data(args[1:] if named else args)
+
+
+def _is_marker(symbol: object) -> bool:
+    rules = getattr(type(symbol), "rules", None)
+    return type(rules) is ClassRules and rules.name == "contextcache.standins:Stripped"
+
+
+def _no_arguments(args: tuple[Any, ...]) -> bool:
+    return not args
+
+
+_DATA = frozenset({
+    bool, bytearray, bytes, complex, dict, float, frozenset, int, list, set, str, tuple, type(None),
+})  # fmt: skip
+_PLAIN = frozenset({
+    Decimal, Fraction, IPv4Address, IPv6Address, ZoneInfo, bool, bytes, complex, date, datetime,
+    float, frozenset, int, range, str, time, timedelta, timezone, tuple,
+})  # fmt: skip
+_DATA_ONLY = _PLAIN.difference({datetime, time}) | {
+    Counter, OrderedDict, UUID, bytearray, deque, dict, list, set,
+}  # fmt: skip
+
+
+def _argument_check(cls: type, *, data_only: bool) -> Callable[[tuple[Any, ...]], bool] | None:
+    """Return what verifies the arguments of a class; None where its own code takes them."""
+    if defined(cls, "__init__") is vars(defaultdict)["__init__"]:
+        return _factory_and_data
+    if defined(cls, "__init__") is vars(SimpleNamespace)["__init__"]:
+        return _no_arguments  # from 3.13 on, a mapping would set attributes
+    if cls in {datetime, time}:
+        return None  # their zone may be of any class; they verify it themselves
+    for base in cls.__mro__:
+        if data_only or base in _DATA_ONLY:
+            return only_data
+        if "__new__" in vars(base) or "__init__" in vars(base):
+            break
+    return None
