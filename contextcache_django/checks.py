@@ -16,6 +16,7 @@ W007   sessions that are read otherwise from the cache than from the database
 W008   sessions whose SESSION_SERIALIZER names no field where it fails
 W009   a rule that no object meets, because its type is called otherwise or does not exist
 W010   an embedded Redis where a project is deployed (`manage.py check --deploy`)
+W011   a setting that is left from django-redis
 =====  ==========================================================================
 """
 
@@ -36,6 +37,7 @@ from contextcache_django.cache import GuardedCache, RedisCache
 from contextcache_django.conf import OBSERVE, PLACES, SETTING, place_of
 from contextcache_django.coverage import SERIALIZER_OPTION, embedded_by_default, is_a, is_guarded
 from contextcache_django.guarded import Guarded
+from contextcache_django.leftovers import check_leftovers, left_over
 from contextcache_django.serializers import SESSION_PLACES
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ _CACHED_SESSIONS = {
 def check_settings(**_: Any) -> list[CheckMessage]:
     """Return the mistakes in `CONTEXTCACHE` and in the caches that use it."""
     found = [one for where, mapping, _ in _own_settings() for one in _mistakes(mapping, where)]
-    return found or [*_unusable_caches(), *_embedded_by_default()]
+    return found or [*check_leftovers(), *_unusable_caches(), *_embedded_by_default()]
 
 
 def check_coverage(**_: Any) -> list[CheckMessage]:
@@ -125,10 +127,8 @@ def _mistakes(mapping: Mapping[str, Any], where: str) -> Iterator[CheckMessage]:
 def _unusable_caches() -> Iterator[CheckMessage]:
     for alias, entry in _caches().items():
         if is_a(entry.get("BACKEND"), Guarded):
-            try:
-                _try_to_make(_made(alias), entry)
-            except (ImproperlyConfigured, ImportError) as error:
-                yield Error(f"CACHES[{alias!r}]: {error}", id="contextcache.E004")
+            for problem in _problems(alias, entry):
+                yield Error(f"CACHES[{alias!r}]: {problem}", id="contextcache.E004")
     if settings.SESSION_ENGINE == ENGINE and not _is_ours(settings.SESSION_CACHE_ALIAS):
         yield Error(
             f"SESSION_ENGINE keeps sessions in CACHES[{settings.SESSION_CACHE_ALIAS!r}], "
@@ -147,14 +147,35 @@ def _embedded_by_default() -> Iterator[CheckMessage]:
         )
 
 
-def _try_to_make(cache: Any, entry: Mapping[str, Any]) -> None:
+def _problems(alias: str, entry: Mapping[str, Any]) -> list[str]:
+    """Return why a cache cannot be made: the reason or, where options are wrong, each of them."""
+    try:
+        cache = _made(alias)
+        if issubclass(type(cache), GuardedCache):  # its `__class__` is that of the backend
+            cache.backend  # noqa: B018  # it is made when it is asked for
+            return []
+    except (ImproperlyConfigured, ImportError) as error:
+        return [str(error)]
+    options = dict(entry.get("OPTIONS") or {})
+    for name in left_over(options):  # which have been named
+        del options[name]
+    whole = _why_it_fails(cache, entry, options)
+    if whole is None:
+        return []
+    single = [_why_it_fails(cache, entry, {name: options[name]}) for name in options]
+    bare = _why_it_fails(cache, entry, {})
+    return list(dict.fromkeys(why for why in single if why and why != bare)) or [whole]
+
+
+def _why_it_fails(cache: Any, entry: Mapping[str, Any], options: dict[str, Any]) -> str | None:
     """Make what a cache needs, without connecting: replicas, too, of which reads take any."""
-    if issubclass(type(cache), GuardedCache):  # its `__class__` is that of the backend
-        cache.backend  # noqa: B018  # it is made when it is asked for
-        return
     params = {name: entry[name] for name in entry.keys() - {"BACKEND", "LOCATION"}}
-    for server in cache._servers:
-        type(cache)(server, params).connection()
+    try:
+        for server in cache._servers:
+            type(cache)(server, {**params, "OPTIONS": options}).connection()
+    except (ImproperlyConfigured, ImportError) as error:
+        return str(error)
+    return None
 
 
 def _unguarded_caches() -> Iterator[CheckMessage]:
@@ -274,7 +295,8 @@ def _session_serializer() -> Iterator[CheckMessage]:
             id="contextcache.W007",
         )
     asked = engine in SESSION_PLACES and SESSION_MIDDLEWARE in settings.MIDDLEWARE
-    if asked and serializer in _DJANGOS_JSON:
+    chosen = own.is_overridden("SESSION_SERIALIZER") or engine.startswith("contextcache_django.")
+    if asked and chosen and serializer in _DJANGOS_JSON:
         yield Warning(
             f"Where a session holds what JSON cannot, SESSION_SERIALIZER {serializer!r} fails the "
             "page, and names no field.",

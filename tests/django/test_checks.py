@@ -16,6 +16,7 @@ from contextcache import Config
 from contextcache.servers.urls import SCHEMES
 from contextcache_django.checks import check_coverage, check_settings
 from contextcache_django.conf import guard_for, project_config
+from contextcache_django.leftovers import INSTEAD
 
 if TYPE_CHECKING:
     from pytest_django.fixtures import SettingsWrapper
@@ -155,17 +156,59 @@ def test_a_replica_that_cannot_be_made(settings: SettingsWrapper) -> None:
     assert error.msg.startswith("CACHES['default']: unknown Redis URL without a scheme: ")
 
 
-def test_an_option_that_is_left_from_django_redis(settings: SettingsWrapper) -> None:
-    """It would be a TypeError of the first connection, in production perhaps."""
-    client = {"CLIENT_CLASS": "django_redis.client.DefaultClient"}
-    settings.CACHES = {"default": {**DJANGOS, **OURS, "OPTIONS": client}}
-    assert found() == [
+def test_everything_that_is_left_from_django_redis_is_named_at_once(
+    settings: SettingsWrapper,
+) -> None:
+    """With what to do about each; it would be a TypeError of the first connection."""
+    everything = {**dict.fromkeys(INSTEAD, "x"), "NEW_OPTION": 1, "max_connections": 9}
+    settings.CACHES = {
+        "default": {**DJANGOS, **OURS, "OPTIONS": everything, "REVERSE_KEY_FUNCTION": "x"},
+        "other": {**DJANGOS, **OURS, "OPTIONS": {"SOCKET_TIMEOUT": 1}},
+        "behind": {
+            "BACKEND": "contextcache_django.cache.GuardedCache",
+            "LOCATION": DJANGOS["LOCATION"],
+            "OPTIONS": {
+                "BACKEND": "django_valkey.cache.ValkeyCache",
+                "SOCKET_TIMEOUT": 1,
+                "CLIENT_CLASS": "django_valkey.client.DefaultClient",
+            },
+        },
+    }
+    settings.DJANGO_REDIS_IGNORE_EXCEPTIONS = True
+    told = found()
+    assert told[: len(INSTEAD)] == [
         Error(
-            "CACHES['default']: redis://127.0.0.1:6379/0: redis-py's connections have no option "
-            "'CLIENT_CLASS'",
+            f"CACHES['default']['OPTIONS'] has {name!r}, an option of another backend.",
+            hint=hint,
             id="contextcache.E004",
         )
+        for name, hint in INSTEAD.items()
     ]
+    assert [(one.msg.partition(",")[0], one.id) for one in told[len(INSTEAD) :]] == [
+        ("CACHES['default']['OPTIONS'] has 'NEW_OPTION'", "contextcache.E004"),
+        (
+            "CACHES['default']['REVERSE_KEY_FUNCTION'] is left from django-redis",
+            "contextcache.W011",
+        ),
+        ("CACHES['other']['OPTIONS'] has 'SOCKET_TIMEOUT'", "contextcache.E004"),
+        ("DJANGO_REDIS_IGNORE_EXCEPTIONS is left from django-redis", "contextcache.W011"),
+    ]
+    assert all(one.hint for one in told)
+    settings.CACHES = {"default": {**DJANGOS, "BACKEND": "django_redis.cache.RedisCache"}}
+    assert not [one for one in found() if one.id == "contextcache.W011"]
+
+
+def test_every_option_that_redis_py_does_not_have_is_named(settings: SettingsWrapper) -> None:
+    """And what is wrong with the server, once the options are right."""
+    wrong = {"sockt_timeout": 1, "max_connections": 5, "retry_on": 2, "CLIENT_CLASS": "x"}
+    settings.CACHES = {"default": {**DJANGOS, **OURS, "OPTIONS": wrong}}
+    assert [one.msg.rpartition(": ")[2] for one in found()] == [
+        "CACHES['default']['OPTIONS'] has 'CLIENT_CLASS', an option of another backend.",
+        "redis-py's connections have no option 'sockt_timeout'",
+        "redis-py's connections have no option 'retry_on'",
+    ]
+    settings.CACHES = {"default": {**OURS, "LOCATION": "reds://x", "OPTIONS": {"DB": 1}}}
+    assert [one.id for one in found()] == ["contextcache.E004"] * 2
 
 
 def test_a_mistake_of_the_project_is_not_blamed_on_the_options_of_a_cache(
@@ -370,6 +413,13 @@ def test_sessions_that_are_not_the_same_hot_and_cold(settings: SettingsWrapper) 
     assert [message.id for message in found()] == ["contextcache.W008"]
 
 
+@pytest.mark.parametrize("engine", ["db", "file", "signed_cookies"])
+def test_nothing_is_said_of_the_default_serializer(settings: SettingsWrapper, engine: str) -> None:
+    """A project that has changed nothing may check with --fail-level WARNING."""
+    settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
+    assert found() == []
+
+
 # --- Rules and serializers that do nothing --------------------------------------------------------
 
 
@@ -420,8 +470,9 @@ def test_a_rule_of_one_alias_that_no_object_meets(settings: SettingsWrapper) -> 
 
 @pytest.mark.parametrize("engine", ["db", "file", "signed_cookies"])
 def test_sessions_whose_serializer_names_no_field(settings: SettingsWrapper, engine: str) -> None:
-    """It is Django's default; ours stores the same."""
+    """Ours stores the same."""
     settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
+    settings.SESSION_SERIALIZER = "django.contrib.sessions.serializers.JSONSerializer"
     assert found() == [
         Warning(
             "Where a session holds what JSON cannot, SESSION_SERIALIZER "
