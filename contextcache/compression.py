@@ -7,6 +7,8 @@ here is for reading what others store, and never lets a few bytes become many.
 from __future__ import annotations
 
 import zlib
+from importlib import import_module
+from typing import Any
 
 _MAGIC = {
     b"\x1f\x8b\x08": "gzip",
@@ -33,7 +35,7 @@ def compression_of(payload: bytes | memoryview) -> str:
         if head.startswith(magic):
             return name
     # zlib has a header of two bytes that a text may have, too.
-    if head[:1] == b"\x78" and int.from_bytes(head[:2], "big") % 31 == 0:
+    if head[:1] == b"\x78" and len(payload) >= 8 and int.from_bytes(head[:2], "big") % 31 == 0:
         try:
             zlib.decompressobj().decompress(payload[:64], 64)
         except zlib.error:
@@ -80,9 +82,8 @@ def _expand(payload: bytes, name: str, most: int) -> bytes:
 
         return lzma.LZMADecompressor(memlimit=_MEMORY).decompress(payload, most)
     if name == "lz4":
-        import lz4.frame  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
-
-        return bytes(lz4.frame.LZ4FrameDecompressor().decompress(payload, most))
+        frame: Any = import_module("lz4.frame")  # no dependency, and without types
+        return bytes(frame.LZ4FrameDecompressor().decompress(payload, most))
     from contextcache.envelope import codec  # noqa: PLC0415
     from contextcache.exceptions import ConfigurationError  # noqa: PLC0415
 

@@ -6,6 +6,7 @@ import pickle
 import re
 from typing import TYPE_CHECKING, Any
 
+from contextcache.compression import compression_of
 from contextcache.exceptions import (
     UnreadablePayloadError,
     UntrustedPayloadError,
@@ -48,7 +49,7 @@ def load(body: bytes | memoryview, names: AllowList | None, label: str) -> Any:
     try:
         return pickle.loads(body) if names is None else names.loads(bytes(body))
     except Exception as error:
-        raise unreadable(error, label) from error
+        raise unreadable(error, label, compression_of(body)) from error
 
 
 def is_sealed(payload: bytes) -> bool:
@@ -83,13 +84,21 @@ class RefusedOperationError(pickle.UnpicklingError):
 _GONE = re.compile(r"Can't get attribute '([\w.]+)' on <(?:module|class) '([\w.]+)'")
 
 
-def unreadable(error: Exception, label: str) -> UnreadablePayloadError:
+def unreadable(error: Exception, label: str, compression: str = "") -> UnreadablePayloadError:
     """Build the error for a payload that cannot be read, without any of its content.
 
     Args:
         error: What unpickling it raised.
         label: Where it was read from.
+        compression: The name of the format in which the payload is compressed.
     """
+    if compression:
+        return UnreadablePayloadError(
+            label,
+            f"it is compressed with {compression}, as django-redis does, and is not expanded here",
+            "the next write replaces it; to keep such entries, store them once more with "
+            "django-redis and without its COMPRESSOR",
+        )
     by_pickle = not _ran_elsewhere(error)
     match error:
         case UnlistedNameError():

@@ -26,6 +26,7 @@ ADAPTERS = [path for path in SOURCES if path not in CORE]
 ORDER = [
     "exceptions",
     "locks",
+    "compression",
     "dangerous",
     "loading",
     "class_rules",
@@ -33,7 +34,6 @@ ORDER = [
     "checked_unpickler",
     "allow_list",
     "envelope",
-    "compression",
     "paths",
     "classes",
     "markers",
@@ -111,7 +111,6 @@ KNOWN_TO = {
     "servers.cluster": {"redis"},
     "servers.connections": {"redis"},
     "servers.operations": {"redis"},
-    "compression": {"lz4"},
     "envelope": {"backports", "compression"},
     "markers": {"annotationlib"},
     "metrics": {"prometheus_client", "opentelemetry"},

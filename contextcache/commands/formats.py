@@ -21,7 +21,7 @@ MAX_EXPANDED = 8_000_000  # bytes that a compressed payload may become
 MAX_RATIO = 20  # of what it may become to what it is, where that is more
 
 _NUMBER = re.compile(rb"-?\d{1,19}")  # stored raw, so that Redis can increment it
-_SHORT_TEXT = 4  # bytes of a text that is taken for one, although it would unpickle, such as "N."
+_SHORT = re.compile(rb"[ -~]{,3}")  # texts, although they would unpickle, such as "N."
 _QUALIFIED = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
 
 _PLACEHOLDER = "_operator:getitem"  # by which contextcache stores one object in place of another
@@ -84,11 +84,11 @@ def runs(reading: Reading) -> tuple[str, ...]:
 
 def _read_pickle(body: bytes, **options: Any) -> Reading | None:
     reading = scan(body, **options)
-    if body[:1] == b"\x80" and body[1:2] and body[1] <= 5:
+    if body[:1] == b"\x80" and b"\2" <= body[1:2] <= b"\5":  # as picklers have it since protocol 2
         return reading
     if reading.calls and (reading.computed or runs(reading)):
         return reading
-    if reading.damaged or len(body) <= _SHORT_TEXT:
+    if reading.damaged or _SHORT.fullmatch(body):
         return None
     if body[reading.end :].strip(b"\0\r\n\t ") and not reading.calls:
         return None
@@ -139,7 +139,7 @@ def _packed(body: bytes) -> Iterator[bytes]:
             size = int.from_bytes(body[start : start + width], "big")
             size += (code & 31) * (0xA0 <= code <= 0xBF) + _EXTENSIONS.get(code, 0)
             start += width + kind
-            if size > _SHORT_TEXT:
+            if size > 3:
                 bounds.extend((start, start + size))
         elif 0x80 <= code < 0xE0:  # 0xC1 is never used
             return

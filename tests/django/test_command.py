@@ -137,6 +137,30 @@ def test_other_backends_in_redis_are_audited_too(
     assert json.loads(report)["forms"]["signed" if "OPTIONS" in entry else "pickle"] == 1
 
 
+@pytest.mark.parametrize(
+    "name", ["zlib.ZlibCompressor", "gzip.GzipCompressor", "lzma.LzmaCompressor"]
+)
+@pytest.mark.parametrize("guarded", [True, False])
+def test_what_django_redis_compresses_is_looked_into(
+    settings: Any, redis_client: redis.Redis, redis_url: str, name: str, guarded: bool
+) -> None:
+    """It compresses what the serializer returns, so ours is verified inside of that."""
+    from django.core.cache import caches
+
+    options = {"COMPRESSOR": f"django_redis.compressors.{name}"}
+    if guarded:
+        options["SERIALIZER"] = "contextcache_django.serializers.DjangoRedisSerializer"
+    backend = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis_url}
+    settings.CACHES = {"default": {**backend, "OPTIONS": options}}
+    caches["default"].set("rows", [Item("tea")] * 100)
+    status, report = run("audit", "--json")
+    told = json.loads(report)
+    assert status == 0
+    assert told["forms"]["signed" if guarded else "compressed"] == 1
+    assert told["types"][0]["type"] == "list"
+    assert "tests.django.shop.Item" in run("explain", "rows")[1]
+
+
 def test_a_cache_elsewhere_says_so(settings: Any) -> None:
     """There is nothing to scan in a memory."""
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
