@@ -18,13 +18,13 @@ from contextcache.findings import Action as Action
 from contextcache.findings import Finding as Finding
 from contextcache.guard import Guard as Guard
 from contextcache.loading import is_sealed as is_sealed
+from contextcache.logs import show_findings as show_findings
 from contextcache.markers import Allow as Allow
 from contextcache.markers import LeaveOut as LeaveOut
 from contextcache.markers import Recreate as Recreate
 from contextcache.markers import Snapshot as Snapshot
 from contextcache.origins import describe_view as describe_view
 from contextcache.paths import Path as Path
-from contextcache.reporting import show_findings as show_findings
 from contextcache.reporting import summary as summary
 from contextcache.rules import Rule as Rule
 from contextcache.rules import Rules as Rules

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING
 
+from contextcache.masking import one_line
+from contextcache.paths import Path
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -44,20 +47,38 @@ class UnreadablePayloadError(ContextCacheError, pickle.UnpicklingError):
         label: Where the payload was read from, such as `cache['user:42']`.
         reason: Why it cannot be read, without any of its content.
         remedy: What to do about it.
+        kind: The reason without names, by which log records are counted.
     """
 
-    def __init__(self, label: str, reason: str, remedy: str) -> None:
-        super().__init__(f"{label} cannot be read: {reason}; {remedy}")
+    def __init__(self, label: str, reason: str, remedy: str, kind: str = "") -> None:
+        printed = Path(label).printed()
+        super().__init__(f"{printed} cannot be read: {one_line(reason)}; {one_line(remedy)}")
         self.label = label
         self.reason = reason
         self.remedy = remedy
+        self.kind = kind or reason
 
-    def __reduce__(self) -> tuple[type[UnreadablePayloadError], tuple[str, str, str]]:
-        return type(self), (self.label, self.reason, self.remedy)
+    def __reduce__(self) -> tuple[type[UnreadablePayloadError], tuple[str, str, str, str]]:
+        return type(self), (self.label, self.reason, self.remedy, self.kind)
 
 
 class UntrustedPayloadError(UnreadablePayloadError):
     """Stored bytes that this application did not write, or not there; nothing of them was run."""
+
+
+def without_text(error: BaseException, text: str) -> Exception:
+    """Return an error of the same kind that says nothing of the value, to be a cause.
+
+    The text of an error may hold a value. Since Python 3.14 pickle also adds notes with the keys
+    of dicts, and a traceback prints them.
+
+    Args:
+        error: The error.
+        text: What to say instead.
+    """
+    known = (TypeError, AttributeError, RecursionError, pickle.PicklingError, ValueError)
+    kind = next((kind for kind in known if isinstance(error, kind)), ContextCacheError)
+    return kind(text).with_traceback(error.__traceback__)
 
 
 class StrippedValueError(ContextCacheError, AttributeError, TypeError):

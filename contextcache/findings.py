@@ -6,6 +6,8 @@ import dataclasses
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from contextcache.masking import one_line, type_text
+
 if TYPE_CHECKING:
     from contextcache.paths import Path
 
@@ -66,7 +68,8 @@ class Finding:
 
     Attributes:
         code: Stable code of the kind of finding, such as `CC102`.
-        path: Where the offending object is; `str(path)` is a Python expression.
+        path: Where the offending object is; `str(path)` is a Python expression. It is exact;
+            `str(finding)`, the log and the text of errors show `path.printed()`.
         leaf_type: Qualified type of the offending object.
         owner_type: Qualified type of the object whose field it is; empty at the root.
         action: What became of it.
@@ -99,24 +102,35 @@ class Finding:
     located: bool = True
     count: int = dataclasses.field(default=1, compare=False)
 
-    def as_dict(self) -> dict[str, str | int]:
-        """Return the finding as plain data for JSON, by names that stay."""
+    def as_dict(self, *, exact: bool = False) -> dict[str, str | int]:
+        """Return the finding as plain data for JSON, by names that stay.
+
+        Names that a visitor may have chosen are masked, and what is not printable is escaped.
+
+        Args:
+            exact: Whether nothing is masked, for a developer.
+        """
         return {
             "code": self.code,
-            "path": str(self.path),
-            "pattern": self.path.pattern,
-            "leaf_type": self.leaf_type,
-            "owner_type": self.owner_type,
+            "path": self.path.printed(exact=exact),
+            "pattern": self.path.printed_pattern(exact=exact),
+            "leaf_type": type_text(self.leaf_type, exact=exact),
+            "owner_type": type_text(self.owner_type, exact=exact),
             "action": str(self.action),
-            "reason": self.reason,
-            "did": self.did,
-            "fix": self.fix,
-            "patch": self.patch,
-            "field": self.field,
-            "sink": self.sink,
-            "origin": self.origin,
+            "reason": one_line(self.reason),
+            "did": one_line(self.did),
+            "fix": one_line(self.fix),
+            "patch": "\n".join(map(one_line, self.patch.split("\n"))),
+            "field": one_line(self.field),
+            "sink": one_line(self.sink),
+            "origin": one_line(self.origin),
             "count": self.count,
         }
 
+    def line(self, *, exact: bool = False) -> str:
+        """Return the finding as one line of text; see `as_dict`."""
+        path, leaf_type = self.path.printed(exact=exact), type_text(self.leaf_type, exact=exact)
+        return f"{self.code}: {path} ({leaf_type}) {one_line(self.reason)}"
+
     def __str__(self) -> str:
-        return f"{self.code}: {self.path} ({self.leaf_type}) {self.reason}"
+        return self.line()

@@ -21,6 +21,7 @@ from contextcache.exceptions import (
     UncacheableValueError,
     UnreadablePayloadError,
     UntrustedPayloadError,
+    without_text,
 )
 from contextcache.findings import CODES, Action, Finding
 from contextcache.inspection import (
@@ -33,7 +34,9 @@ from contextcache.inspection import (
 )
 from contextcache.loading import is_sealed, load, unreadable
 from contextcache.locks import ProcessLock, forget_oldest
-from contextcache.paths import Path, generalised, qualified_name
+from contextcache.logs import show_findings
+from contextcache.masking import MAX_LINE_LENGTH, generalised, one_line, shortened, type_text
+from contextcache.paths import Path, printed_root, qualified_name
 from contextcache.pickler import PROTOCOL, Dump, Table, loads_again
 from contextcache.reporting import (
     Reporter,
@@ -41,10 +44,9 @@ from contextcache.reporting import (
     is_milestone,
     key_of,
     report_internal,
-    show_findings,
 )
 from contextcache.rules import RuleBook
-from contextcache.scopes import current_scope, origin_of
+from contextcache.scopes import SESSION, current_scope, origin_of
 from contextcache.snapshots import CREDENTIALS
 from contextcache.walker import (
     MOST_SECONDS,
@@ -92,7 +94,7 @@ class Site:
         site.dropped = _newest(self.dropped, look.dropped, MOST_PLACES)
         site.kinds = _newest(self.kinds, look.kinds, MOST_PLACES)
         places = {
-            path.steps: (str(dataclasses.replace(path, root="")), key_of(finding))
+            path.steps: (dataclasses.replace(path, root="").printed(), key_of(finding))
             for finding in look.findings
             for path in (finding.path, finding.cut)
             if path is not None
@@ -104,8 +106,9 @@ class Site:
 
     def known(self, value: object, label: str) -> dict[int, tuple[str, Key]]:
         """Return path and key of each known place in `value`, by the id of what is there."""
+        root = printed_root(label)
         return {
-            id(reach(value, steps)): (label + text, key)
+            id(reach(value, steps)): (root + text, key)
             for steps, (text, key) in self.places.items()
         }
 
@@ -222,7 +225,12 @@ class Guard:
         """
         if self.config.redact_keys:
             label = self._shown(label)
-        return load(self._opened(payload, label, key), self._names, label)
+        value = load(self._opened(payload, label, key), self._names, label)
+        if label == SESSION and type(value) is dict:
+            scope = current_scope()
+            if scope is not None:
+                scope.note_loaded(value)
+        return value
 
     def explain(self, value: object, *, label: str = "value") -> list[Finding]:
         """Find everything in `value` that cannot or should not be stored.
@@ -238,6 +246,7 @@ class Guard:
             label,
             sink=self.sink,
             debug=True,
+            exact=True,
             seconds=60.0,
             nodes=100_000_000,
             hidden=self.config.redact_keys,
@@ -401,7 +410,7 @@ class Guard:
             payload, findings = self._refused(value, label, findings, log=log, counted=counted)
         heard = self._reporter.report(findings, log=log, counted=counted)
         if heard and self.config.mode == "raise":
-            raise uncacheable(heard)
+            raise self._uncacheable(heard)
         return payload
 
     def _refused(
@@ -420,7 +429,7 @@ class Guard:
         """
         if not self._session or self.config.mode != "strip" or type(value) is not dict:
             self._reporter.report(findings, log=log, counted=counted)
-            raise uncacheable(findings)
+            raise self._uncacheable(findings)
         refused = [
             dataclasses.replace(one, action=Action.LEFT_OUT, did=KEY_LEFT_OUT)
             if one.action is Action.REFUSED
@@ -432,9 +441,9 @@ class Guard:
             rest = self._rest(value, label)
         except Exception as error:  # noqa: BLE001  # our own bug: there is nothing to store then
             report_internal("looking for what can be stored of a session", error)
-            raise uncacheable(refused) from None
+            raise self._uncacheable(refused) from None
         if rest.payload is None or len(rest.payload) > self._room:
-            raise uncacheable(rest.findings or refused)
+            raise self._uncacheable(rest.findings or refused)
         return rest.payload, rest.findings
 
     def _rest(self, session: dict[Any, Any], label: str) -> Inspection:
@@ -464,7 +473,8 @@ class Guard:
             label,
             sink=self.sink,
             session=self._session,
-            debug=self.config.debug or bool(collectors),  # the tests of a project want the lines
+            debug=self._wants_sources(),
+            exact=self.config.debug,
             seconds=self._affordable(began),
             hidden=self.config.redact_keys,
         ).run(value)
@@ -473,35 +483,35 @@ class Guard:
 
     def _observed(self, value: object, findings: Sequence[Finding]) -> bytes:
         """Report `findings` and store exactly what would have been stored without us."""
-        failed: Exception | None = None
-        payload = None
+        payload = cause = None
         if not stack_is_at_risk() or not any(one.code in ENDLESS for one in findings):
             try:
                 payload = pickle.dumps(value, PROTOCOL)
             except Exception as error:  # noqa: BLE001  # whatever it was, it is raised below
-                failed = error
+                cause = without_text(error, "pickle refuses it")
         did = UNCHANGED if payload is not None else REFUSED_BY_PICKLE
         did = f"{did} ({self.UNTOUCHED_BECAUSE})"
         seen = [dataclasses.replace(one, action=Action.OBSERVED, did=did) for one in findings]
         self._reporter.report(seen)
         if payload is None:
-            raise uncacheable(findings) from failed
+            raise self._uncacheable(findings) from cause
         return payload
 
     def _oversized(self, value: object, label: str) -> Finding:
         steps, kind = heaviest(value)
         fix = f"store less of it; the limit is {self.config.max_size} bytes (MAX_SIZE)"
-        return self._refusal("CC131", Path(label, steps, self.config.redact_keys), kind, fix)
+        path = Path(label, steps, self.config.redact_keys)
+        return self._refusal("CC131", path, kind, fix, origin_of(path, value))
 
     def _refused_as_deep(self, value: object, label: str) -> bytes:
         """Report that the stack has no room for `value`; in mode `warn`, leave it to pickle."""
         path = Path(label, hidden=self.config.redact_keys)
-        finding = self._refusal("CC130", path, type(value), DEEP_FIX)
+        finding = self._refusal("CC130", path, type(value), DEEP_FIX, origin_of(path))
         if self.config.mode == "warn":
             return self._observed(value, [finding])
         return self._refused(value, label, [finding])[0]
 
-    def _refusal(self, code: str, path: Path, kind: type, fix: str) -> Finding:
+    def _refusal(self, code: str, path: Path, kind: type, fix: str, origin: str) -> Finding:
         return Finding(
             code=code,
             path=path,
@@ -512,8 +522,15 @@ class Guard:
             did=NOTHING,
             fix=fix,
             sink=self.sink,
-            origin=origin_of(path),
+            origin=origin,
         )
+
+    def _wants_sources(self) -> bool:
+        """Return True if the lines that set fields are looked up: for a developer, a test, CI."""
+        return self.config.debug or self.config.mode == "raise" or bool(collectors)
+
+    def _uncacheable(self, findings: Sequence[Finding]) -> UncacheableValueError:
+        return uncacheable(findings, self.config)
 
     def _affordable(self, now: float) -> float:
         """Return how many seconds the search for exact paths may take now.
@@ -597,10 +614,27 @@ UNCHANGED = "stored unchanged"
 REFUSED_BY_PICKLE = f"{NOTHING}: pickle refuses it"
 
 
-def uncacheable(findings: Sequence[Finding]) -> UncacheableValueError:
-    """Build the error for a value that is not stored, with all its findings."""
-    lines = [
-        f"{one.code} {one.path} ({one.leaf_type}): {one.reason}; {one.fix}" for one in findings
-    ]
-    root = dataclasses.replace(findings[0].path, steps=()) if findings else "the value"
+MAX_LISTED = 20  # findings in the text of an error
+
+
+def uncacheable(findings: Sequence[Finding], config: Config) -> UncacheableValueError:
+    """Build the error for a value that is not stored, with all its findings.
+
+    Args:
+        findings: All of them; the text has the first ones.
+        config: Whether nothing is masked, for a developer, and whether the text has what else is
+            known of each: in mode `raise` nothing is logged.
+    """
+    exact, lines = config.debug, []
+    for one in findings[:MAX_LISTED]:
+        name = f"{one.path.printed(exact=exact)} ({type_text(one.leaf_type, exact=exact)})"
+        lines.append(f"{one.code} {name}: {one_line(one.reason)}; {one_line(one.fix)}")
+        details = [("at", one.origin), ("field", one.field)] if config.mode == "raise" else []
+        lines += (f"  {label:<5} {one_line(text)}" for label, text in details if text)
+    if len(findings) > MAX_LISTED:
+        lines.append(f"and {len(findings) - MAX_LISTED} more")
+    root = "the value"
+    if findings:
+        root = dataclasses.replace(findings[0].path, steps=()).printed(exact=exact)
+    lines = [shortened(line, MAX_LINE_LENGTH) for line in lines]
     return UncacheableValueError("\n  ".join([f"{root} was not stored:", *lines]), findings)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from contextcache import origins
 from contextcache.findings import CODES, Action, Finding
+from contextcache.masking import type_text
 from contextcache.paths import Path, StepKind, class_mro, qualified_name
 from contextcache.pickler import (
     RAISED,
@@ -82,6 +83,7 @@ class Inspection:
         sink: The words for where it is being stored.
         session: Whether an offending top-level key may be left out.
         debug: Whether to look up the lines that set the fields.
+        exact: Whether texts show names as they are, for a developer.
         seconds: How long locating may take, each time.
         nodes: How many objects locating may look at, each time.
         hidden: Whether no key is shown, as `Config.redact_keys` says.
@@ -102,6 +104,7 @@ class Inspection:
         sink: str = "",
         session: bool = False,
         debug: bool = False,
+        exact: bool = False,
         seconds: float = MOST_SECONDS,
         nodes: int = MOST_NODES,
         hidden: bool = False,
@@ -116,18 +119,22 @@ class Inspection:
         self._sink = sink
         self._session = session
         self._debug = debug
+        self._exact = exact
+        self._value: object = None
         self._seconds = seconds
         self._nodes = nodes
         self._hidden = hidden
 
     def run(self, value: object) -> Inspection:
         """Dump `value` until what is stored also loads, and word what was found."""
+        self._value = value
         markers: dict[int, str] = {}
         cut_higher = False
         rounds = MOST_ROUNDS
         while rounds:
             rounds -= 1
-            dump = Dump(self.table, str(self._path()), where=markers, capture=True)
+            root = self._path().printed(exact=self._exact)
+            dump = Dump(self.table, root, where=markers, capture=True)
             try:
                 payload = self._dumped(value, dump)
             except _Refusal as refusal:
@@ -215,7 +222,7 @@ class Inspection:
     def _named(self, dump: Dump, search: Search) -> dict[int, str]:
         """Return the path of everything a marker stands for, by its id."""
         return {
-            id(hit.leaf): str(self._path(search.found[id(hit.leaf)]))
+            id(hit.leaf): self._path(search.found[id(hit.leaf)]).printed(exact=self._exact)
             for hit in dump.hits
             if hit.action is Action.STRIPPED and id(hit.leaf) in search.found
         }
@@ -297,7 +304,10 @@ class Inspection:
                 continue
             inner.action, inner.did = Action.REFUSED, NOTHING
             if cut.steps:
-                inner.action, inner.did = Action.STRIPPED, f"stored the rest without {cut}"
+                inner.action, inner.did = (
+                    Action.STRIPPED,
+                    f"stored the rest without {cut.printed(exact=self._exact)}",
+                )
             below = place.path(self.label)
             whole = replace(path, steps=path.steps + below.steps)
             deeper = list(self._inside(inner, whole, cut))
@@ -328,18 +338,29 @@ class Inspection:
             action=action,
             reason=hit.rule.reason or CODES[hit.rule.code],
             did=did,
-            fix=_about(fix, type(holder.obj) if holder is not None else None),
+            fix=self._about(fix, type(holder.obj) if holder is not None else None),
             cut=cut,
             sink=self._sink,
-            origin=origin_of(path),
+            origin=origin_of(path, self._value),
             field=self._field(place, path),
             located=place is not None,
         )
 
+    def _about(self, fix: str, owner: type | None) -> str:
+        """Name the class that holds the field, and ask nobody to change one that is not theirs."""
+        if owner is None:  # a dict or list has no `__getstate__` to speak of
+            return fix.replace(f" in {_IN_ITS_CLASS}", "")
+        name = type_text(qualified_name(owner), exact=self._exact).rpartition(".")[2]
+        if origins.is_installed(owner):
+            fix = fix.replace(
+                f"leave it out in {_IN_ITS_CLASS}", f"leave out the {name} that holds it"
+            )
+        return fix.replace("the class that holds it", name)
+
     def _field(self, place: Place | None, path: Path) -> str:
         if place is None:
             return "not located within the time for it; contextcache.explain(value) has no limit"
-        return field_to_act_on(place, path) if self._debug else ""
+        return field_to_act_on(place, path, exact=self._exact) if self._debug else ""
 
     def _offence(self, hit: Hit, path: Path, place: Place | None) -> Offence | None:
         """Return what a fix to paste is made of; None where there can be none."""
@@ -452,7 +473,7 @@ def place_to_act_on(place: Place) -> Place | None:
     return next(own, fields[-1] if fields else None)
 
 
-def field_to_act_on(place: Place, path: Path) -> str:
+def field_to_act_on(place: Place, path: Path, *, exact: bool = False) -> str:
     """Say where the field to act on is set: in the user's own code, or else in which package.
 
     Where no object has it as a field, say of code where it is defined.
@@ -460,6 +481,7 @@ def field_to_act_on(place: Place, path: Path) -> str:
     Args:
         place: Where the offender is.
         path: Its path.
+        exact: Whether the path is shown as it is, for a developer.
     """
     from contextcache.sources import field_origin, package_of  # noqa: PLC0415  # for developers
 
@@ -471,7 +493,7 @@ def field_to_act_on(place: Place, path: Path) -> str:
         return told
     held = package_of(type(at.obj)) if origins.is_own(type(at.parent.obj)) else ""
     package = f" ({held})" if held and not held.startswith("Python ") else ""
-    above = replace(path, steps=at.path("").steps)
+    above = replace(path, steps=at.path("").steps).printed(exact=exact)
     return f"{above}: {told}{package}"
 
 
@@ -503,16 +525,6 @@ def _has_default(cls: type, name: str) -> bool:
         if name in base.__dict__:
             return not hasattr(type(base.__dict__[name]), "__set__")
     return False
-
-
-def _about(fix: str, owner: type | None) -> str:
-    """Name the class that holds the field, and ask nobody to change one that is not theirs."""
-    if owner is None:  # a dict or list has no `__getstate__` to speak of
-        return fix.replace(f" in {_IN_ITS_CLASS}", "")
-    name = qualified_name(owner).rpartition(".")[2]
-    if origins.is_installed(owner):
-        fix = fix.replace(f"leave it out in {_IN_ITS_CLASS}", f"leave out the {name} that holds it")
-    return fix.replace("the class that holds it", name)
 
 
 _IN_ITS_CLASS = "__getstate__ of the class that holds it"

@@ -10,7 +10,10 @@ from contextcache.compression import compression_of
 from contextcache.exceptions import (
     UnreadablePayloadError,
     UntrustedPayloadError,
+    without_text,
 )
+from contextcache.logs import error_name
+from contextcache.masking import type_text
 
 if TYPE_CHECKING:
     from contextcache.allow_list import AllowList
@@ -48,8 +51,10 @@ def load(body: bytes | memoryview, names: AllowList | None, label: str) -> Any:
     """
     try:
         return pickle.loads(body) if names is None else names.loads(bytes(body))
-    except Exception as error:
-        raise unreadable(error, label, compression_of(body)) from error
+    except Exception as error:  # noqa: BLE001  # whatever a constructor raises
+        failed = unreadable(error, label, compression_of(body))
+        cause = without_text(error, "the payload cannot be loaded")
+    raise failed from cause
 
 
 def is_sealed(payload: bytes) -> bool:
@@ -63,7 +68,12 @@ class UnlistedNameError(pickle.UnpicklingError):
     def __init__(self, module: str, qualname: str) -> None:
         super().__init__("a name that is not listed")
         text = f"{module}:{qualname}" if qualname else module
-        self.name_used = text if re.fullmatch(r"[\w.: ]{1,200}", text) else "a malformed name"
+        dotted = f"{module}.{qualname}" if qualname else module
+        if not re.fullmatch(r"[\w.: ]{1,200}", text):
+            text = "a malformed name"
+        elif qualname and type_text(dotted) != dotted:  # it may be made from data
+            text = type_text(dotted)
+        self.name_used = text
 
 
 class RefusedOperationError(pickle.UnpicklingError):
@@ -106,29 +116,34 @@ def unreadable(error: Exception, label: str, compression: str = "") -> Unreadabl
                 label,
                 f"it uses {error.name_used}, which LOADABLE does not list",
                 "if this application stores it, add it to LOADABLE; else find out who wrote it",
+                "it uses a name that is not listed",
             )
         case RefusedOperationError():
             return UntrustedPayloadError(
                 label,
                 f"it {error.operation}",
                 "no pickler writes that; find out who wrote it",
+                "it does what is not allowed",
             )
-        case ModuleNotFoundError(name=str(name)) if re.fullmatch(r"[\w.]+", name):
-            reason = f"its module {name} is gone"
+        case ModuleNotFoundError(name=str(name)) if re.fullmatch(r"[\w.]{1,80}", name):
+            kind, reason = "its module is gone", f"its module {name} is gone"
             remedy = "restore it under its old name, or delete the entry"
         case AttributeError() if by_pickle and (gone := _GONE.match(str(error))):
-            reason = f"its class or attribute {gone[1]} is gone from {gone[2]}"
+            kind = "its class or attribute is gone"
+            reason = (
+                f"its class or attribute {type_text(gone[1])} is gone from {type_text(gone[2])}"
+            )
             remedy = "restore it under its old name, or delete the entry"
         case _ if not by_pickle:  # a method of the value's own raised
-            reason = f"rebuilding it raised {type(error).__name__}"
+            kind, reason = "rebuilding it raised", f"rebuilding it raised {error_name(error)}"
             remedy = "mend __setstate__ or __reduce__ of its class, or delete the entry"
         case pickle.UnpicklingError() | EOFError() | IndexError() | KeyError() | ValueError():
-            reason = "its bytes are no pickle, or a damaged one"
+            kind = reason = "its bytes are no pickle, or a damaged one"
             remedy = "delete the entry; if it comes back, look for who else writes this key"
         case _:
-            reason = f"rebuilding it raised {type(error).__name__}"
+            kind, reason = "rebuilding it raised", f"rebuilding it raised {error_name(error)}"
             remedy = "mend __setstate__ or __reduce__ of its class, or delete the entry"
-    return UnreadablePayloadError(label, reason, remedy)
+    return UnreadablePayloadError(label, reason, remedy, kind)
 
 
 _UNPICKLERS = {

@@ -26,6 +26,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from contextcache.exceptions import ConfigurationError
+from contextcache.masking import masked, type_text
 from contextcache.paths import class_mro, qualified_name
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def declared(cls: type, failed: Callable[[str, Exception], None]) -> Mapping[str
                 raise
             except Exception as error:  # noqa: BLE001  # such as text that is no expression
                 if type(hint) is str and any(one in hint for one in _BY_NAME):
-                    failed(f"the marker of {qualified_name(base)}.{name}", error)
+                    failed(f"the marker of {type_text(qualified_name(base))}.{masked(name)}", error)
                 continue
             if marker is not None:
                 found[name] = marker

@@ -28,7 +28,11 @@ from io import BytesIO, StringIO
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, NamedTuple
 
+from contextcache.masking import generalised, masked, one_line, shortened
+
 LONGEST_KEY = 40  # characters of a mapping key that are printed; a longer one may be data
+MAX_PATH_LENGTH = 300  # characters of a path in a log record
+MAX_PATTERN_LENGTH = 240
 
 
 class StepKind(StrEnum):
@@ -68,6 +72,34 @@ class Step(NamedTuple):
                 return f"<{self.kind.value} {self.name}>"
 
     @property
+    def printed(self) -> str:
+        """The step as it may be logged: what a visitor may have chosen is `*`."""
+        match self.kind:
+            case StepKind.ATTRIBUTE:
+                name = str(self.name)
+                text = masked(name)
+                if name.isidentifier() and not keyword.iskeyword(name):
+                    return f".{text}"
+                return f".__dict__{_key(text)}"
+            case StepKind.ITEM if type(self.name) is str:
+                return _key(masked(self.name))
+            case StepKind.ITEM:
+                return str(self) if _is_plain(self.name) else "[*]"
+            case _:
+                return str(self)
+
+    @property
+    def printed_pattern(self) -> str:
+        """The pattern of the step as it may be logged."""
+        match self.kind:
+            case StepKind.ATTRIBUTE:
+                return self.printed
+            case StepKind.ITEM:
+                return "[*]" if isinstance(self.name, int) else generalised(self.printed)
+            case _:
+                return self.pattern
+
+    @property
     def has_name(self) -> bool:
         """Whether it is an attribute or a key by name, as in a row, and no position."""
         return self.kind is StepKind.ATTRIBUTE or type(self.name) is str
@@ -102,13 +134,6 @@ def item(key: object, position: int) -> Step:
     return Step(StepKind.VALUE, position)
 
 
-def one_line(text: str) -> str:
-    """Escape what is not printable, which would forge a log line or move a terminal's cursor."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-
-
 def printable(key: object) -> bool:
     """Tell whether `key` may stand in a message: a short str, an int, None, or a tuple of them."""
     kind = type(key)
@@ -121,18 +146,16 @@ def printable(key: object) -> bool:
     return key is None or kind is bool
 
 
-@functools.lru_cache(maxsize=1024)
-def generalised(text: str) -> str:
-    """Return `text` with numbers, UUIDs and hashes as `*`: `user:42` and `user:7` are one."""
-    return _VARYING.sub("*", text)
+def _key(text: str) -> str:
+    return "[*]" if text == "*" else f"[{text!r}]"
 
 
-_VARYING = re.compile(
-    r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<![0-9a-zA-Z])[0-9a-f]{16,}(?![0-9a-zA-Z])"
-    # A key of Flask-Caching's memoize: base64 of a hash and of a version, 16 and 6 characters
-    r"|(?<![\w+/])(?=\D{0,21}\d)(?=[^A-Z]{0,21}[A-Z])(?=[^a-z]{0,21}[a-z])[0-9a-zA-Z+/]{22}(?![\w+/])"
-    r"|\d+"
-)
+def _is_plain(key: object) -> bool:
+    """Return True if nothing in a key is masked: a short number, a word, or a tuple of them."""
+    if type(key) is tuple:
+        return all(map(_is_plain, key))
+    text = str(key) if type(key) in (str, int, bool, type(None)) else "?"
+    return masked(text) == text
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -156,6 +179,58 @@ class Path:
 
     def __repr__(self) -> str:
         return f"Path({str(self)!r})"
+
+    def printed(self, *, exact: bool = False) -> str:
+        """Return the path as it may be logged.
+
+        A key or name that a visitor may have chosen is `*`, what is not printable is escaped, and
+        the middle of a long path is left out.
+
+        Args:
+            exact: Whether nothing is masked, for a developer.
+        """
+        if exact:
+            root = str(replace(self, steps=()))
+            steps = [_without_key(step) if self.hidden else str(step) for step in self.steps]
+        else:
+            root = printed_root(_KEYS.sub("[*]", self.root) if self.hidden else self.root)
+            steps = [step.printed for step in self.steps]
+            if self.hidden:
+                steps = [_KEYS.sub("[*]", step) for step in steps]
+        root = shortened(one_line(root), MAX_PATH_LENGTH // 2)
+        steps = [shortened(one_line(step), MAX_PATH_LENGTH // 3) for step in steps]
+        room = MAX_PATH_LENGTH - len(root) - 1
+        if sum(map(len, steps)) <= room:
+            return root + "".join(steps)
+        head = _fitting(steps, room // 2)
+        tail = _fitting(steps[:head:-1], room // 2)
+        return "".join([root, *steps[:head], "…", *steps[len(steps) - tail :]])
+
+    def printed_pattern(self, *, exact: bool = False, any_key: bool = False) -> str:
+        """Return the pattern as it may be logged; it also works as a pattern to ignore.
+
+        Of a long one the end is left out: a pattern covers everything below it.
+
+        Args:
+            exact: Whether nothing is masked, for a developer.
+            any_key: Whether it is the same for all keys of a cache: `cache[*].client`.
+        """
+        if exact:
+            # Of an escape such as `\\x1f` the digits must not be generalised.
+            plain = "\\" not in repr(self.root)[1:-1].replace("\\'", "'")
+            root = generalised(self.root if plain else printed_root(self.root))
+            steps = [_exact_pattern(step) for step in self.steps]
+        else:
+            root = generalised(printed_root(self.root))
+            steps = [step.printed_pattern for step in self.steps]
+        if self.hidden or any_key:
+            root = _KEYS.sub("[*]", root)
+        if self.hidden:
+            steps = [_KEYS.sub("[*]", step) for step in steps]
+        if len(root) > MAX_PATTERN_LENGTH:
+            return shortened(one_line(root), MAX_PATTERN_LENGTH)
+        room = MAX_PATTERN_LENGTH - len(root)
+        return one_line(root + "".join(steps[: _fitting(steps, room)]))
 
     def __truediv__(self, step: Step) -> Path:
         return replace(self, steps=(*self.steps, step))
@@ -218,6 +293,40 @@ class Path:
         return value
 
 
+@functools.lru_cache(maxsize=1024)
+def printed_root(root: str) -> str:
+    """Return a root as it may be logged: `cache['user:*']`."""
+    try:
+        name, *keys = tokens(root)
+    except ValueError:  # a root of the caller's own making
+        return masked(root)
+    return masked(name) + "".join(map(_masked_token, keys))
+
+
+def _fitting(steps: list[str], room: int) -> int:
+    """Return how many of the first `steps` have no more than `room` characters together."""
+    for count, step in enumerate(steps):
+        room -= len(step)
+        if room < 0:
+            return count
+    return len(steps)
+
+
+def _masked_token(token: str) -> str:
+    """Mask one key of a root; what is no text or number there is not a key."""
+    if token[1] not in "'\"":
+        text = token[1:-1]
+        return token if text in ("*", "...") else _key(masked(text)).replace("'", "")
+    try:
+        return _key(masked(ast.literal_eval(token[1:-1])))
+    except (SyntaxError, ValueError):
+        return "[*]"
+
+
+def _exact_pattern(step: Step) -> str:
+    return step.printed_pattern if "\\" in str(step) else step.pattern
+
+
 def _without_key(step: Step) -> str:
     if step.kind is StepKind.ITEM:
         return "[*]"
@@ -263,10 +372,12 @@ def _split(text: str, position: int = 0) -> list[str]:
 
 
 def _normal(token: str) -> str:
-    """Return a key in the quotes `repr` would choose."""
+    """Return a key in single quotes, whichever `repr` would choose."""
     if token[1] in "'\"":
         try:
-            return f"[{ast.literal_eval(token[1:-1])!r}]"
+            quoted = repr(ast.literal_eval(token[1:-1]))
+            inner = quoted[1:-1] if quoted[0] == "'" else quoted[1:-1].replace("'", "\\'")
+            return f"['{inner}']"
         except (SyntaxError, ValueError):  # an escape that was generalised, such as `\x*`
             return token
     return token

@@ -33,7 +33,8 @@ from typing import TYPE_CHECKING, Any
 from contextcache.classes import ClassMemo, importable, is_native, is_permanent, once_per_class
 from contextcache.findings import Action
 from contextcache.markers import Marker, declared
-from contextcache.paths import class_mro, qualified_name
+from contextcache.masking import type_text
+from contextcache.paths import class_mro, printed_root, qualified_name
 from contextcache.reporting import report_internal
 from contextcache.rules import Rule, RuleBook, Verb
 from contextcache.snapshots import ByName, NothingThere, current_values, now
@@ -237,10 +238,11 @@ class Dump:
         """Note an offender and return what stands in for it."""
         action = Action.REFUSED if rule.verb is Verb.REFUSE else Action.STRIPPED
         self.hit(leaf, rule, action, MARKED)
-        kind = qualified_name(type(leaf))
+        kind = type_text(qualified_name(type(leaf)))
         proxy = self.covered.get(id(leaf))  # what stands in the value, where this is behind it
         at = id(leaf) if proxy is None else id(proxy.leaf)
-        return Stripped, (rule.code, kind, self.where.get(at, self.label), now())
+        where = self.where.get(at) or printed_root(self.label)
+        return Stripped, (rule.code, kind, where, now())
 
     def apply(self, rule: Rule, obj: object) -> Reduced | None:
         """Treat `obj` as `rule` says; None means that it is no offender after all.
@@ -315,7 +317,7 @@ class Dump:
             except (RecursionError, MemoryError):
                 raise
             except Exception as error:  # noqa: BLE001  # it is stored, and reported, as if unmarked
-                report_internal(f"a snapshot of {qualified_name(type(held))}", error)
+                report_internal(f"a snapshot of {type_text(qualified_name(type(held)))}", error)
                 return held
             if type(made) is ByName:
                 return held
@@ -611,7 +613,8 @@ def _can_be_made(cls: type) -> bool:
     except (RecursionError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001  # a constructor may raise anything
-        report_internal(f"the marker Recreate of a field with a {qualified_name(cls)}", error)
+        name = type_text(qualified_name(cls))
+        report_internal(f"the marker Recreate of a field with a {name}", error)
         return False
     return True
 

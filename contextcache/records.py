@@ -1,17 +1,19 @@
-"""How a report reads: one log record, for a person first and for machines too.
+"""The format of a log record about findings, for a person first and for machines too.
 
-The message is a constant template with its arguments apart, because log aggregators group on
-the template. No value, secret or `repr` ever gets here: a finding holds names only.
+Code and pattern are part of the template, because log aggregators group on it; what varies is an
+argument. No value, secret or `repr` gets here, and what a visitor may have chosen is masked.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
 from contextcache.findings import SILENT, Finding
+from contextcache.masking import MAX_LINE_LENGTH, one_line, shortened, type_text
 from contextcache.paths import StepKind
 from contextcache.terminal import wants_colour
 
@@ -20,12 +22,15 @@ if TYPE_CHECKING:
 
     from contextcache.config import Config
 
-LINE = "contextcache %s: %s (%s) %s: %s"
-BLOCK = LINE + "%s\n  at      %s%s\n  did     %s\n  fix     %s\n  silence %s\n  docs    %s"
-TAIL = "%s · at: %s · did: %s · fix: %s · seen %d×"
+LINE = "contextcache {code}: %s (%s) %s: %s"
+BLOCK = LINE + "%s\n  at      %s%s\n  did     %s\n  fix     %s\n  silence {silence}\n  docs    %s"
+TAIL = "%s · at: %s · did: %s · fix: %s · pattern: {pattern} · seen %d×"
 INDENT = "\n          "  # below the text of a block
 
 MOST_TOLD = 5  # patterns in the line of a summary
+MAX_LEAVES = 20  # fields of one object that are listed
+MAX_SILENCE_LENGTH = 1800
+MAX_ALSO_LENGTH, MAX_TEXT_LENGTH, MAX_REASON_LENGTH = 200, 280, 160  # a line has 2,000 at most
 
 RECORDED = (
     "code", "path", "pattern", "leaf_type", "owner_type", "action", "sink", "origin", "count",
@@ -60,70 +65,103 @@ def message(leaves: Sequence[Finding], config: Config) -> tuple[str, tuple[objec
         leaves: The findings.
         config: Whether a developer reads along, and how they say what to ignore.
     """
-    first, *others = leaves
-    origin = " · ".join(filter(None, (first.origin, first.sink))) or "-"
+    exact = config.debug
+    first, *others = leaves[:MAX_LEAVES]
+    origin = " · ".join(map(one_line, filter(None, (first.origin, first.sink)))) or "-"
     verb = "should not be stored" if first.code in SILENT else "cannot be stored"
-    head = first.code, str(first.path), first.leaf_type, verb, first.reason
-    if not config.debug:
-        also = _joined((f"{one.path.last} ({one.leaf_type}) {one.code}" for one in others), ", ")
-        did, fix = (_joined(texts, "; ") for texts in (_dids(leaves), _fixes(leaves)))
-        return LINE + TAIL, (*head, also and f" · also: {also}", origin, did, fix, first.count)
-    patterns = json.dumps([leaf.path.pattern for leaf in leaves], ensure_ascii=False)
+    head = (
+        first.path.printed(exact=exact),
+        type_text(first.leaf_type, exact=exact),
+        verb,
+        shortened(one_line(first.reason), MAX_REASON_LENGTH),
+    )
+    names = [f"{_last(one, exact)} ({type_text(one.leaf_type, exact=exact)})" for one in others]
+    if not exact:
+        pairs = zip(names, others, strict=True)
+        also = _joined((f"{name} {one.code}" for name, one in pairs), ", ", MAX_ALSO_LENGTH)
+        did = _joined(_dids(leaves[:MAX_LEAVES]), "; ", MAX_TEXT_LENGTH)
+        fix = _joined(_fixes(leaves[:MAX_LEAVES]), "; ", MAX_TEXT_LENGTH)
+        origin = shortened(origin, MAX_TEXT_LENGTH)
+        pattern = first.path.printed_pattern(any_key=True)
+        template = (LINE + TAIL).format(code=first.code, pattern=_escaped(pattern))
+        return template, (*head, also and f" · also: {also}", origin, did, fix, first.count)
+    leaves = leaves[:MAX_LEAVES]
+    patterns = [leaf.path.printed_pattern(exact=True) for leaf in leaves]
+    listed = json.dumps(patterns, ensure_ascii=False)
+    if len(listed) > MAX_SILENCE_LENGTH:
+        listed = json.dumps(patterns[:1], ensure_ascii=False)
     codes = ", ".join(dict.fromkeys(leaf.code for leaf in leaves))
-    fields = _joined((leaf.field for leaf in leaves if leaf.field), INDENT)
+    fields = _joined((one_line(leaf.field) for leaf in leaves if leaf.field), INDENT)
     seen = f" · seen {first.count}×" if first.count > 1 else ""
-    return BLOCK, (
+    silence = _escaped(config.silence.replace("[]", listed))
+    return BLOCK.format(code=first.code, silence=silence), (
         *head,
         "".join(
-            f"\n  also    {one.path.last} ({one.leaf_type}) {one.code}: {one.reason}"
-            for one in others
+            f"\n  also    {name} {one.code}: {one_line(one.reason)}"
+            for name, one in zip(names, others, strict=True)
         ),
-        origin,
+        shortened(origin, MAX_LINE_LENGTH),
         fields and f"\n  field   {fields}",
-        _joined(_dids(leaves), INDENT),
+        _joined(_dids(leaves, exact=True), INDENT),
         _joined((*_fixes(leaves), *_short_patches(leaves)), INDENT),
-        config.silence.replace("[]", patterns),
         f"contextcache explain {codes}{seen}",
     )
 
 
-def _dids(leaves: Sequence[Finding]) -> list[str]:
+def _escaped(text: str) -> str:
+    """Return `text` as a part of a template."""
+    return text.replace("%", "%%")
+
+
+def _last(leaf: Finding, exact: bool) -> str:
+    return dataclasses.replace(leaf.path, root="", steps=leaf.path.steps[-1:]).printed(exact=exact)
+
+
+def _dids(leaves: Sequence[Finding], *, exact: bool = False) -> list[str]:
     """Return what was done, with the names of the fields where it was not the same for all."""
     if len({leaf.did for leaf in leaves}) == 1:
-        return [leaves[0].did]
-    return [f"{leaf.path.last}: {leaf.did}" for leaf in leaves]
+        return [one_line(leaves[0].did)]
+    return [f"{_last(leaf, exact)}: {one_line(leaf.did)}" for leaf in leaves]
 
 
 def _fixes(leaves: Sequence[Finding]) -> list[str]:
-    return [leaf.fix for leaf in leaves]
+    return [one_line(leaf.fix) for leaf in leaves]
 
 
 def _short_patches(leaves: Sequence[Finding]) -> list[str]:
     """Return the code to paste where it is one line; `contextcache explain` shows the longer."""
-    return [leaf.patch for leaf in leaves if leaf.patch and "\n" not in leaf.patch]
+    return [one_line(leaf.patch) for leaf in leaves if leaf.patch and "\n" not in leaf.patch]
 
 
-def _joined(texts: Iterable[str], separator: str) -> str:
-    return separator.join(dict.fromkeys(texts))
+def _joined(texts: Iterable[str], separator: str, limit: int = 0) -> str:
+    unique = dict.fromkeys(texts)
+    if limit:
+        return shortened(separator.join(unique), limit)
+    return separator.join(shortened(text, MAX_LINE_LENGTH) for text in unique)
 
 
-def record_fields(leaves: Sequence[Finding]) -> dict[str, Any]:
+def record_fields(leaves: Sequence[Finding], *, exact: bool = False) -> dict[str, Any]:
     """Return the `extra` of a log record by the documented, prefixed names.
 
     Where one object has several offending fields, these are those of the first one;
-    `contextcache_leaves` has all of them.
+    `contextcache_leaves` has the first of them.
+
+    Args:
+        leaves: The findings.
+        exact: Whether nothing is masked, for a developer.
     """
-    told = leaves[0].as_dict()
-    each = [leaf.as_dict() for leaf in leaves]
+    each = [leaf.as_dict(exact=exact) for leaf in leaves[:MAX_LEAVES]]
     return {
-        **{f"contextcache_{name}": told[name] for name in RECORDED},
+        **{f"contextcache_{name}": each[0][name] for name in RECORDED},
         "contextcache_leaves": [{name: leaf[name] for name in LEAF} for leaf in each],
     }
 
 
 def most_seen(findings: Sequence[Finding]) -> str:
     """Return the patterns seen most often in a line: `CC102 session['cart']._lock 1,000×, …`."""
-    told = [f"{one.code} {one.path.pattern} {one.count:,}×" for one in findings[:MOST_TOLD]]
+    told = [
+        f"{one.code} {one.path.printed_pattern()} {one.count:,}×" for one in findings[:MOST_TOLD]
+    ]
     more = len(findings) - MOST_TOLD
     return ", ".join(told) + (f" and {more:,} more" if more > 0 else "")
 
@@ -149,15 +187,3 @@ class DevelopmentFormatter(logging.Formatter):
             if line.startswith(start):
                 return f"{colour}{line}\x1b[0m"
         return line
-
-
-def show(logger: logging.Logger) -> None:
-    """Show the records of `logger` on stderr unless somebody handles them already."""
-    current: logging.Logger | None = logger
-    while current is not None:
-        if any(not isinstance(handler, logging.NullHandler) for handler in current.handlers):
-            return
-        current = current.parent if current.propagate else None
-    handler = logging.StreamHandler()
-    handler.setFormatter(DevelopmentFormatter())
-    logger.addHandler(handler)

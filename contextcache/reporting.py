@@ -1,19 +1,20 @@
-"""Saying it, and not too often: each pattern of finding at its 1st, 10th, 100th... time.
+"""Count and log findings: each cause at its 1st, 10th, 100th... occurrence.
 
-How a report reads stands in `records`, which is loaded with the first of them.
+The format of a record stands in `records`, which is loaded with the first of them.
 """
 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import dataclasses
 import weakref
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from contextcache.locks import ProcessLock, forget_oldest
-from contextcache.paths import Path, generalised
+from contextcache.locks import ProcessLock
+from contextcache.logs import error_name, log
+from contextcache.masking import one_line, shortened, type_text
+from contextcache.paths import Path, StepKind
 from contextcache.scopes import current_scope
 
 if TYPE_CHECKING:
@@ -23,14 +24,19 @@ if TYPE_CHECKING:
     from contextcache.exceptions import UnreadablePayloadError
     from contextcache.findings import Finding
 
-UNREADABLE = "contextcache: %s cannot be read and counts as a miss: %s; %s"
+UNREADABLE = "contextcache: %s cannot be read and counts as a miss: {reason}; %s"
 INTERNAL = (
-    "contextcache: %s failed with %s at %s; what would have been stored without it was stored"
+    "contextcache: {what} failed with {error} at %s; "
+    "what would have been stored without it was stored"
 )
 SUMMARY = "contextcache: %s of findings in this process, seen %d times: %s"
 
-MOST_PATTERNS = 4096
-MOST_ROOTS = 10  # cache keys under which one field is reported one by one
+MAX_CAUSES = 32  # of one code that are counted one by one
+MAX_PATTERNS = 10  # of one cause, such as cache keys
+MAX_REASONS = 16  # why payloads cannot be read
+FIRST_UNREADABLE = 10  # payloads of one reason that are each a warning
+MAX_REASON_LENGTH = 400
+MAX_INTERNAL = 64  # failures of our own that are logged
 
 Key = tuple[str, ...]
 
@@ -42,7 +48,10 @@ counters: list[Callable[[str, str, str], None]] = []
 
 
 class Reporter:
-    """Report the findings of one application, each pattern at its 1st, 10th, 100th... time.
+    """Report the findings of one application, each cause at its 1st, 10th, 100th... occurrence.
+
+    A cause is a code with the owning class and its field. It is counted in up to `MAX_PATTERNS`
+    patterns, so that a developer reads where the field is stored.
 
     Args:
         config: The policy of the application.
@@ -54,7 +63,7 @@ class Reporter:
         self._sink = sink
         self._counts: dict[Key, int] = {}
         self._told: dict[Key, Finding] = {}
-        self._roots: dict[Key, set[str]] = {}
+        self._members: dict[Key, set[Key]] = {}
         self._lock = ProcessLock()
         _reporters.add(self)
 
@@ -63,8 +72,8 @@ class Reporter:
         return any(finding.path.matches(pattern) for pattern in self._config.ignore)
 
     def count(self, keys: Iterable[Key]) -> dict[Key, int]:
-        """Count known findings of the current view once more; return how often each was seen."""
-        bounded = [self._bounded(key, self._view_of(key)) for key in keys]
+        """Count known findings once more, and return how often each was seen."""
+        bounded = dict.fromkeys(map(self._bounded, keys))
         return {key: self._count(key) for key in bounded}
 
     def report(
@@ -88,7 +97,7 @@ class Reporter:
         if scope is not None and scope.collect:
             scope.findings.extend(heard)
         told = [(key_of(finding), finding) for finding in reversed(heard)] if log else []
-        patterns = {self._bounded(key, self._view_of(key)): finding for key, finding in told}
+        patterns = {self._bounded(key): finding for key, finding in told}
         milestones = []
         for key, finding in reversed(patterns.items()):
             with self._lock:
@@ -112,54 +121,49 @@ class Reporter:
         return sorted(found, key=lambda finding: -finding.count)
 
     def unreadable(self, error: UnreadablePayloadError) -> None:
-        """Warn of a payload that counts as a miss, each reason at its 1st, 10th, 100th... time."""
-        key = ("unreadable", "missed", Path(error.label).pattern, error.reason)
+        """Warn of a payload that counts as a miss.
+
+        Each of the first ten of a reason is a warning, then the 100th, 1,000th...
+        """
         tally("unreadable", "missed", self._sink)
-        if is_milestone(self._count(key)):
-            label = str(Path(error.label, hidden=self._config.redact_keys))
-            extra = {"contextcache_path": label, "contextcache_sink": self._sink}
-            _log("warning", UNREADABLE, label, error.reason, error.remedy, extra=extra)
-
-    def _view_of(self, key: Key) -> str:
-        """Return the view to which a field is put down; empty outside of any.
-
-        What is recreated comes back with the session in every later request. It is not held
-        against each view that changes something else there: a developer would read it of all.
-        """
-        scope = current_scope()
-        if scope is None:
-            return ""
-        _, action, below, _, root = key
-        if root == "session" and action == "recreated" and scope.brought_along(root + below):
-            with self._lock:
-                before = (told[-1] for told in self._told.copy() if told[:-1] == key)
-                return next(before, scope.view[0])
-        return scope.view[0]
-
-    def _bounded(self, key: Key, view: str) -> Key:
-        """Return `key` in `view`, with one root for all once its field was met under many.
-
-        A cache may have a million keys without a number in them; the field is the same.
-        """
-        *field, root = key
+        group = ("unreadable", "missed")
         with self._lock:
-            roots = self._roots.setdefault((*field, view), set())
-            if root not in roots:
-                if len(roots) >= MOST_ROOTS:
-                    root = "*"
-                roots.add(root)
-            while len(self._roots) > MOST_PATTERNS:
-                forget_oldest(self._roots)
-        return (*field, root, view)
+            key = group + self._admitted(group, (error.kind,), MAX_REASONS)
+        count = self._count(key)
+        if count <= FIRST_UNREADABLE or is_milestone(count):
+            path = Path(error.label, hidden=self._config.redact_keys)
+            label = path.printed(exact=self._config.debug)
+            reason = shortened(one_line(error.reason), MAX_REASON_LENGTH).replace("%", "%%")
+            extra = {"contextcache_path": label, "contextcache_sink": self._sink}
+            template = UNREADABLE.format(reason=reason)
+            remedy = shortened(one_line(error.remedy), MAX_REASON_LENGTH)
+            log("warning", template, label, remedy, extra=extra)
+
+    def _bounded(self, key: Key) -> Key:
+        """Return `key`, with `*` where there were too many like it.
+
+        Keys, attributes and classes can be made from what visitors type. So a code has a limited
+        number of causes, a cause a limited number of patterns, and the rest is counted as one.
+        """
+        *cause, pattern = key
+        code = cause[:2]
+        with self._lock:
+            cause = [*code, *self._admitted((*code,), tuple(cause[2:]), MAX_CAUSES)]
+            return (*cause, *self._admitted((*cause,), (pattern,), MAX_PATTERNS))
+
+    def _admitted(self, group: Key, member: Key, most: int) -> Key:
+        members = self._members.setdefault(group, set())
+        if member not in members:
+            if len(members) >= most:
+                return ("*",) * len(member)
+            members.add(member)
+        return member
 
     def _count(self, key: Key) -> int:
         with self._lock:
-            count = self._counts.pop(key, 0) + 1  # the newest stands last
-            if len(self._counts) >= MOST_PATTERNS:  # keys may be hostile: forget the oldest
-                self._told.pop(forget_oldest(self._counts) or (), None)
-            self._counts[key] = count
-            told = key in self._told
-        if told:
+            count = self._counts[key] = self._counts.get(key, 0) + 1
+            is_finding = key in self._told
+        if is_finding:
             tally(key[0], key[1], self._sink)
         return count
 
@@ -172,7 +176,8 @@ class Reporter:
             for leaf in leaves:
                 _call(self._config.on_finding, "a callback of on_finding", leaf)
             template, arguments = records.message(leaves, self._config)
-            _log("warning", template, *arguments, extra=records.record_fields(leaves))
+            extra = records.record_fields(leaves, exact=self._config.debug)
+            log("warning", template, *arguments, extra=extra)
 
 
 _reporters: weakref.WeakSet[Reporter] = weakref.WeakSet()
@@ -200,7 +205,7 @@ def _say_summary() -> None:
         total = sum(finding.count for finding in found)
         extra = {"contextcache_findings": [finding.as_dict() for finding in found]}
         patterns = counted(len(found), "pattern")
-        _log("info", SUMMARY, patterns, total, records.most_seen(found), extra=extra)
+        log("info", SUMMARY, patterns, total, records.most_seen(found), extra=extra)
 
 
 _exit: list[Callable[[], None]] = []
@@ -230,18 +235,18 @@ def _call(functions: Iterable[Callable[..., object]], what: str, *arguments: obj
             report_internal(what, error)
 
 
-def _log(level: str, template: str, *args: object, extra: dict[str, Any] | None = None) -> None:
-    import logging  # noqa: PLC0415  # a clean process logs nothing
-
-    with contextlib.suppress(Exception):  # a filter of the application's must not break the write
-        number = getattr(logging, level.upper())
-        logging.getLogger("contextcache").log(number, template, *args, extra=extra)
-
-
 def key_of(finding: Finding) -> Key:
-    """Return what makes two findings of a view the same to a reader: code, pattern and owner."""
-    root, below = generalised(finding.path.root), Path("", finding.path.steps).pattern
-    return finding.code, str(finding.action), below, finding.owner_type, root
+    """Return the cause of a finding and its pattern: code, action, owner, field, pattern.
+
+    Where no class owns the field, it is what the value holds at the top: a key of the session.
+    """
+    path = finding.path
+    pattern = path.printed_pattern()
+    is_owned = bool(finding.owner_type)
+    names = [step for step in path.steps if step.kind is StepKind.ATTRIBUTE] if is_owned else []
+    step = names[-1] if names else next(iter(path.steps), None)
+    field = step.printed_pattern if step is not None else ""
+    return finding.code, str(finding.action), type_text(finding.owner_type), field, pattern
 
 
 def is_milestone(count: int) -> bool:
@@ -265,21 +270,10 @@ def report_internal(what: str, error: BaseException) -> None:
         code = traceback.tb_frame.f_code
         place = f"{code.co_filename}:{traceback.tb_lineno}"
         traceback = traceback.tb_next
+    what = shortened(one_line(what), MAX_REASON_LENGTH).replace("%", "%%")
     key = (what, place)
-    if key in _internal or len(_internal) > 256:
+    alike = sum(where == place for _, where in _internal)
+    if key in _internal or alike >= MAX_PATTERNS or len(_internal) >= MAX_INTERNAL:
         return
     _internal.add(key)
-    _log("error", INTERNAL, what, type(error).__name__, place)
-
-
-def show_findings() -> None:
-    """Show findings on stderr unless the application has arranged its own logging for them.
-
-    For development: without a handler on the way to the root logger, Python would print a
-    warning without its formatting.
-    """
-    import logging  # noqa: PLC0415
-
-    from contextcache import records  # noqa: PLC0415
-
-    records.show(logging.getLogger("contextcache"))
+    log("error", INTERNAL.format(what=what, error=error_name(error)), one_line(place))

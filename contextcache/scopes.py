@@ -11,20 +11,26 @@ import os
 import re
 import time
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from contextcache.masking import masked, one_line, shortened
 from contextcache.origins import call_site
-from contextcache.paths import Path, generalised, item, one_line, printable
+from contextcache.paths import Path, StepKind, item, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from contextcache.exceptions import ServerError
     from contextcache.findings import Finding
 
 
+SESSION = "session"  # the root of the paths in a session
+NOT_SET_HERE = "loaded with the session, not set in this request"
+
 LONGEST_HEADER = 512  # characters; servers and proxies refuse long headers
 
+LONGEST_ADDRESS = 120
+_CONVERTER = re.compile(r"<[\w.]+(?:\([^()<>]*\))?:(?=\w+>)")  # `<int:id>` is `<id>`
 _FIT_TO_LOG = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -62,18 +68,24 @@ class RequestScope:
         request_id: The id a proxy gave this request; one is made where it is not fit to log.
         view: Names the view once it is known, as (dotted name, `file:line`); called only
             when there is something to report, and at most once.
-        collect: Whether the findings of this request are kept for a header, page or panel.
+        route: The pattern of the URL, such as `reset/<uid>/<token>/`, once it is known; empty
+            where there is none. It is logged instead of the path, which may hold a secret.
+        collect: Whether the findings of this request are kept for a header, page or panel, and
+            the log shows the path.
+        trace: Whether the line that puts something into the session is remembered.
 
     Attributes:
         findings: The findings of this request, if they are collected.
         writes: What was written during this request, if that is collected.
+        loaded: What the session held when it was read; None where none was read.
+        assigned: The keys of the session that this request has set.
         assignments: The line that last put something under a key of the session, by its path.
         outage: Why the session of this request could not be read or stored, if it could not.
     """
 
     __slots__ = (
-        "_named", "_request_id", "_view", "assignments", "collect", "findings", "method", "outage",
-        "path", "writes",
+        "_named", "_request_id", "_route", "_view", "assigned", "assignments", "collect",
+        "findings", "loaded", "method", "outage", "path", "trace", "writes",
     )  # fmt: skip
 
     HEADER = "X-ContextCache"
@@ -86,17 +98,23 @@ class RequestScope:
         *,
         request_id: str = "",
         view: Callable[[], tuple[str, str]] | None = None,
+        route: Callable[[], str] | None = None,
         collect: bool = False,
+        trace: bool = False,
     ) -> None:
         self.method = method
         self.path = path
         self._request_id = request_id
         self.collect = collect
         self.findings: list[Finding] = []
+        self.trace = collect or trace
+        self.loaded: dict[object, object] | None = None
+        self.assigned: set[object] = set()
         self.assignments: dict[str, str] = {}
         self.outage: ServerError | None = None
         self.writes: list[Write] = []
         self._view = view
+        self._route = route
         self._named: tuple[str, str] | None = None
 
     @property
@@ -120,21 +138,38 @@ class RequestScope:
         return self._named
 
     def note_assignment(self, key: object) -> None:
-        """Remember the line that puts something into the session, if a developer reads along.
+        """Remember that this request sets a key of the session, and in which line.
 
         The session is stored after the view, when that line is no longer on the stack.
         """
-        if self.collect and printable(key):
-            self.assignments[str(Path("session", (item(key, 0),)))] = call_site()
+        with contextlib.suppress(TypeError):  # a key that cannot be hashed is no key
+            self.assigned.add(key)
+        if self.trace and printable(key):
+            self.assignments[str(Path(SESSION, (item(key, 0),)))] = call_site()
 
-    def brought_along(self, pattern: str) -> bool:
-        """Tell whether what is in the session was there before; False where nobody reads along.
+    def note_loaded(self, session: Mapping[Any, object]) -> None:
+        """Remember what the session of this request held when it was read."""
+        self.loaded = dict(session)
+
+    def sets(self, path: Path, session: object) -> bool:
+        """Return False if what is at `path` was read with the session and not set since.
 
         Args:
-            pattern: The pattern of its path.
+            path: A path in `session`.
+            session: The session as it is stored.
         """
-        assigned = map(generalised, self.assignments)
-        return self.collect and not any(pattern.startswith(path) for path in assigned)
+        if self.loaded is None or path.root != SESSION or not path.steps:
+            return True
+        if not isinstance(session, dict):
+            return True
+        step = path.steps[0]
+        key: object = step.name
+        if step.kind is not StepKind.ITEM:  # a position: the key is not one to be printed
+            key = next((key for at, key in enumerate(session) if at == step.name), None)
+        try:
+            return key in self.assigned or self.loaded.get(key, self) is not session.get(key)
+        except TypeError:
+            return True
 
     @contextlib.contextmanager
     def writing(self, label: str, sink: str, *, hidden: bool = False) -> Iterator[Write]:
@@ -197,12 +232,30 @@ class RequestScope:
 
     def __str__(self) -> str:
         name, location = self.view
-        text = f"{self.method} {self.path}"
+        text = self.request_line
         if name:
             text += f" · {name}"
-        if location:
+        if location and (self.collect or not name.startswith("__main__.")):  # a script: any name
             text += f" ({location})"
         return one_line(text)
+
+    @property
+    def request_line(self) -> str:
+        """Method and URL as they may be logged: the pattern of the URL, or `*`.
+
+        In development it is the path as it is.
+        """
+        method, address = masked(self.method), self.path if self.collect else self._pattern()
+        return f"{method} {shortened(one_line(address), LONGEST_ADDRESS)}"
+
+    def _pattern(self) -> str:
+        if self._route is None:  # an adapter that knows of no patterns
+            return masked(self.path)
+        try:
+            route = self._route()
+        except Exception:  # noqa: BLE001  # a URL nobody can name must not break the write
+            route = ""
+        return _CONVERTER.sub("<", route) or "*"
 
 
 _scope: ContextVar[RequestScope | None] = ContextVar("contextcache_request", default=None)
@@ -218,11 +271,20 @@ def exit_scope(token: Token[RequestScope | None]) -> None:
     _scope.reset(token)
 
 
-def origin_of(path: Path) -> str:
-    """Say where what is at `path` comes from: the request, the view, the line that stored it."""
+def origin_of(path: Path, value: object = None) -> str:
+    """Say where what is at `path` comes from: the request, the view, the line that stored it.
+
+    A view is named only if it has put the value into the cache, or set the key of the session.
+
+    Args:
+        path: The path of the offender.
+        value: The value it is in.
+    """
     scope = current_scope()
     if scope is None:
         return call_site()
+    if not scope.sets(path, value):
+        return NOT_SET_HERE
     assigned = scope.assignments.get(str(Path(path.root, path.steps[:1])))
     if assigned:
         return f"{scope} · set at {assigned}"

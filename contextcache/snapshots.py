@@ -14,6 +14,7 @@ from _thread import _local as local
 from types import BuiltinMethodType, FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
+from contextcache.logs import error_name
 from contextcache.paths import class_mro, instance_dict, qualified_name
 from contextcache.standins import RequestSnapshot, Stripped
 
@@ -164,7 +165,7 @@ def lazy_value(obj: object) -> object:
         except Exception as error:  # noqa: BLE001  # a function of the user's, or the database
             name = type(error).__name__
             fix = _AWAIT if name == "SynchronousOnlyOperation" else "evaluate it before"
-            raise NothingThere(f"evaluating it raised {name}", fix) from None
+            raise NothingThere(f"evaluating it raised {error_name(error)}", fix) from None
         wrapped = fields(obj).get("_wrapped")
     return wrapped
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from contextcache.classes import once_per_class
+from contextcache.masking import masked, type_text
 from contextcache.origins import is_own, relative
 from contextcache.paths import class_mro, qualified_name
 
@@ -49,7 +50,8 @@ class Setting:
 
     def __str__(self) -> str:
         """Say class, field, file, line and statement: `shop.api.Client._lock, set at ...`."""
-        told = f"{qualified_name(self.cls)}.{self.name}"
+        name = self.name if self.node is not None else masked(self.name)  # nobody wrote it down
+        told = f"{type_text(qualified_name(self.cls))}.{name}"
         file, first = class_place(self.cls)
         if not file:
             return told

@@ -24,7 +24,6 @@ What differs from Django's `cached_db`, and why:
 from __future__ import annotations
 
 import hashlib
-import logging
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -36,6 +35,7 @@ from django.db import DatabaseError, IntegrityError, OperationalError, router, t
 from django.utils import timezone
 
 from contextcache import ServerError, current_scope
+from contextcache.logs import error_name, log
 from contextcache_django.cache import RedisCache
 from contextcache_django.sessions import LoggedOutError, Store
 
@@ -47,8 +47,6 @@ MOVED_PREFIX = "moved."  # what the ids of tombstones begin with
 MOVED_TO = "contextcache.moved_to"
 ASK_THE_DATABASE = 0  # in the cache; a plain int, which is stored as it is
 MARKER_SECONDS = 60  # longer than any request takes from reading a row to caching it
-
-_logger = logging.getLogger("contextcache")
 
 
 class SessionStore(Store, db.SessionStore):
@@ -246,7 +244,8 @@ def _moved(session_key: str) -> str:
 
 
 def _warn(error: Exception) -> None:
-    _logger.warning(
+    log(
+        "warning",
         "contextcache: the cache of the sessions cannot be reached (%s); the database was asked",
-        type(error).__qualname__,
+        error_name(error),
     )

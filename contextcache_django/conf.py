@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from django.core.signing import JSONSerializer
 from contextcache import Config, ConfigurationError, Guard
 from contextcache.jsonable import JSONGuard
 from contextcache.jsonable.dialects import PLAIN
+from contextcache.logs import log
 from contextcache.servers import DEFAULT_URL, EMBEDDED, NAME_A_SERVER
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ UNSIGNED = (
     "contextcache: what is stored is not signed, so whoever can write to Redis can run code in "
     "this application; set SECRET_KEY, or CONTEXTCACHE['SIGN'] to False"
 )
-
-_logger = logging.getLogger("contextcache")
 
 
 @functools.cache
@@ -50,7 +48,7 @@ def project_config() -> Config:
         mapping = {key: value for key, value in mapping.items() if key != OBSERVE}
     config = _understood(mapping, where=SETTING, base=base)
     if not config.secret_keys and config.sign is None:
-        _logger.warning(UNSIGNED)
+        log("warning", UNSIGNED)
     return config
 
 
@@ -179,7 +177,8 @@ def is_deployed() -> bool:
 def warn_of_embedded(alias: str | None) -> None:
     """Warn once of a deployed cache that is in an embedded Redis because it has no `LOCATION`."""
     if is_deployed():
-        _logger.warning(
+        log(
+            "warning",
             "contextcache: CACHES[%s] has no LOCATION, so it is kept %s; set it to %s, "
             "or to %s if that is meant",
             repr(alias or "..."),

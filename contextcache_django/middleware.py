@@ -11,6 +11,7 @@ what it sees, and sessions are saved by `SessionMiddleware` on the way out.
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -25,6 +26,7 @@ from contextcache import (
     enter_scope,
     exit_scope,
 )
+from contextcache.logs import log
 from contextcache_django.conf import observes, project_config, warn_of_embedded
 from contextcache_django.coverage import embedded_by_default
 from contextcache_django.observing import observe_caches
@@ -38,8 +40,6 @@ if TYPE_CHECKING:
 RETRY_AFTER = 5  # seconds, told to the visitor's browser while Redis cannot be reached
 
 _SCOPE = "_contextcache_scope"
-
-_logger = logging.getLogger("contextcache")
 
 
 class ContextCacheMiddleware:
@@ -95,12 +95,15 @@ def scope_of(request: HttpRequest) -> RequestScope | None:
 
 
 def _new_scope(request: HttpRequest) -> RequestScope:
+    config = project_config()
     scope = RequestScope(
         request.method or "",
         request.path,
         request_id=request.META.get("HTTP_X_REQUEST_ID", ""),
         view=lambda: view_of(request),
-        collect=project_config().debug,
+        route=lambda: route_of(request),
+        collect=config.debug,
+        trace=config.mode == "raise",
     )
     if scope.collect:
         setattr(request, _SCOPE, scope)
@@ -112,7 +115,7 @@ def _finished(response: HttpResponseBase, scope: RequestScope) -> HttpResponseBa
         _make_unavailable(response)
     if scope.findings:
         response.headers[RequestScope.HEADER] = scope.header
-        _logger.info("contextcache: %s in %s", scope.count, scope)
+        log("info", "contextcache: %s in %s", scope.count, scope)
     if isinstance(response, StreamingHttpResponse) and not _is_file(response):
         body: Any = response.streaming_content
         within = _each_async if response.is_async else _each
@@ -143,8 +146,7 @@ def in_one_line(record: logging.LogRecord) -> bool:
     scope = current_scope()
     error = record.exc_info[1] if record.exc_info else None
     if scope is not None and scope.outage is not None and isinstance(error, ServerError):
-        *_, path = record.args or [scope.path]  # as Django has escaped it
-        record.msg, record.args = "Service Unavailable: %s: %s", (path, str(error))
+        record.msg, record.args = "Service Unavailable: %s: %s", (scope.request_line, str(error))
         record.exc_info = None
     return True
 
@@ -187,7 +189,56 @@ async def _each_async(body: AsyncIterator[bytes], scope: RequestScope) -> AsyncI
 def _sum_up(scope: RequestScope, told: int) -> None:
     """Log what was found too late for the response header."""
     if len(scope.findings) > told:
-        _logger.info("contextcache: %s in %s, with its body", scope.count, scope)
+        log("info", "contextcache: %s in %s, with its body", scope.count, scope)
+
+
+def route_of(request: HttpRequest) -> str:
+    """Return the pattern of the URL of `request`: `reset/<uid>/<token>/`, or nothing."""
+    match = getattr(request, "resolver_match", None)
+    return "" if match is None else readable_route(str(match.route or ""))
+
+
+def readable_route(pattern: str) -> str:
+    """Return a URL pattern, which may be a regular expression, with its groups as `<name>`."""
+    parts: list[str] = []
+    at = 0
+    while at < len(pattern):
+        token = _TOKEN.match(pattern, at)
+        text = pattern[at] if token is None else token[0]
+        if text == "(":
+            text = pattern[at : _end_of_group(pattern, at)]
+            named = _NAMED_GROUP.match(text)
+            if named is not None:
+                parts.append(f"<{named[1]}>")
+            elif text.startswith("(?:"):
+                parts.append(readable_route(text[3:-1]))
+            elif not text.startswith("(?"):
+                parts.append("<value>")
+        elif text[0] == "[" or text in _CLASSES:
+            parts.append("<value>")
+        elif text[0] == "\\" and not text[1:].isalpha():
+            parts.append(text[1:])
+        elif text[0] not in "^$?+*{\\":
+            parts.append(text)
+        at += len(text)
+    return "".join(parts)
+
+
+_TOKEN = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{[\d,]*\}", re.DOTALL)
+_NAMED_GROUP = re.compile(r"\(\?P<(\w+)>")
+_CLASSES = ("\\d", "\\w", "\\S", "\\D", "\\W", "\\s", ".+", ".*")
+
+
+def _end_of_group(pattern: str, at: int) -> int:
+    depth = 0
+    while at < len(pattern):
+        token = _TOKEN.match(pattern, at)
+        text = pattern[at] if token is None else token[0]
+        depth += (text == "(") - (text == ")")
+        at += len(text)
+        if depth == 0:
+            break
+    return at
 
 
 def view_of(request: HttpRequest) -> tuple[str, str]:

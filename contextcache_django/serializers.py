@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.core.signing import JSONSerializer
 
-from contextcache import UnreadablePayloadError
+from contextcache import UnreadablePayloadError, current_scope
 from contextcache.jsonable import NESTED
 from contextcache_django.conf import guard_for, json_guard_for
 from contextcache_django.cookies import pickled, weigh
@@ -190,9 +190,14 @@ class JSONSessionSerializer(JSONSerializer):
             UnreadablePayloadError: It cannot be read; reported first, as `SessionSerializer` does.
         """
         try:
-            return super().loads(data)
+            session = super().loads(data)
         except (ValueError, RecursionError) as failed:
             reason = NESTED if isinstance(failed, RecursionError) else "it is no JSON"
+        else:
+            scope = current_scope()
+            if scope is not None and isinstance(session, dict):
+                scope.note_loaded(session)
+            return session
         error = UnreadablePayloadError("session", reason, _NEW_SESSION)
         json_guard_for(_session_sink()).report_unreadable(error)
         raise error

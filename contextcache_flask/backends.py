@@ -15,6 +15,7 @@ from flask import Response, current_app
 
 from contextcache import Guard, UncacheableValueError, UnreadablePayloadError
 from contextcache.classes import derived
+from contextcache.logs import error_name
 from contextcache_flask.scopes import WithinRequest
 from contextcache_flask.serializers import (
     UNKNOWN,
@@ -269,11 +270,8 @@ def unreadable(label: str, error: Exception) -> UnreadablePayloadError:
     """Return `error` in words where it has none: a serializer of the application's raised it."""
     if isinstance(error, UnreadablePayloadError):
         return error
-    told = UnreadablePayloadError(
-        label, f"rebuilding it raised {type(error).__name__}", "delete the entry"
-    )
-    told.__cause__ = error
-    return told
+    reason = f"rebuilding it raised {error_name(error)}"
+    return UnreadablePayloadError(label, reason, "delete the entry", "rebuilding it raised")
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from contextcache import (
     UncacheableValueError,
     current_scope,
 )
+from contextcache.logs import error_name
 from contextcache.servers import answered, connect, warn
 from contextcache_flask.backends import (
     SKIPPED,
@@ -249,7 +250,7 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
         """Excuse writes, and delete what they were to replace: it would be taken for them."""
         if (scope := current_scope()) is not None:
             outage = outage_of(self._write_client, error)
-            scope.lost(outage.reason if outage else type(error).__name__, max(1, len(keys)))
+            scope.lost(outage.reason if outage else error_name(error), max(1, len(keys)))
         if isinstance(self.excuse(error, deleting=deleting), ReadOnlyServerError):
             self.unlink(*keys)
 

@@ -19,7 +19,7 @@ from contextcache import UnreadablePayloadError, current_scope
 from contextcache.classes import derived
 from contextcache.jsonable import LOOK_FOR_THE_WRITER, NESTED, JSONGuard
 from contextcache.jsonable.dialects import FLASK, MSGPACK, MSGSPEC_JSON
-from contextcache_flask.scopes import WithinRequest
+from contextcache_flask.scopes import WithinRequest, note_loaded
 from contextcache_flask.settings import settings_of
 
 if TYPE_CHECKING:
@@ -113,8 +113,10 @@ class GuardedCookie(SecureCookieSessionInterface):
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
         """Return the session in the cookie, or None where there is no secret to verify it with."""
         session = super().open_session(app, request)
-        if session is not None and settings_of(app).debug:
-            _note_assignments(session)
+        if session is not None:
+            note_loaded(session)
+            if settings_of(app).debug or settings_of(app).config.mode == "raise":
+                _note_assignments(session)
         return session
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
@@ -203,6 +205,7 @@ class MessageSerializer:
                 reason = NESTED
                 continue
             if isinstance(held, dict):
+                note_loaded(held)
                 return held
         error = UnreadablePayloadError("session", reason, LOOK_FOR_THE_WRITER)
         self.guard.report_unreadable(error)

@@ -8,7 +8,7 @@ a request. The sinks of this package open it once more where no signal is sent, 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flask import current_app, has_request_context, request, request_finished, request_started
 from flask.signals import request_tearing_down
@@ -17,12 +17,13 @@ from contextcache import RequestScope, current_scope, describe_view, enter_scope
 from contextcache_flask.settings import settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from contextvars import Token
 
     from flask import Flask, Request, Response
 
 _SCOPE = "contextcache.scope"
+_LOADED = "contextcache.loaded"
 _TOKEN = "contextcache.token"  # noqa: S105  # the key of a ContextVar's token
 
 # What the proxies stand for; each attribute that is asked of a proxy costs as much as a lookup.
@@ -61,14 +62,29 @@ def _scope_of(request: Request, app: Flask) -> RequestScope:
     environ = request.environ
     scope: RequestScope | None = environ.get(_SCOPE)
     if scope is None:
+        settings = settings_of(app)
         scope = environ[_SCOPE] = RequestScope(
             request.method,
             request.path,
             request_id=environ.get("HTTP_X_REQUEST_ID", ""),
             view=functools.partial(view_of, app, request.endpoint, request.method),
-            collect=settings_of(app).debug,
+            route=functools.partial(str, request.url_rule or ""),
+            collect=settings.debug,
+            trace=settings.config.mode == "raise",
         )
+        scope.loaded = environ.pop(_LOADED, None)
     return scope
+
+
+def note_loaded(session: Mapping[str, Any]) -> None:
+    """Remember what the session of the current request held when it was read."""
+    if has_request_context():
+        environ = _current_request().environ
+        scope: RequestScope | None = environ.get(_SCOPE)
+        if scope is None:
+            environ[_LOADED] = dict(session)
+        else:
+            scope.note_loaded(session)
 
 
 # --- Flask's signals ------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.exceptions import ServiceUnavailable
 
 from contextcache import ServerError, UncacheableValueError, current_scope
+from contextcache.logs import error_name
 from contextcache.servers import connect
 from contextcache.storage.sessions import SessionStorage
 from contextcache_flask.clients import address_of, outage_of
@@ -439,13 +440,15 @@ def _unavailable(app: Flask, client: Redis, error: Exception) -> SessionUnavaila
     if not isinstance(error, (ServerError, RedisError)):
         raise error
     outage = outage_of(client, error)
-    if outage is None and (scope := current_scope()) is not None:
-        scope.lost(type(error).__name__, label="session")
+    scope = current_scope()
+    if outage is None and scope is not None:
+        scope.lost(error_name(error), label="session")
     # The text of redis-py can repeat parts of the command.
-    refused = f"Redis at {address_of(client)} refused a command: {type(error).__name__}"
+    refused = f"Redis at {address_of(client)} refused a command: {error_name(error)}"
     message = str(outage or refused)
     # Flask answers an HTTP exception without logging it.
-    app.logger.error("%s (%s %r is answered with 503)", message, request.method, request.path)
+    line = scope.request_line if scope is not None else f"{request.method} *"
+    app.logger.error("%s (%s is answered with 503)", message, line)
     return SessionUnavailableError(message)
 
 

@@ -27,12 +27,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import logging
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from contextcache import Config, ConfigurationError, Guard
+from contextcache.logs import log
 from contextcache.servers import DEFAULT_URL, EMBEDDED, NAME_A_SERVER, connect
 
 if TYPE_CHECKING:
@@ -58,8 +58,6 @@ NO_SERVER = f"{REDIS_URL} is not set, so sessions and cache are kept {EMBEDDED}"
 
 # Options of a backend of Flask-Caching's, among those in CACHE_OPTIONS that go to redis-py.
 BACKEND_OPTIONS = ("default_timeout", "ignore_delete_many_errors", "key_prefix")
-
-_logger = logging.getLogger("contextcache")
 
 
 class Settings:
@@ -147,7 +145,8 @@ class Settings:
         if self.redis_url:
             return self.redis_url
         if not (self.uses_embedded_by_default or self.debug or self._app_config.get("TESTING")):
-            _logger.warning(
+            log(
+                "warning",
                 "contextcache: %s; set it to %s, or to %s if that is meant",
                 NO_SERVER,
                 NAME_A_SERVER,
@@ -167,7 +166,7 @@ class Settings:
         embedded = self.uses_embedded_by_default or self.redis_url.startswith(DEFAULT_URL)
         if config.sign is None and not self._told and not embedded:
             self._told = True
-            _logger.warning(UNSIGNED)
+            log("warning", UNSIGNED)
         return config
 
     @property

@@ -24,6 +24,9 @@ ADAPTERS = [path for path in SOURCES if path not in CORE]
 
 # Each module may import those before it: the sentence of the design, module by module.
 ORDER = [
+    "masking",
+    "paths",
+    "logs",
     "exceptions",
     "locks",
     "compression",
@@ -34,7 +37,6 @@ ORDER = [
     "checked_unpickler",
     "allow_list",
     "envelope",
-    "paths",
     "classes",
     "markers",
     "findings",
@@ -126,6 +128,7 @@ PUBLIC_MODULES = (
     "contextcache.commands.explaining",
     "contextcache.commands.inventory",
     "contextcache.jsonable",
+    "contextcache.logs",
     "contextcache.markup",
     "contextcache.servers",
     "contextcache.storage.sessions",

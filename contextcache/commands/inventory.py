@@ -27,7 +27,7 @@ from contextcache.compression import ExpansionError, compression_of
 from contextcache.envelope import Envelope
 from contextcache.exceptions import UnreadablePayloadError, UntrustedPayloadError
 from contextcache.loading import HARMLESS, is_sealed
-from contextcache.paths import one_line
+from contextcache.masking import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

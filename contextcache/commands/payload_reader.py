@@ -35,7 +35,8 @@ from contextcache.commands.opcodes import (
 )
 from contextcache.dangerous import runs_code
 from contextcache.exceptions import UnreadablePayloadError
-from contextcache.paths import Step, StepKind, attribute, item, one_line
+from contextcache.masking import one_line
+from contextcache.paths import Step, StepKind, attribute, item
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,18 +13,20 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from contextcache.config import Config
+from contextcache.exceptions import without_text
 from contextcache.findings import Action, Finding
 from contextcache.guard import uncacheable
 from contextcache.jsonable.dialects import PLAIN, Dialect
 from contextcache.jsonable.walk import CUT, KEY_LEFT_OUT, NOTHING, Look, Treatments, comes_back
+from contextcache.logs import show_findings
 from contextcache.paths import Path, item
-from contextcache.reporting import Reporter, report_internal, show_findings
+from contextcache.reporting import Reporter, report_internal
 from contextcache.scopes import current_scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sized
 
-    from contextcache.exceptions import UnreadablePayloadError
+    from contextcache.exceptions import UncacheableValueError, UnreadablePayloadError
 
 T = TypeVar("T")
 
@@ -101,7 +103,7 @@ class JSONGuard(Generic[T]):
         if look.findings:
             heard = self._reporter.report(look.findings, log=self.config.mode == "strip")
             if look.kept is CUT or (heard and self.config.mode == "raise"):
-                raise uncacheable(look.findings)
+                raise self._uncacheable(look)
         return cast("T", payload)
 
     def explain(self, value: Any, *, label: str = "value") -> list[Finding]:
@@ -132,7 +134,10 @@ class JSONGuard(Generic[T]):
         steps = {key: item(key, at) for at, key in enumerate(session)}
         heaviest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:LISTED]
         root = self._path("session")
-        listed = ", ".join(f"{root / steps[key]} {sizes[key]}" for key in heaviest)
+        exact = self.config.debug
+        listed = ", ".join(
+            f"{(root / steps[key]).printed(exact=exact)} {sizes[key]}" for key in heaviest
+        )
         look = Look(session, root, self._types, self._refused, self.sink)
         lost = "; browsers drop it" if size > limit else ""
         look.note(
@@ -145,7 +150,10 @@ class JSONGuard(Generic[T]):
         )
         raises = self.config.mode == "raise"
         if self._reporter.report(look.findings, log=not raises) and raises:
-            raise uncacheable(look.findings)
+            raise self._uncacheable(look)
+
+    def _uncacheable(self, look: Look) -> UncacheableValueError:
+        return uncacheable(look.findings, self.config)
 
     def _size(self, key: str, held: Any) -> int:
         try:
@@ -210,19 +218,19 @@ class JSONGuard(Generic[T]):
 
     def _unchanged(self, value: Any, look: Look) -> T:
         """Report the findings and store exactly what would have been stored without us."""
-        failed: Exception | None = None
+        cause: Exception | None = None
         try:
             payload = self._encode(value)
-        except Exception as error:  # noqa: BLE001  # whatever it was, it is raised below
-            failed = error
+        except Exception as error:  # noqa: BLE001  # its text may hold keys: another one is raised
+            cause = without_text(error, f"{self._types.dialect.name} cannot hold it")
             if not any(finding.code == "CC140" for finding in look.findings):
                 self._blame(look, error)
-        did = UNCHANGED if failed is None else REFUSED.format(self._types.dialect.name)
+        did = UNCHANGED if cause is None else REFUSED.format(self._types.dialect.name)
         self._reporter.report(
             [dataclasses.replace(one, action=Action.OBSERVED, did=did) for one in look.findings]
         )
-        if failed is not None:
-            raise uncacheable(look.findings) from failed
+        if cause is not None:
+            raise self._uncacheable(look) from cause
         return payload
 
     def _blame(self, look: Look, error: Exception) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from contextcache.classes import ClassMemo, is_permanent
 from contextcache.findings import CODES, Action, Finding
 from contextcache.jsonable.dialects import FIXES, KEPT, PLAIN_DATA, Dialect, Fate, back
+from contextcache.masking import type_text
 from contextcache.paths import (
     Path,
     Step,
@@ -199,6 +200,7 @@ class Look:
     ) -> None:
         self.kept = value
         self.is_deep = False
+        self._value = value
         self.root = root
         self.findings: list[Finding] = []
         self._types = types
@@ -249,7 +251,7 @@ class Look:
                 did=did,
                 fix=fix or PLAIN_DATA,
                 sink=self._sink,
-                origin=origin_of(path),
+                origin=origin_of(path, self._value),
             )
         )
 
@@ -345,7 +347,7 @@ class Look:
                 Action.OBSERVED,
                 did="stored them; they come back as text",
                 fix="use text for keys, or turn them back on read",
-                reason=f"its keys of type {', '.join(sorted(changed))} become text",
+                reason=f"its keys of type {', '.join(map(type_text, sorted(changed)))} become text",
             )
             frame.texts = True
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 
+from contextcache.logs import log
+
 THRESHOLD = 3  # failures in a row
 PAUSE = 1.0  # seconds
-
-logger = logging.getLogger("contextcache")
 
 
 class Breaker:
@@ -66,9 +65,8 @@ class Breaker:
             was_open, self._retry_at, self.failures = self._retry_at is not None, None, 0
             seconds = time.monotonic() - self._opened
         if was_open:
-            logger.warning(
-                "Redis at %s answers again; it was left alone for %.0f s", self._server, seconds
-            )
+            template = "Redis at %s answers again; it was left alone for %.0f s"
+            log("warning", template, self._server, seconds)
 
     def failed(self, reason: str, remedy: str) -> None:
         """Take note that the server could not be reached, or did not answer in time."""
@@ -81,7 +79,9 @@ class Breaker:
             if self.failures >= THRESHOLD:
                 self._retry_at = now + self._pause
         if opens:
-            logger.warning(
-                "Redis at %s is left alone after %d failures in a row and tried every %g s: %s; %s",
-                *(self._server, THRESHOLD, self._pause, reason, remedy),
+            why = f"{reason}; {remedy}".replace("%", "%%")
+            log(
+                "warning",
+                f"Redis at %s is left alone after %d failures in a row and tried every %g s: {why}",
+                *(self._server, THRESHOLD, self._pause),
             )

@@ -33,12 +33,12 @@ need not be imported to know its errors, and nothing of their text is shown.
 from __future__ import annotations
 
 import functools
-import logging
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from contextcache.exceptions import ReadOnlyServerError, ServerError
 from contextcache.locks import ProcessLock
+from contextcache.logs import log
 from contextcache.reporting import tally
 from contextcache.servers.urls import public_url
 
@@ -48,8 +48,6 @@ if TYPE_CHECKING:
 IN_HANDSHAKE = "contextcache_in_handshake"  # marks an error that no command of a caller caused
 REPEAT = 60.0  # seconds before the same outage of the same server is logged again
 DELETIONS = 10  # that did not happen, logged in that time; then every tenfold
-
-logger = logging.getLogger("contextcache")
 
 
 class Diagnosis(NamedTuple):
@@ -280,9 +278,12 @@ def warn(error: ServerError, sink: str, *, deleting: bool = False) -> None:
         instead = "nothing is stored; told once a minute"
     else:
         instead = "it is as if it were empty; told once a minute"
-    logger.warning(
-        "%s: %s (%s)",
-        *(sink, error, instead),
+    # The reason stands in the template, by which log aggregators group; the server does not.
+    text = str(error).replace("%", "%%").replace(error.server or "\0", "%s", 1)
+    log(
+        "warning",
+        f"%s: {text} (%s)",
+        *((sink, error.server, instead) if "%s" in text else (sink, instead)),
         extra={"contextcache_server": error.server, "contextcache_reason": error.reason},
     )
 

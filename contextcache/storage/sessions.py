@@ -33,6 +33,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from contextcache.exceptions import ReadOnlyServerError, ServerError, UnreadablePayloadError
+from contextcache.logs import class_name
 from contextcache.scopes import current_scope, enter_scope, exit_scope
 from contextcache.servers.outages import diagnose
 
@@ -102,8 +103,9 @@ class SessionStorage:
             if not isinstance(session, dict):
                 raise UnreadablePayloadError(
                     LABEL,
-                    f"it holds a {type(session).__qualname__}, not a session",
+                    f"it holds a {class_name(type(session))}, not a session",
                     "see what else writes to this key of Redis",
+                    "it holds no session",
                 )
         except UnreadablePayloadError as error:
             self._guard.report_unreadable(error)

@@ -189,13 +189,15 @@ def test_the_log_line(caplog: pytest.LogCaptureFixture) -> None:
     assert re.sub(r" · at: \S+ · ", " · ", first) == (
         "contextcache CC140: session['when'] (datetime.date) cannot be stored: JSON cannot hold it"
         " · session in cookie · did: left the key out, stored the rest"
-        " · fix: store value.isoformat(), and read it with fromisoformat() · seen 1×"
+        " · fix: store value.isoformat(), and read it with fromisoformat()"
+        " · pattern: session['when'] · seen 1×"
     )
     assert re.sub(r" · at: \S+ · ", " · ", second) == (
         "contextcache CC141: session['pair'] (tuple) should not be stored: "
         "JSON changes it without a word"
         " · session in cookie · did: stored it; it comes back as a list"
-        " · fix: store a list, or turn it into a tuple again on read · seen 1×"
+        " · fix: store a list, or turn it into a tuple again on read"
+        " · pattern: session['pair'] · seen 1×"
     )
 
 

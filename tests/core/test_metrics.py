@@ -130,7 +130,7 @@ class Captured(Transport):
 
 
 def test_sentry_groups_findings_by_their_template() -> None:
-    """Two findings are one issue: the template is constant, the names are parameters."""
+    """Two codes are two issues: code and pattern stand in the template, names are parameters."""
     transport = Captured()
     with sentry_sdk.isolation_scope():
         sentry_sdk.init(
@@ -147,8 +147,8 @@ def test_sentry_groups_findings_by_their_template() -> None:
         finally:
             sentry_sdk.init(default_integrations=False, auto_enabling_integrations=False)
     first, second = transport.events
-    assert first["logentry"]["message"] == second["logentry"]["message"]
-    assert "%s" in first["logentry"]["message"]
+    assert "contextcache CC102: %s" in first["logentry"]["message"]
+    assert "contextcache CC109: %s" in second["logentry"]["message"]
     assert first["logentry"]["params"] != second["logentry"]["params"]
     assert first["extra"]["contextcache_code"] == "CC102"
     assert first["extra"]["contextcache_leaves"][0]["path"] == "session['cart'].lock"

@@ -286,7 +286,7 @@ def test_a_django_suite(suite: Path) -> None:
     assert outcomes == {"passed": 1, "failed": 2}
     assert "CC102: session['client']._lock" in told
     assert "CC102: cache['top']['client']._lock" in told
-    assert "GET /add · test_suite.add" in told
+    assert "GET add · test_suite.add" in told
     outcomes, told = run(suite, DJANGO, *options, "--contextcache=report")
     assert outcomes == {"passed": 3}
     assert "CC102 session['client']._lock (_thread.lock)" in told

@@ -109,9 +109,13 @@ def test_a_view_that_cannot_be_named_breaks_nothing() -> None:
         ("/straße/日本", "/straße/日本"),
     ],
 )
-def test_a_path_cannot_forge_a_line_of_the_log(path: str, shown: str) -> None:
-    """Frameworks decode the URL; what a terminal would obey is shown escaped."""
-    assert str(RequestScope("GET", path)) == f"GET {shown}"
+def test_the_log_shows_a_path_in_development_only_and_escaped(path: str, shown: str) -> None:
+    """A path can hold a token: the pattern of the URL is logged, `*` where there is none."""
+    assert str(RequestScope("GET", path, collect=True)) == f"GET {shown}"
+    known = str(RequestScope("GET", path, route=lambda: "a/<uid>/<int:n>/"))
+    assert known == "GET a/<uid>/<n>/"
+    assert str(RequestScope("GET", path, route=str)) == "GET *"
+    assert str(RequestScope("GET\nx", "/a/b1", route=lambda: 1 / 0)) == "* *"  # type: ignore[arg-type,return-value]
 
 
 def test_a_collecting_scope_keeps_the_findings_of_its_request_only() -> None:

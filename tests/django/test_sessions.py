@@ -462,9 +462,10 @@ def test_an_outage_is_one_line_in_the_log(
     configure(f"unix://{tmp_path}/none")
     browser.client.cookies[COOKIE] = "a" * 32
     response = browser.get("/session")
+    route = f"{browser.prefix}/session".lstrip("/")
     [record] = [record for record in caplog.records if record.name == "django.request"]
     assert record.getMessage() == (
-        f"Service Unavailable: {browser.prefix}/session: Redis at unix://{tmp_path}/none "
+        f"Service Unavailable: GET {route}: Redis at unix://{tmp_path}/none "
         "cannot be reached: there is no such socket; start the server or correct the URL"
     )
     assert (record.levelname, record.exc_info) == ("ERROR", None)

@@ -116,7 +116,7 @@ def test_a_url_nobody_serves_is_covered(app):
     with capture_findings() as findings:
         assert app.test_client().get("/nowhere").status_code == 404
     [finding] = findings
-    assert finding.origin.partition(" · stored at ")[0] == "GET /nowhere"
+    assert finding.origin.partition(" · stored at ")[0] == "GET *"
 
 
 def test_a_request_within_a_request(app):
@@ -249,7 +249,7 @@ def test_concurrent_requests_are_not_mixed_up(app, serve):
             expected.append(
                 (
                     f"cache['{key}']['basket']._lock",
-                    f"PUT /cache/{key} · tests.flask.shop.put_in_cache",
+                    "PUT /cache/<key> · tests.flask.shop.put_in_cache",
                 )
             )
     assert sorted(told) == sorted(expected)
