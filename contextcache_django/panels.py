@@ -1,6 +1,6 @@
 """The panel of django-debug-toolbar: what a request wrote, and what was found in it.
 
-`DEBUG_TOOLBAR_PANELS = [..., "contextcache_django.panels.ContextCachePanel"]`, with
+`DEBUG_TOOLBAR_PANELS = [*PANELS_DEFAULTS, "contextcache_django.panels.ContextCachePanel"]`, with
 `ContextCacheMiddleware` in `MIDDLEWARE`, which collects what is shown. A write that failed is shown
 as well: the toolbar's own panel of the cache notes a call when it has returned.
 """

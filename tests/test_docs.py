@@ -8,8 +8,10 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from flask import Flask
 
 from contextcache import is_stripped
+from contextcache_flask import ContextCache
 from tests.child import ROOT, run
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ def test_every_block_is_executed_here() -> None:
         ("django", "guarded cache"),
         ("django", "by reference"),
         ("django", "panel"),
+        ("flask", "panel"),
         ("flask", "guarded"),
     }
 
@@ -112,14 +115,39 @@ def test_a_user_is_stored_by_reference() -> None:
     assert said == "True\nFalse\n"  # one that was never saved has nothing to refer to
 
 
-def test_the_panel_has_its_name() -> None:
-    """Where the settings say it is."""
-    names: dict[str, Any] = {}
-    exec(BLOCKS["django", "panel"], names)
-    [dotted] = names["DEBUG_TOOLBAR_PANELS"]
-    module, _, name = dotted.rpartition(".")
-    source = ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
-    assert f"class {name}(" in source
+def test_the_panel_of_django_debug_toolbar_is_one_more(tmp_path: Path) -> None:
+    """In a settings file, as it stands there; the toolbar's own panels stay."""
+    pytest.importorskip("debug_toolbar")
+    tmp_path.joinpath("shop_settings.py").write_text(
+        "SECRET_KEY, STATIC_URL = 'x', '/static/'\n"
+        "INSTALLED_APPS = ['django.contrib.staticfiles', 'debug_toolbar', 'contextcache_django']\n"
+        + BLOCKS["django", "panel"]
+    )
+    said = run(f"""
+        import os, sys
+        sys.path.insert(0, {str(tmp_path)!r})
+        os.environ["DJANGO_SETTINGS_MODULE"] = "shop_settings"
+        import django
+        django.setup()
+        from debug_toolbar.settings import PANELS_DEFAULTS
+        from debug_toolbar.toolbar import DebugToolbar
+        panels = [panel.__name__ for panel in DebugToolbar.get_panel_classes()]
+        print(len(panels) - len(PANELS_DEFAULTS), len(PANELS_DEFAULTS) > 8, panels[-1])
+    """)
+    assert said == "1 True ContextCachePanel\n"
+
+
+def test_the_panel_of_flask_debugtoolbar_is_one_more() -> None:
+    """As it stands there; the toolbar's own panels stay."""
+    pytest.importorskip("flask_debugtoolbar")
+    app = Flask("shop")
+    app.config.update(DEBUG=True, SECRET_KEY="x", DEBUG_TB_INTERCEPT_REDIRECTS=False)
+    ContextCache(app)
+    exec(BLOCKS["flask", "panel"], {"app": app})
+    app.add_url_rule("/", "page", lambda: "<html><body>a shop</body></html>")
+    page = app.test_client().get("/").text
+    for panel in ("VersionDebugPanel", "LoggingPanel", "contextcachePanel"):
+        assert panel.lower() in page.lower()
 
 
 def test_a_bare_backend_is_guarded() -> None:

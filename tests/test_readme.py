@@ -262,6 +262,26 @@ def test_the_flask_app(tmp_path: Path) -> None:
     assert "{'page': {'key': 7}, 'visits': 2}" in said
 
 
+@pytest.mark.parametrize("kind", ["RedisCache", "FileSystemCache", "SimpleCache"])
+def test_the_flask_app_with_another_kind_of_cache(
+    tmp_path: Path, kind: str, redis_url: str
+) -> None:
+    """It is guarded and caches; with no `CACHE_TYPE`, Flask-Caching itself would store nothing."""
+    assert 'A Flask-Caching with another `CACHE_TYPE`, such as `"RedisCache"`' in README
+    app = BLOCKS["flask app"].replace("contextcache_flask.RedisCache", kind)
+    assert kind in app
+    settings = {"CACHE_REDIS_URL": redis_url, "CACHE_DIR": str(tmp_path / "files")}
+    app = app.replace("cache = Cache", f"app.config.update({settings})\ncache = Cache")
+    script = """
+        import threading
+        app.secret_key = "x"
+        with app.app_context():
+            cache.set("page", {"lock": threading.Lock(), "key": 7})
+            print("stored", cache.get("page")["key"])
+    """
+    assert "stored 7" in in_a_project(tmp_path, app + textwrap.dedent(script))
+
+
 def test_rules_beside_their_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The class is stripped with the fix it states; the function makes what is stored."""
     module = types.ModuleType("readme")
