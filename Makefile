@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 MINUTES ?= 10
 SECONDS ?= 60
+PROGRAMS ?= 20000
 SUPPORTED = 3.11 3.12 3.13
 
 PIP = $(VENV)/bin/python -m pip --quiet --quiet --disable-pip-version-check
@@ -25,6 +26,7 @@ help:
 	@echo "make fault-matrix       do real servers harm and note what it costs, into docs/fault-matrix.md"
 	@echo "make soak               use everything for ten minutes (MINUTES=10) under constant faults"
 	@echo "make fuzz               give what reads payloads what is none, for a minute (SECONDS=60)"
+	@echo "make programs           try 20,000 generated pickle programs on an allow-list (PROGRAMS=20000)"
 	@echo "make bench              measure everything beside what people use today, into docs/benchmarks.md"
 	@echo "make before-after       perform real reports once more, into docs/before-after.md"
 	@echo "make lint               check style and types"
@@ -65,6 +67,11 @@ fault-matrix: $(VENV)/test.stamp servers
 fuzz: $(VENV)/fuzz.stamp
 	$(VENV)/bin/python -m tests.fuzz.loads -max_total_time=$(SECONDS) -timeout=30 -max_len=4096 \
 	    -print_final_stats=1 $(ARGS)
+
+.PHONY: programs
+programs: $(VENV)/test.stamp
+	CONTEXTCACHE_PROGRAMS=$(PROGRAMS) $(VENV)/bin/python -m pytest -q -s -p no:xdist \
+	    --hypothesis-profile=default tests/core/test_allow_list_programs.py $(ARGS)
 
 # The tests run against a real Redis, memcached and Chromium; fakes of them would prove nothing.
 .PHONY: servers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, OrderedDict, defaultdict, deque
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
@@ -35,7 +36,9 @@ class ClassRules:
 
     def __init__(self, cls: type, *, data_only: bool = False) -> None:
         self.cls = cls
-        self.name = f"{cls.__module__}:{cls.__qualname__}"
+        name = f"{cls.__module__}:{cls.__qualname__}"
+        # Of what a function returns, a class may have been made and named at run time.
+        self.name = name if re.fullmatch(r"[\w.:]{1,200}", name) else "a class"
         self.plain = cls in _PLAIN
         self.allocated = _allocation(cls)
         self.called = max(self.allocated, _construction(cls))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from contextcache.compression import compression_of
@@ -90,7 +91,7 @@ class RefusedOperationError(pickle.UnpicklingError):
 
 # --- The words for a payload that cannot be read --------------------------------------------------
 
-# What CPython's unpickler says; it sets no `name` (Modules/_pickle.c, getattribute).
+# What CPython's unpickler says before 3.14; it sets no `name` there (Modules/_pickle.c).
 _GONE = re.compile(r"Can't get attribute '([\w.]+)' on <(?:module|class) '([\w.]+)'")
 
 
@@ -128,10 +129,10 @@ def unreadable(error: Exception, label: str, compression: str = "") -> Unreadabl
         case ModuleNotFoundError(name=str(name)) if re.fullmatch(r"[\w.]{1,80}", name):
             kind, reason = "its module is gone", f"its module {name} is gone"
             remedy = "restore it under its old name, or delete the entry"
-        case AttributeError() if by_pickle and (gone := _GONE.match(str(error))):
+        case AttributeError() if by_pickle and (gone := _gone(error)):
             kind = "its class or attribute is gone"
             reason = (
-                f"its class or attribute {type_text(gone[1])} is gone from {type_text(gone[2])}"
+                f"its class or attribute {type_text(gone[0])} is gone from {type_text(gone[1])}"
             )
             remedy = "restore it under its old name, or delete the entry"
         case _ if not by_pickle:  # a method of the value's own raised
@@ -144,6 +145,22 @@ def unreadable(error: Exception, label: str, compression: str = "") -> Unreadabl
             kind, reason = "rebuilding it raised", f"rebuilding it raised {error_name(error)}"
             remedy = "mend __setstate__ or __reduce__ of its class, or delete the entry"
     return UnreadablePayloadError(label, reason, remedy, kind)
+
+
+def _gone(error: AttributeError) -> tuple[str, str] | None:
+    """Return the name that a module or class no longer has, and that of the module or class."""
+    name: object = error.name
+    match error.obj:
+        case ModuleType(__name__=str(place)):
+            pass
+        case type(__module__=module, __qualname__=qualname):
+            place = f"{module}.{qualname}"
+        case _:
+            found = _GONE.match(str(error))
+            name, place = found.groups() if found else (None, "")
+    if isinstance(name, str) and re.fullmatch(r"[\w.]{1,200}", name) and place:
+        return name, place
+    return None
 
 
 _UNPICKLERS = {

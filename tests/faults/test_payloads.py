@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.core.cache import caches
 
+from tests.core import programs
+from tests.core.programs import build, call, name, own, slots, state, text
 from tests.faults import places
 from tests.faults.payloads import EVIL, FORGED, ROTTEN, Rot, disguised, executed
 from tests.faults.places import (
@@ -200,3 +202,30 @@ def test_an_allow_list_holds_where_unsigned_payloads_are_read(
             for payload in disguised(evil).values():
                 redis_client.set(written(place, redis_client), payload)
                 assert place.read() == place.reads[UNREADABLE]
+
+
+def test_what_an_allow_list_refuses_is_a_miss_and_one_warning(
+    kind: type[Place],
+    redis_url: str,
+    redis_client: redis.Redis,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Payloads that use listed names only, but to change a class or to call what they made."""
+    before = programs.snapshot([programs, programs.Cart, programs.Role.USER, programs.CART])
+    attacks = {
+        "class": build(own("Cart"), slots(total=own("discount"))),
+        "enum": build(call(own("Role"), b"K\x01"), state(_value_=b"K\x02")),
+        "singleton": build(call(own("shared_cart")), state(owned=b"\x88")),
+        "call": call(call(own("a_function"))),
+        "getattr": call(name("builtins", "getattr"), own("discount"), text("__globals__")),
+    }
+    config = {"ACCEPT_UNSIGNED": True, "LOADABLE": programs.LISTED, **PATIENT}
+    with kind(redis_url, **config) as place:
+        for attack, part in attacks.items():
+            key = written(place, redis_client)
+            caplog.clear()
+            redis_client.set(key, b"\x80\x04" + part + b".")
+            assert place.read() == place.reads[UNREADABLE], attack
+            assert len(warnings(caplog)) == 1, attack
+    assert programs.changed(before) == []
+    assert programs.called == []
