@@ -12,7 +12,7 @@ offset  size  what
 3       4     the id of the key that signed
 7       32    HMAC-SHA256 over bytes 0–6, the length of the Redis key (8 bytes, big-endian), the
               Redis key, and the body: an encoding that no two inputs share
-39      –     the body: a pickle, perhaps compressed
+39      –     the body: a pickle, perhaps compressed, and then at least a thousandth of its size
 ======  ====  ==================================================================================
 
 Nothing in a payload chooses how it is verified: the version names one algorithm, and one that is
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 VERSION = b"\x01"
 LEAST_COMPRESSED = 4096  # bytes of a pickle below which compression saves too little
-MOST_RATIO = 1000  # of a body to what it was compressed to; a bomb is refused unopened
+MOST_RATIO = 1000  # of a body to what it was compressed to; of a bomb, no more is expanded
 
 _HEADER = 7  # bytes before the signature
 
@@ -104,8 +104,9 @@ class Envelope:
         """
         header = self._plain
         if self._codec is not None and len(body) >= LEAST_COMPRESSED:
-            small = self._codec.compress(body)
-            if len(small) < len(body) <= len(small) * MOST_RATIO:
+            # Zeros behind the stream, which no codec reads, keep it within the ratio.
+            small = self._codec.compress(body).ljust(-(-len(body) // MOST_RATIO), b"\0")
+            if len(small) < len(body):
                 header, body = header[:2] + self._codec.flag + header[3:], small
         return b"".join((header, _mac(self._begun[0], header, key, body), body))
 

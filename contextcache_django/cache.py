@@ -49,12 +49,12 @@ class RedisCache(Guarded, backend.RedisCache):
     _options: dict[str, Any]
 
     def __init__(self, server: str | list[str], params: dict[str, Any]) -> None:
+        alias = alias_of(server, params)
         if isinstance(server, str) and "+" in server.partition("://")[0]:
             server = [server]  # its commas are between the nodes of one URL
         super().__init__(server or DEFAULT_URL, params)
         self._options = dict(self._options)
         self._overrides: Mapping[str, Any] | None = self._options.pop("CONTEXTCACHE", None)
-        alias = alias_of(server, params)
         if not server:
             warn_of_embedded(alias)
         self._sink = "cache in " if alias is None else f"cache {alias!r} in "

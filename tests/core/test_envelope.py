@@ -7,6 +7,7 @@ import os
 import pickle
 import random
 import re
+import zlib
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from contextcache import (
     UntrustedPayloadError,
     is_sealed,
 )
-from contextcache.envelope import Envelope, derived, key_id
+from contextcache.envelope import Envelope, codec, derived, key_id, unverified
 from tests.child import ROOT
 
 
@@ -234,24 +235,47 @@ def test_a_large_payload_is_compressed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["zlib", "zstd"])
-def test_a_bomb_is_not_written_and_not_unpacked(name: str) -> None:
-    """Ten megabytes of zeros would fit into 10 KB or less; both ends refuse that ratio."""
-    bomb = {"zeros": bytes(10_000_000)}
-    payload = guard(compress=name).dumps(bomb)
-    assert guard().loads(payload) == bomb
-    assert len(payload) > 10_000_000 / 1100
+@pytest.mark.parametrize("size", [65_536, 1_000_001, 10_000_000])
+def test_what_compresses_best_is_compressed_and_read(name: str, size: int) -> None:
+    """Zeros and repeated text, which zstd makes 10,000 times smaller."""
+    for value in ({"zeros": bytes(size)}, "ab" * (size // 2), [0.0] * (size // 8)):
+        payload = guard(compress=name).dumps(value)
+        assert guard().loads(payload) == value
+        assert len(payload) < size / 90
+        assert len(payload) >= size / 1000
+
+
+@pytest.mark.parametrize("name", ["zlib", "zstd"])
+def test_a_bomb_is_not_unpacked(name: str) -> None:
+    """Neither beyond `MAX_SIZE` nor beyond the ratio, though it is signed with the secret."""
     small = guard(compress=name, max_size=20_000)
     with pytest.raises(UnreadablePayloadError, match="its body expands to more than is allowed"):
         small.loads(guard(compress=name).dumps(LARGE))
+    flag = {"zlib": b"\1", "zstd": b"\2"}[name]
+    for zeros, refused in ((10_000_000, True), (100_000, name == "zstd")):
+        body = pickle.dumps(bytes(zeros), 5)
+        stream = zlib.compress(body, 9) if name == "zlib" else codec(name).compress(body)
+        assert (len(body) > 1000 * len(stream)) is refused
+        bomb = sealed_by_hand(flag, stream)
+        for read in (guard().loads, lambda bomb: unverified(bomb, label="it", most=2**29)):
+            if refused:
+                with pytest.raises(UnreadablePayloadError, match="more than is allowed"):
+                    read(bomb)
+            else:
+                read(bomb)
+
+
+def sealed_by_hand(flag: bytes, body: bytes) -> bytes:
+    """Return a payload with that body, as only the owner of the secret can make it."""
+    header = b"\xcc\x01" + flag + key_id(key := derived("secret", "cache"))
+    return header + hmac.digest(key, header + bytes(8) + body, "sha256") + body
 
 
 @pytest.mark.parametrize("flag", [b"\1", b"\2", b"\3"])
 def test_a_body_that_cannot_be_expanded_is_unreadable(flag: bytes) -> None:
     """Signed by us, and damaged before: no error of a compression library gets out."""
-    header = b"\xcc\x01" + flag + key_id(key := derived("secret", "cache"))
-    mac = hmac.digest(key, header + bytes(8) + b"no such stream", "sha256")
     with pytest.raises(UnreadablePayloadError):
-        guard().loads(header + mac + b"no such stream")
+        guard().loads(sealed_by_hand(flag, b"no such stream"))
 
 
 # --- Sizes --------------------------------------------------------------------------------------

@@ -254,6 +254,37 @@ def test_the_label_is_the_key_where_it_is_fit_to_be_shown(
     assert {str(finding.path) for finding in findings} == {f"{label}._lock", f"{label}._local"}
 
 
+@pytest.mark.parametrize(
+    "location",
+    [
+        "redis://127.0.0.1:1/0",
+        "unix:///nowhere.sock",
+        ["redis://127.0.0.1:1/0", "redis://127.0.0.1:2/0"],
+        "redis://127.0.0.1:1/0,redis://127.0.0.1:2/0",
+        "redis+sentinel://127.0.0.1:1,127.0.0.1:2/mymaster/0",
+        "rediss+cluster://127.0.0.1:1,127.0.0.1:2",
+        ["redis+cluster://127.0.0.1:1,127.0.0.1:2"],
+        "fakeredis://alias",
+        "",
+        None,
+    ],
+)
+def test_the_alias_is_named_for_every_kind_of_url(
+    settings: SettingsWrapper, location: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In findings, and in what is said of an outage."""
+    ours = "contextcache_django.cache.RedisCache"
+    settings.CACHES = {
+        "default": {"BACKEND": ours, "LOCATION": "fakeredis://other"},
+        "here": {"BACKEND": ours, "LOCATION": location, "TIMEOUT": 60},
+    }
+    with capture_findings() as findings:
+        caches["here"].set("key", Client())
+    assert {str(one.sink).partition(" in ")[0] for one in findings} == {"cache 'here'"}
+    embedded = not location or str(location).startswith("fakeredis")
+    assert embedded or "cache 'here' in redis: Redis at " in caplog.text
+
+
 def test_two_aliases_are_told_apart(settings: SettingsWrapper) -> None:
     """The finding names the alias; two that are configured alike are not guessed at."""
     entry = {"BACKEND": "contextcache_django.cache.RedisCache"}
