@@ -132,31 +132,10 @@ class SessionStore(Store, db.SessionStore):
             self._session_key = old
             raise
 
-    def delete(self, session_key: str | None = None) -> None:
-        """Delete the session with this id, or this one, and what it was moved to lately."""
-        place = self._id_to_delete(session_key)
-        if place is None:
-            return
-        using = router.db_for_write(self.model)
-        with transaction.atomic(using=using):
-            rows = self.model.objects.using(using)
-            while place is not None:
-                rows.filter(session_key=place).delete()
-                self._uncache(place)
-                # Locked, because it may have been written by what the deletion has waited for.
-                tombstone = rows.filter(session_key=_moved(place)).select_for_update().first()
-                if tombstone is None:
-                    break
-                place = self.decode(tombstone.session_data).get(MOVED_TO)
-                tombstone.delete()
-
-    async def adelete(self, session_key: str | None = None) -> None:
-        """Delete the session with this id, or this one."""
-        await sync_to_async(self.delete)(session_key)
-
     # --- The parts ------------------------------------------------------------------------------
 
     def _write(self, row: AbstractBaseSession, must_create: bool) -> None:
+        self._refuse_what_is_lost(self.__dict__.get("_session_cache", {}))
         using = router.db_for_write(self.model, instance=row)
         try:
             with transaction.atomic(using=using):
@@ -172,6 +151,26 @@ class SessionStore(Store, db.SessionStore):
             raise
         if must_create:
             self._cache_text(row, only_where_none=True)
+
+    def _deleted(self, session_key: str | None) -> bool:
+        place = first = self._id_to_delete(session_key)
+        if place is None:
+            return False
+        existed = False
+        using = router.db_for_write(self.model)
+        with transaction.atomic(using=using):
+            rows = self.model.objects.using(using)
+            while place is not None:
+                deleted, _ = rows.filter(session_key=place).delete()
+                existed = existed or (deleted > 0 and place == first)
+                self._uncache(place)
+                # Locked, because it may have been written by what the deletion has waited for.
+                tombstone = rows.filter(session_key=_moved(place)).select_for_update().first()
+                if tombstone is None:
+                    break
+                place = self.decode(tombstone.session_data).get(MOVED_TO)
+                tombstone.delete()
+        return existed
 
     def _rotate(self, old: str, row: AbstractBaseSession) -> None:
         """Store a session under its new id, and make the row of the old one a tombstone."""

@@ -28,6 +28,7 @@ in a session that a rule asks to `snapshot` reads as unset there, unless the vie
 from __future__ import annotations
 
 import hashlib
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -45,11 +46,11 @@ from django.utils.crypto import get_random_string
 from django.utils.functional import cached_property
 
 from contextcache import current_scope
-from contextcache.storage.sessions import SessionStorage
+from contextcache.storage.sessions import SessionStorage, carries_over
 from contextcache_django.cache import RedisCache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 KEY_PREFIX = "contextcache.session."
 ATTEMPTS = 10  # a collision of two random ids of 165 bits is a broken random generator
@@ -75,6 +76,7 @@ class Store(SessionBase):
     """
 
     _missed: str | None = None  # the id the visitor came with, where there is no such session
+    _lost: Mapping[str, Any] = MappingProxyType({})  # what was read, and gone when it was flushed
 
     def __setitem__(self, key: str, value: Any) -> None:
         super().__setitem__(key, value)
@@ -84,6 +86,46 @@ class Store(SessionBase):
         """Put `value` under `key`."""
         await super().aset(key, value)
         _note_assignment(key)
+
+    def flush(self) -> None:
+        """Delete the session; what is put in later gets another id.
+
+        Where it has been read, and was logged out elsewhere meanwhile, what is put in later is
+        stored only if nothing of it was in there before.
+        """
+        read = self._read()
+        self.clear()
+        if not self._deleted(None):
+            self._lost = read
+        self._session_key = None
+
+    async def aflush(self) -> None:
+        """Delete the session; see `flush`."""
+        read = self._read()
+        self.clear()
+        if not await sync_to_async(self._deleted)(None):
+            self._lost = read
+        self._session_key = None
+
+    def delete(self, session_key: str | None = None) -> None:
+        """Delete the session with this id, or this one, and what it was moved to lately."""
+        self._deleted(session_key)
+
+    async def adelete(self, session_key: str | None = None) -> None:
+        """Delete the session with this id, or this one; see `delete`."""
+        await sync_to_async(self._deleted)(session_key)
+
+    def _deleted(self, session_key: str | None) -> bool:
+        """Delete a session, and return whether it was there."""
+        raise NotImplementedError
+
+    def _read(self) -> Mapping[str, Any]:
+        """Return what is known of the session that is stored under its id."""
+        return self.__dict__.get("_session_cache", {}) if self.session_key else {}
+
+    def _refuse_what_is_lost(self, session: Mapping[str, Any]) -> None:
+        if self._lost and carries_over(self._lost, session):
+            raise LoggedOutError
 
     def _miss(self, session_key: str | None) -> dict[str, Any]:
         """Return an empty session; an id we did not give out is not adopted."""
@@ -218,12 +260,13 @@ class SessionStore(Store):
             self._session_key = old
             raise
 
-    def delete(self, session_key: str | None = None) -> None:
-        """Delete the session with this id, or this one."""
+    def _deleted(self, session_key: str | None) -> bool:
         gone = self._id_to_delete(session_key)
-        if gone is not None:
-            self._storage.delete(self._redis_key(gone))
-            self._left = self._left or session_key is None
+        if gone is None:
+            return False
+        existed = self._storage.delete(self._redis_key(gone))
+        self._left = self._left or session_key is None
+        return existed
 
     @classmethod
     def clear_expired(cls) -> None:
@@ -248,6 +291,7 @@ class SessionStore(Store):
 
     def _stored(self, session: dict[str, Any], new: bool, age: float) -> Callable[[], None]:
         """Encode the session, and return what stores it."""
+        self._refuse_what_is_lost(session)
         key = self._redis_key(self.session_key or "")
         payload = self._storage.encode(session, key)
 

@@ -39,7 +39,7 @@ from werkzeug.exceptions import ServiceUnavailable
 from contextcache import ServerError, UncacheableValueError, current_scope
 from contextcache.logs import error_name
 from contextcache.servers import connect
-from contextcache.storage.sessions import SessionStorage
+from contextcache.storage.sessions import SessionStorage, carries_over
 from contextcache_flask.clients import address_of, outage_of
 from contextcache_flask.scopes import WithinRequest
 from contextcache_flask.settings import settings_of
@@ -133,11 +133,7 @@ class RedisSession(SessionMixin):
     @property
     def logs_out(self) -> bool:
         """Whether it was cleared, or left, and is not the same as before under another id."""
-        again = (
-            key in self._before and self._before[key] is value
-            for key, value in (self._data or {}).items()
-        )
-        return self._ended and not any(again)
+        return self._ended and not carries_over(self._before, self._data or {})
 
     @property
     def id_to_delete(self) -> str | None:

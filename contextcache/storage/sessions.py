@@ -38,7 +38,7 @@ from contextcache.scopes import current_scope, enter_scope, exit_scope
 from contextcache.servers.outages import diagnose
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from contextcache.guard import Guard
 
@@ -46,6 +46,23 @@ LABEL = "session"
 TOMBSTONE = ":moved"  # what the key of a tombstone ends with
 TOMBSTONE_SECONDS = 60
 MAX_MOVES = 32  # rotations of one session within `TOMBSTONE_SECONDS` that a logout follows
+
+
+def carries_over(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Return whether a session that was cleared and filled again holds something of before.
+
+    Then it is the same session under another id, and else a login, or a page after a logout.
+    """
+    plain = {value for value in before.values() if type(value) in _PLAIN}
+    others = {id(value) for value in before.values()}
+    return any(
+        value in plain if type(value) in _PLAIN else id(value) in others
+        for value in after.values()
+        if value is not None and type(value) is not bool
+    )
+
+
+_PLAIN = {str, bytes, int, float}
 
 
 def _as_outage(error: Exception) -> ServerError | None:
@@ -195,7 +212,7 @@ class SessionStorage:
         self._send_twice("delete", old)
         return True
 
-    def delete(self, redis_key: str, *, twice: bool = False) -> None:
+    def delete(self, redis_key: str, *, twice: bool = False) -> bool:
         """Delete a session, wherever it has been moved to lately.
 
         Before: nothing. After: no session is under this key or any that it was moved to, and no
@@ -205,18 +222,24 @@ class SessionStorage:
         Args:
             redis_key: The key of the id that the visitor has.
             twice: Whether to send each command once more where the answer is lost.
+
+        Returns:
+            Whether there was a session under this key itself, as far as the answers tell.
         """
         send = self._send_twice if twice else self._send
         place: str | None = redis_key
+        existed = False
         for _ in range(MAX_MOVES):
             # In this order: a rotation that sees the session after it has written the tombstone
             # goes on, so the tombstone is asked for when the session is gone.
-            send("delete", place)
+            if send("delete", place) and place == redis_key:
+                existed = True
             moved = f"{place}{TOMBSTONE}"
             payload = send("get", moved)
             place = None if payload is None else self._moved_to(payload, moved)
             if place is None:
-                return
+                break
+        return existed
 
     # --- Tombstones -----------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,5 +24,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _requests_may_look_at_the_database(django_db_blocker: Any) -> Iterator[None]:
     """Let Django ask, as each request begins, after a connection that an earlier test has left."""
-    with django_db_blocker.unblock():
+    with contextlib.nullcontext() if django_db_blocker is None else django_db_blocker.unblock():
         yield
