@@ -62,10 +62,11 @@ def explain_command(arguments: tuple[str, ...]) -> None:
     if len(options.target) > 1 or codes_in(options.target):
         sys.exit(run(options, sys.stdout))
     app = _app()
-    found = _stored(app, options.target[0])
+    found, failure = _stored(app, options.target[0])
     if found is None:
         asked = "a cache that answers" if any(_caches_in_redis(app)) else ""
-        sys.exit(run(options, sys.stdout, config=settings_of(app).config, caches=asked))
+        config = settings_of(app).config
+        sys.exit(run(options, sys.stdout, config=config, caches=asked, failure=failure))
     client, key = found
     sys.exit(explain_entry(client, key, _trust(app), options, sys.stdout))
 
@@ -188,18 +189,25 @@ def _places(app: Flask) -> Iterator[Place]:
         yield Place(client, "session", f"{glob.escape(server._key_prefix)}*")
 
 
-def _stored(app: Flask, target: str) -> tuple[Any, str] | None:
-    """Return client and key of the entry that `target` names, as it is or as a key of a cache."""
-    from contextcache import ServerError  # noqa: PLC0415
+def _stored(app: Flask, target: str) -> tuple[tuple[Any, str] | None, str]:
+    """Return client and key of the entry that `target` names, as it is or as a key of a cache.
 
+    The second is why a cache could not be asked.
+    """
+    from contextcache import ServerError  # noqa: PLC0415
+    from contextcache.commands.audit import named_failures  # noqa: PLC0415
+
+    failure = ""
     for backend in _caches_in_redis(app):
         for key in (f"{backend._get_prefix()}{target}", target):
             try:
-                if backend._read_client.exists(key):
-                    return backend._read_client, key
-            except ServerError:
-                break  # a value of the application needs no cache to be explained
-    return None
+                with named_failures("cache"):
+                    if backend._read_client.exists(key):
+                        return (backend._read_client, key), ""
+            except ServerError as error:
+                failure = str(error)  # a value of the application needs no cache to be explained
+                break
+    return None, failure
 
 
 def _is_embedded(client: object) -> bool:

@@ -12,10 +12,11 @@ import json
 import os
 import sys
 import time
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from contextcache.commands.examination import examine_payload
+from contextcache.commands.examination import NoPickleError, examine_payload
 from contextcache.commands.explaining import CLEAN, FOUND, STATUS, UNUSABLE, show
 from contextcache.commands.inventory import (
     EXPLAINED,
@@ -30,7 +31,10 @@ from contextcache.compression import ExpansionError
 from contextcache.config import Config
 from contextcache.exceptions import ConfigurationError, ServerError, UnreadablePayloadError
 from contextcache.loading import is_sealed
+from contextcache.masking import one_line
 from contextcache.servers import connect, public_url
+from contextcache.servers.outages import UNUSABLE as UNUSABLE_SERVER
+from contextcache.servers.outages import diagnose
 from contextcache.terminal import Paper, Progress, counted, in_words
 
 if TYPE_CHECKING:
@@ -43,6 +47,7 @@ READ_AT_ONCE = 4_000_000  # bytes of all entries in one answer
 PATIENCE = 10.0  # seconds for one answer
 RATE = 2000  # keys a second
 LARGE = 1_000_000  # bytes
+MAX_ANSWER = 200  # characters of an error of Redis
 MOST_TYPES, MOST_LISTED = 20, 10
 SECRET = "CONTEXTCACHE_SECRET_KEY"  # noqa: S105  # the name of a variable
 
@@ -127,6 +132,26 @@ def run(options: argparse.Namespace, out: TextIO) -> int:
     return audit([place], trust, options, out)
 
 
+@contextmanager
+def named_failures(name: str) -> Iterator[None]:
+    """Turn what any client of redis-py raises into a `ServerError`.
+
+    Args:
+        name: What to call the server; contextcache's own clients name it themselves.
+    """
+    try:
+        yield
+    except ServerError:
+        raise
+    except Exception as error:
+        if not any(base.__name__ == "RedisError" for base in type(error).__mro__):
+            raise
+        found = diagnose(error)
+        text = one_line(str(error))[:MAX_ANSWER]
+        told = f"{found.reason}; {found.remedy}" if found else f"it answers: {text}"
+        raise ServerError(f"{name} {found.state if found else UNUSABLE_SERVER}: {told}") from error
+
+
 def audit(places: Sequence[Place], trust: Trust, options: argparse.Namespace, out: TextIO) -> int:
     """Look through `places`, print what was found, and return the exit status."""
     inventory, began = Inventory(), time.monotonic()
@@ -135,7 +160,8 @@ def audit(places: Sequence[Place], trust: Trust, options: argparse.Namespace, ou
     try:
         with Progress(f"contextcache: looking through {name}") as progress:
             for place in places:
-                take_stock(place, trust, inventory, rate=options.rate, progress=progress)
+                with named_failures(place.name):
+                    take_stock(place, trust, inventory, rate=options.rate, progress=progress)
     except ServerError as error:
         sys.stderr.write(f"contextcache: {error}\n")
         return UNUSABLE
@@ -187,7 +213,8 @@ def explain_entry(
     raw, trust = key.encode(), _redacting(trust, options)
     name = shown(raw, redact=trust.redact)
     try:
-        payload = client.get(raw) if client.type(raw) == b"string" else None
+        with named_failures("Redis"):
+            payload = client.get(raw) if _kind(client.type(raw)) == b"string" else None
         if payload is None:
             sys.stderr.write(f"contextcache: there is no value under {name}\n")
             return UNUSABLE
@@ -209,7 +236,7 @@ def explain_entry(
         return UNUSABLE
     except UnreadablePayloadError as error:
         sys.stderr.write(f"contextcache: {name} cannot be read: {error.reason}\n")
-        return FOUND
+        return UNUSABLE if isinstance(error, NoPickleError) else FOUND
     return show(seen, options, out)
 
 
@@ -224,7 +251,7 @@ def _read(
     pipeline = client.pipeline(transaction=False)
     for key in keys:
         pipeline.type(key)
-    kinds = pipeline.execute()
+    kinds = [_kind(answer) for answer in pipeline.execute()]
     plain = [key for key, kind in zip(keys, kinds, strict=True) if kind == b"string"]
     inventory.skipped += sum(kind not in (b"string", b"none") for kind in kinds)
     pipeline = client.pipeline(transaction=False)
@@ -241,6 +268,15 @@ def _read(
     for key, size in sizes.items():
         if size > MOST_READ:
             yield key, size, None
+
+
+def _kind(answer: bytes | str) -> bytes:
+    """Return what TYPE answers, if the client returns bytes."""
+    if isinstance(answer, str):
+        raise ServerError(
+            "payloads are bytes, and this client decodes them: unset decode_responses"
+        )
+    return answer
 
 
 def _groups(sizes: Iterable[tuple[bytes, int]]) -> Iterator[list[bytes]]:

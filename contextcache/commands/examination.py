@@ -77,6 +77,10 @@ class Examination:
         return Path(self.label, part.path(self.label).steps, self.hidden)
 
 
+class NoPickleError(UnreadablePayloadError):
+    """Bytes that are no pickle, such as a text."""
+
+
 @uncollected()
 def examine(
     value: object,
@@ -152,7 +156,8 @@ def examine_payload(
     least = len(body) // SHARE if smallest is None else smallest
     reading = find_pickle(body, smallest=least, progress=progress)
     if reading is None:
-        raise unreadable(label, scan(body, smallest=len(body)))
+        error = unreadable(label, scan(body, smallest=len(body)))
+        raise NoPickleError(error.label, error.reason, error.remedy)
     if reading.root.size < len(body):
         notes += ("found inside of MessagePack",)
     running = runs(reading) + (COMPUTED,) * reading.computed

@@ -90,7 +90,12 @@ def add_arguments(parser: argparse.ArgumentParser, *, with_keys: bool = False) -
 
 
 def run(
-    options: argparse.Namespace, out: TextIO, *, config: Config | None = None, caches: str = ""
+    options: argparse.Namespace,
+    out: TextIO,
+    *,
+    config: Config | None = None,
+    caches: str = "",
+    failure: str = "",
 ) -> int:
     """Examine `options.target`, and print the tree and the findings.
 
@@ -99,6 +104,7 @@ def run(
         out: Where to print.
         config: Whose rules and ignore patterns apply.
         caches: The words for where there is no key of this name, such as `CACHES['default']`.
+        failure: Why a cache could not be asked for a key of this name.
 
     Returns:
         0 if nothing was found, 1 if something was, 2 if the target cannot be looked at.
@@ -116,6 +122,7 @@ def run(
         seen = _examined(target, options, config)
     except UnusableError as error:
         told = f"{error}; nor is it a key of {caches}" if caches else str(error)
+        told += f"\ncontextcache: {failure}" if failure else ""
     except UnreadablePayloadError as error:
         told = f"{_named(target)} cannot be read: {error.reason}"
     else:

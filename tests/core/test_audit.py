@@ -317,6 +317,49 @@ def test_one_entry_is_shown_as_a_tree(run, redis_client):
     assert ".items" in report
 
 
+def test_a_text_is_nothing_to_look_at(run, redis_client, capsys):
+    """Nothing is wrong with it; of a pickle that is damaged, something is."""
+    redis_client.set("text", "I am fine.")
+    redis_client.set("torn", pickled(Cart())[:-5])
+    assert run("--key", "text")[0] == 2
+    assert run("--key", "torn")[0] == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("denied", ["scan", "type", "strlen", "get", "dbsize"])
+def test_a_right_that_is_missing_is_one_line(redis_url, redis_client, capsys, denied):
+    """The status is 2, with JSON, too."""
+    redis_client.set("cart", pickled(Cart()))
+    redis_client.acl_setuser(
+        "half", enabled=True, passwords=["+pw"], keys=["*"], categories=["+@all"],
+        commands=[f"-{denied}"],
+    )  # fmt: skip
+    try:
+        for options in ([], ["--json"]):
+            url = redis_url.replace("://", "://half:pw@")
+            assert cli.main(["audit", url, *options]) == 2
+            told = capsys.readouterr()
+            assert told.out == ""
+            assert "this user may not do that (NOPERM)" in told.err
+            assert told.err.count("\n") == 1
+    finally:
+        redis_client.acl_deluser("half")
+
+
+def test_an_embedded_redis_has_errors_too(capsys):
+    """It raises those of redis-py."""
+    assert cli.main(["audit", "fakeredis://numbers/99"]) == 2
+    assert "out of range" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [[], ["--key", "planted"]])
+def test_a_client_that_decodes_is_refused(redis_client, redis_url, capsys, options):
+    """It cannot read a pickle, so nothing would be found."""
+    redis_client.set("planted", pickled(Bomb()))
+    assert cli.main(["audit", f"{redis_url}?decode_responses=true", *options]) == 2
+    assert "unset decode_responses" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("key", ["no-such-key", "queue"])
 def test_an_entry_that_is_not_there_is_said_not_to_be(run, redis_client, capsys, key):
     redis_client.rpush("queue", "job")

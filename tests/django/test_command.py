@@ -204,7 +204,40 @@ def test_a_key_that_is_not_there_is_named(
     assert capsys.readouterr().err == f"{told}; nor is it a key of CACHES['default']\n"
     configure("redis://127.0.0.1:1/0")
     assert run("explain", "item:7") == (2, "")
-    assert capsys.readouterr().err == f"{told}\n"
+    err = capsys.readouterr().err
+    assert err.startswith(
+        f"{told}\ncontextcache: Redis at redis://127.0.0.1:1/0 cannot be reached: "
+    )
+    assert err.count("\n") == 2
+
+
+STOCK = [
+    "contextcache_django.cache.RedisCache",
+    "django.core.cache.backends.redis.RedisCache",
+    "django_redis.cache.RedisCache",
+]
+
+
+@pytest.mark.parametrize("backend", STOCK)
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda url: url[:-1] + "99", "range"),
+        (lambda url: url.replace("://", "://nobody:secret-pw@"), "user or password"),
+        (lambda _: "redis://127.0.0.1:1/0", "refused"),
+    ],
+)
+def test_a_server_that_cannot_be_used_is_one_line(
+    settings: Any, redis_url: str, capsys: Any, *, backend: str, change: Any, reason: str
+) -> None:
+    """Whichever client the cache has: the reason, status 2, no traceback, no password."""
+    settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": change(redis_url)}}
+    for arguments in (["audit"], ["audit", "--json"], ["explain", "user:7"]):
+        assert run(*arguments) == (2, "")
+        err = capsys.readouterr().err
+        assert reason in err.splitlines()[-1]
+        assert len(err.splitlines()) == (2 if "explain" in arguments else 1)
+        assert "secret-pw" not in err
 
 
 def test_several_codes_are_explained_without_any_redis(

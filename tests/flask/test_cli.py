@@ -92,6 +92,21 @@ def test_a_key_that_is_not_there_is_named(redis_url: str) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["contextcache_flask.RedisCache", "RedisCache"])
+def test_a_server_that_cannot_be_used_is_one_line(redis_url: str, kind: str) -> None:
+    """Whichever client the cache has: the reason, status 2, no traceback."""
+    url = redis_url[:-1] + "99"
+    app = shop.make_app(url)
+    app.config.update(CACHE_TYPE=kind, CACHE_REDIS_URL=url)
+    ContextCache(app)
+    shop.add_cache(app)
+    for arguments in (["audit"], ["audit", "--json"], ["explain", "user:7"]):
+        result = app.test_cli_runner().invoke(args=["contextcache", *arguments])
+        assert result.exit_code == 2
+        assert "range" in result.stderr.splitlines()[-1]
+        assert len(result.stderr.splitlines()) == (2 if "explain" in arguments else 1)
+
+
 def test_several_codes_are_explained() -> None:
     """As messages print them; a code that does not exist is named, with status 2."""
     app = make_app("redis://127.0.0.1:1/0")

@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
 from contextcache import ServerError
-from contextcache.commands.audit import LARGE, Place, audit, explain_entry
+from contextcache.commands.audit import LARGE, Place, audit, explain_entry, named_failures
 from contextcache.commands.audit import add_arguments as add_audit_arguments
 from contextcache.commands.explaining import UNUSABLE, codes_in
 from contextcache.commands.explaining import add_arguments as add_explain_arguments
@@ -79,16 +79,21 @@ class Command(BaseCommand):
         if len(targets) > 1 or codes_in(targets):
             return explain(options, self._out)
         [target] = targets
-        asked = ""
+        name, asked, failure = f"CACHES[{alias!r}]", "", ""
         try:
             cache, guard, client = opened(alias)
             for key in (cache.make_key(target), target):
-                if client.exists(key):
+                with named_failures(name):
+                    found = client.exists(key)
+                if found:
                     return explain_entry(client, key, trust_of(guard), options, self._out)
-            asked = f"CACHES[{alias!r}]"
-        except (CommandError, ServerError):
-            pass  # a value of the application needs no cache to be explained
-        return explain(options, self._out, config=project_config(), caches=asked)
+            asked = name
+        except ServerError as error:
+            failure = str(error)  # a value of the application needs no cache to be explained
+        except CommandError:
+            pass
+        config = project_config()
+        return explain(options, self._out, config=config, caches=asked, failure=failure)
 
 
 class Output:
