@@ -10,11 +10,10 @@ from __future__ import annotations
 import copyreg
 import dataclasses
 import pickle
-import time
-from itertools import islice
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from contextcache.budget import Budget
 from contextcache.config import Config
 from contextcache.exceptions import (
     ConfigurationError,
@@ -29,6 +28,7 @@ from contextcache.inspection import (
     KEY_LEFT_OUT,
     NOTHING,
     Inspection,
+    refuses,
     without_environs,
     without_keys,
 )
@@ -36,87 +36,37 @@ from contextcache.loading import is_sealed, load, unreadable
 from contextcache.locks import ProcessLock, forget_oldest
 from contextcache.logs import show_findings
 from contextcache.masking import MAX_LINE_LENGTH, generalised, one_line, shortened, type_text
-from contextcache.paths import Path, printed_root, qualified_name
+from contextcache.paths import Path, qualified_name
 from contextcache.pickler import PROTOCOL, Dump, Table, loads_again
 from contextcache.reporting import (
     Reporter,
     collectors,
     is_milestone,
-    key_of,
     report_internal,
 )
 from contextcache.rules import RuleBook
 from contextcache.scopes import SESSION, current_scope, origin_of
+from contextcache.sites import Markers, Site
 from contextcache.snapshots import CREDENTIALS
 from contextcache.walker import (
-    MOST_SECONDS,
     heaviest,
     overruns_stack,
-    reach,
     stack_is_at_risk,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from contextcache.allow_list import AllowList
     from contextcache.envelope import Envelope
-    from contextcache.paths import Step
     from contextcache.reporting import Key
 
-_T = TypeVar("_T")
-
 MOST_SITES = 1024
-MOST_PLACES = 32  # of offenders in one value that are known one by one
-SHARE = 0.05  # of a process's time that close looks may take, once the first seconds are used up
-FIRST_SECONDS = 2.0
 FLAT = 64  # items up to which asking for their types costs less than a pickler
+PATIENT = 20  # times as long a developer waits for a path
 
-
-class Site:
-    """What is known about the values written under one label, such as `session`."""
-
-    __slots__ = ("careful", "crowded", "dropped", "kinds", "places", "refused")
-
-    def __init__(self) -> None:
-        self.careful = False
-        self.crowded = False
-        self.refused = False
-        self.dropped: dict[tuple[str, str], None] = {}
-        self.kinds: dict[tuple[str, str], None] = {}
-        self.places: dict[tuple[Step, ...], tuple[str, Key]] = {}
-
-    def after(self, look: Inspection, *, careful: bool) -> Site:
-        """Return what is known when `look` is added to it."""
-        site = Site()
-        site.careful = careful or self.careful
-        site.refused = look.payload is None
-        site.dropped = _newest(self.dropped, look.dropped, MOST_PLACES)
-        site.kinds = _newest(self.kinds, look.kinds, MOST_PLACES)
-        places = {
-            path.steps: (dataclasses.replace(path, root="").printed(), key_of(finding))
-            for finding in look.findings
-            for path in (finding.path, finding.cut)
-            if path is not None
-        }
-        places |= self.places
-        site.crowded = len(places) > MOST_PLACES
-        site.places = dict(islice(places.items(), MOST_PLACES))
-        return site
-
-    def known(self, value: object, label: str) -> dict[int, tuple[str, Key]]:
-        """Return path and key of each known place in `value`, by the id of what is there."""
-        root = printed_root(label)
-        return {
-            id(reach(value, steps)): (root + text, key)
-            for steps, (text, key) in self.places.items()
-        }
-
-
-def _newest(before: dict[_T, None], new: Iterable[_T], most: int) -> dict[_T, None]:
-    """Return what is in either, the newest at the end, and no more of it than `most`."""
-    both = before | dict.fromkeys(new)
-    return dict.fromkeys(islice(both, max(0, len(both) - most), None))
+BUDGET = Budget()
+"""What all guards of this process may spend together, unless they are given another."""
 
 
 class Guard:
@@ -128,6 +78,7 @@ class Guard:
         config: The policy; by default that of `Config()`.
         sink: The words for where values are stored, such as `session in redis`.
         session: Whether values are sessions: an offending top-level key is then left out.
+        budget: The time that diagnosis may take; by default all guards of a process share one.
         **options: Single parts of the policy, by the names of `Config`.
 
     Attributes:
@@ -146,6 +97,7 @@ class Guard:
         *,
         sink: str = "",
         session: bool = False,
+        budget: Budget | None = None,
         **options: Any,
     ) -> None:
         config = config if config is not None else Config()
@@ -162,8 +114,7 @@ class Guard:
         self._table = Table(RuleBook(self.config.rules))
         self._sites: dict[str, Site] = {}
         self._lock = ProcessLock()
-        self._started = time.monotonic()
-        self._spent = 0.0
+        self._budget = BUDGET if budget is None else budget
         if self.config.debug:
             show_findings()
 
@@ -206,7 +157,8 @@ class Guard:
                 report_internal("guarding a value", error)
                 body = pickle.dumps(value, PROTOCOL)
         if len(body) > self._room:
-            body, _ = self._refused(value, label, [self._oversized(value, label)])
+            with self._budget.charged():
+                body, _ = self._refused(value, label, [self._oversized(value, label)])
         if self._envelope is None or not self.signs:
             return body
         return self._envelope.seal(body, key)
@@ -305,11 +257,11 @@ class Guard:
         at_risk = stack_is_at_risk()
         shown = self._shown(label) if self.config.redact_keys else label
         dump = Dump(table, shown, capture=at_risk)  # which notices what never ends
-        known: dict[int, tuple[str, Key]] = {}
+        known: dict[int, tuple[Any, Key]] = {}
         kept = value
         if site is not None:
-            known = site.known(value, shown)
-            dump.where = {leaf: path for leaf, (path, _) in known.items()}
+            known = site.known(value)
+            dump.where = Markers(known, label, hidden=self.config.redact_keys)
             kept = without_keys(value, site.dropped, dump)
         clean = without_environs(kept) if type(kept) is dict else kept
         if clean is not kept and (site is None or not self._knows_environs(site)):
@@ -333,7 +285,7 @@ class Guard:
             return payload
         keys = self._known_keys(site, dump, known) if site is not None else None
         if keys is None:
-            if site is not None and self._may_wait(site, dump):
+            if site is not None and self._may_skip_diagnosis(site, dump, payload, value):
                 return payload
             return self._inspected(value, label, careful=careful)
         counted = self._reporter.count(keys)
@@ -348,35 +300,44 @@ class Guard:
 
     def _trusted(self, dump: Dump, payload: bytes) -> bool:
         """Try a payload with types that were met for the first time; tell whether it loads."""
-        if not loads_again(payload):
-            return False
-        for cls in dump.met:
-            dump.table.learn(cls, sound=True)
-        return True
+        with self._budget.charged():
+            if not loads_again(payload):
+                return False
+            for cls in dump.met:
+                dump.table.learn(cls, sound=True)
+            return True
 
     def _known_keys(
-        self, site: Site, dump: Dump, known: dict[int, tuple[str, Key]]
+        self, site: Site, dump: Dump, known: Mapping[int, tuple[object, Key]]
     ) -> set[Key] | None:
         """Return the keys of these hits if they were all met at the same places before."""
         if site.refused or dump.met or self.config.mode == "raise":
             return None
-        if self._somebody_listens() or not dump.kinds() <= site.kinds.keys():
+        kinds = dump.kinds()
+        if self._somebody_listens() or not kinds <= site.kinds.keys():
             return None
-        leaves = [id(hit.leaf) for hit in dump.hits]
-        if not (site.crowded and len(dump.bare) > MOST_PLACES):
-            leaves += map(id, dump.bare)
-        if any(leaf not in known for leaf in leaves):
+        elsewhere = dump.kinds(known.keys())
+        if not elsewhere <= site.everywhere:
             return None  # the same kind at another place has another name and another holder
-        return {known[leaf][1] for leaf in leaves} or {key for _, key in known.values()}
+        leaves = [*map(id, [hit.leaf for hit in dump.hits]), *map(id, dump.bare)]
+        return {known[leaf][1] for leaf in leaves if leaf in known} | {
+            site.kinds[kind] for kind in elsewhere
+        }
 
-    def _may_wait(self, site: Site, dump: Dump) -> bool:
-        """Tell whether a close look can be left out, because the time for it is used up.
+    def _may_skip_diagnosis(self, site: Site, dump: Dump, payload: bytes, value: object) -> bool:
+        """Return True if a close look is left out, because the time for it is used up.
 
-        Only where nothing was stripped: a fresh lock at another place loads like the known one.
+        What is stripped or met for the first time must load all the same.
         """
-        if dump.hits or dump.met or self.config.mode != "strip":
+        kinds = dump.kinds()
+        if self.config.mode != "strip" or self._somebody_listens() or self._budget.left():
             return False
-        return dump.kinds() <= site.kinds.keys() and self._affordable(time.monotonic()) == 0.0
+        if not kinds <= site.kinds.keys() or any(refuses(hit, value) for hit in dump.hits):
+            return False
+        if (dump.hits or dump.met) and not self._trusted(dump, payload):
+            return False
+        self._reporter.count({site.kinds[kind] for kind in kinds})
+        return True
 
     def _knows_environs(self, site: Site) -> bool:
         """Tell whether the environment of a request was reported here and is cut without a word."""
@@ -398,10 +359,16 @@ class Guard:
         counted: Mapping[Key, int] = MappingProxyType({}),
     ) -> bytes:
         """Take a close look, remember it, report it, and do what the mode says."""
+        with self._budget.charged():
+            return self._diagnosed(value, label, careful=careful, counted=counted)
+
+    def _diagnosed(
+        self, value: object, label: str, *, careful: bool, counted: Mapping[Key, int]
+    ) -> bytes:
         look = self._look(value, label)
         if look.table is not self._table or look.table.due:
             self._renew()
-        self._remember(label, look, careful=careful)
+        self._remember(label, look, value, careful=careful)
         if self.config.mode == "warn":
             return self._observed(value, look.findings)
         log = self.config.mode == "strip"
@@ -467,19 +434,17 @@ class Guard:
 
     def _look(self, value: object, label: str) -> Inspection:
         """Take a close look at `value`, no longer than is affordable now."""
-        began = time.monotonic()
-        look = Inspection(
+        return Inspection(
             self._table,
             label,
             sink=self.sink,
             session=self._session,
             debug=self._wants_sources(),
             exact=self.config.debug,
-            seconds=self._affordable(began),
+            seconds=self._seconds(),
+            nodes=self._budget.nodes,
             hidden=self.config.redact_keys,
         ).run(value)
-        self._spent += time.monotonic() - began
-        return look
 
     def _observed(self, value: object, findings: Sequence[Finding]) -> bytes:
         """Report `findings` and store exactly what would have been stored without us."""
@@ -532,21 +497,21 @@ class Guard:
     def _uncacheable(self, findings: Sequence[Finding]) -> UncacheableValueError:
         return uncacheable(findings, self.config)
 
-    def _affordable(self, now: float) -> float:
-        """Return how many seconds the search for exact paths may take now.
+    def _seconds(self) -> float:
+        """Return how many seconds locating and wording may take now.
 
         A hot page with ever new offenders must not spend its time on diagnosis; what is not
         located is still cut, tried and counted.
         """
         if self.config.debug or collectors or self.config.mode == "raise":
-            return MOST_SECONDS * 20
-        allowance = FIRST_SECONDS + SHARE * (now - self._started) - self._spent
-        return min(MOST_SECONDS, max(0.0, allowance))
+            return self._budget.look * PATIENT
+        return self._budget.left()
 
-    def _remember(self, label: str, look: Inspection, *, careful: bool) -> None:
+    def _remember(self, label: str, look: Inspection, value: object, *, careful: bool) -> None:
         place = generalised(label)
         with self._lock:
-            site = (self._sites.pop(place, None) or Site()).after(look, careful=careful)
+            before = self._sites.pop(place, None) or Site()
+            site = before.updated(look, value, careful=careful)
             if len(self._sites) >= MOST_SITES:  # keys may be hostile: forget the oldest
                 forget_oldest(self._sites)
             self._sites[place] = site

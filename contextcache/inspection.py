@@ -6,8 +6,9 @@ which the fast pass does the same from then on.
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from contextcache import origins
 from contextcache.findings import CODES, Action, Finding
@@ -22,6 +23,7 @@ from contextcache.pickler import (
     SelfReferenceError,
     Table,
     failed_trial,
+    kind_of,
     loads_again,
 )
 from contextcache.reporting import report_internal
@@ -29,8 +31,6 @@ from contextcache.rules import Rule, Verb
 from contextcache.scopes import origin_of
 from contextcache.snapshots import environ_snapshot, is_environ
 from contextcache.walker import (
-    MOST_NODES,
-    MOST_SECONDS,
     Place,
     Search,
     overruns_stack,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from contextcache.fixes import Offence
+    from contextcache.paths import Step
 
 MOST_ROUNDS = 16  # in which no class is found that does not load; then the value is refused
 MOST_TRIALS = 16  # of objects of one class, before each of them is tried
@@ -84,7 +85,7 @@ class Inspection:
         session: Whether an offending top-level key may be left out.
         debug: Whether to look up the lines that set the fields.
         exact: Whether texts show names as they are, for a developer.
-        seconds: How long locating may take, each time.
+        seconds: How long locating and wording may take in all.
         nodes: How many objects locating may look at, each time.
         hidden: Whether no key is shown, as `Config.redact_keys` says.
 
@@ -92,8 +93,8 @@ class Inspection:
         payload: What is stored; None if nothing can be.
         findings: Every offender, in pickle's order.
         table: What is known about types now.
-        dropped: The top-level keys that were left out, with the types of their values.
-        kinds: Code and type name of every offender.
+        dropped: The types of what was left out with its top-level key.
+        seen: Every offender that stands in the value itself, by its id.
     """
 
     def __init__(
@@ -105,23 +106,23 @@ class Inspection:
         session: bool = False,
         debug: bool = False,
         exact: bool = False,
-        seconds: float = MOST_SECONDS,
-        nodes: int = MOST_NODES,
+        seconds: float,
+        nodes: int,
         hidden: bool = False,
     ) -> None:
         self.table = table
         self.label = label
         self.payload: bytes | None = None
         self.findings: list[Finding] = []
-        self.dropped: set[tuple[str, str]] = set()
-        self.kinds: set[tuple[str, str]] = set()
+        self.dropped: set[str] = set()
+        self.seen: dict[int, Seen] = {}
         self._offences: list[Offence | None] = []
         self._sink = sink
         self._session = session
         self._debug = debug
         self._exact = exact
         self._value: object = None
-        self._seconds = seconds
+        self._seconds = seconds  # that are left
         self._nodes = nodes
         self._hidden = hidden
 
@@ -157,7 +158,7 @@ class Inspection:
                 markers, cut_higher = {**markers, **named}, False  # new ones where it was cut
                 continue
             self._note_environs(value, dump, search)
-            refused = any(_refuses(hit, value) for hit in dump.hits)
+            refused = any(refuses(hit, value) for hit in dump.hits)
             self.payload = None if refused else payload
             for cls in dump.met:
                 self.table = self.table.learn(cls, sound=True)
@@ -194,7 +195,10 @@ class Inspection:
         raise _Refusal(value, _CHANGING)
 
     def _search(self, value: object, dump: Dump) -> Search:
-        return Search(value, dump, seconds=self._seconds, nodes=self._nodes)
+        began = time.perf_counter()
+        search = Search(value, dump, seconds=self._seconds, nodes=self._nodes)
+        self._seconds = max(0.0, self._seconds - (time.perf_counter() - began))
+        return search
 
     def _learns(self, value: object, dump: Dump, search: Search) -> bool:
         """Learn which attributes and keys can be left out instead of marked; tell if any is new."""
@@ -208,7 +212,7 @@ class Inspection:
             if holder is None or not isinstance(name, str):
                 continue
             if place.step.kind is StepKind.ITEM and holder.obj is value and self._session:
-                dropped.add((name, qualified_name(type(hit.leaf))))
+                dropped.add(qualified_name(type(hit.leaf)))
             cls = type(holder.obj)
             if place.step.kind is StepKind.ATTRIBUTE:
                 state = _state(dump, holder.obj)
@@ -268,7 +272,12 @@ class Inspection:
                 dump.hits.append(Hit(place.obj, _ENVIRON, action, did))
 
     def _word(self, dump: Dump, search: Search) -> None:
-        """Turn the hits of `dump` into findings, in the order in which pickle meets them."""
+        """Turn the hits of `dump` into findings, in the order in which pickle meets them.
+
+        Once the time is used up, one finding of a kind speaks for the others.
+        """
+        deadline = time.perf_counter() + self._seconds
+        first: dict[tuple[str, str], Finding] = {}
         order = {key: at for at, key in enumerate(search.found)}
         told: set[int] = set()
         for hit in sorted(dump.hits, key=lambda hit: order.get(id(hit.leaf), len(order))):
@@ -278,11 +287,15 @@ class Inspection:
             place = search.found.get(id(hit.leaf))
             if place is not None and search.is_behind_proxy(place):
                 continue  # the proxy is the field to act on; what it points at is cleaned silently
-            leaf_type = qualified_name(type(hit.leaf))
-            self.kinds.add((hit.rule.code, leaf_type))
-            path = self._path(place)
-            inner = list(self._inside(hit, path)) if place is not None else []
-            self.findings.extend(inner or [self._finding(hit, path, place)])
+            kind, path = kind_of(hit.rule.code, type(hit.leaf)), self._path(place)
+            if kind not in first or time.perf_counter() < deadline:
+                inner = list(self._inside(hit, path)) if place is not None else []
+                worded = inner or [self._finding(hit, path, place)]
+                first.setdefault(kind, worded[0])
+                self.findings.extend(worded)
+                self.seen[id(hit.leaf)] = Seen(kind, worded[0], path.steps)
+            else:
+                self.seen[id(hit.leaf)] = Seen(kind, first[kind], path.steps)
         if self._debug:
             self._add_patches()
 
@@ -391,6 +404,20 @@ class Inspection:
         ]
 
 
+class Seen(NamedTuple):
+    """An offender that was seen in a close look.
+
+    Attributes:
+        kind: Its kind.
+        finding: What was found of it, or of the first one of its kind.
+        steps: The way to it.
+    """
+
+    kind: tuple[str, str]
+    finding: Finding
+    steps: tuple[Step, ...]
+
+
 class _Refusal(Exception):  # noqa: N818  # a signal inside this module
     def __init__(self, leaf: object, rule: Rule) -> None:
         super().__init__()
@@ -398,19 +425,19 @@ class _Refusal(Exception):  # noqa: N818  # a signal inside this module
         self.rule = rule
 
 
-def without_keys(value: object, dropped: Collection[tuple[str, str]], dump: Dump) -> object:
-    """Return `value` without the top-level keys known to hold what can only be stripped.
+def without_keys(value: object, dropped: Collection[str], dump: Dump) -> object:
+    """Return `value` without the top-level keys that hold what can only be stripped.
 
     Args:
         value: The value; only an exact dict loses keys, in a copy.
-        dropped: The keys, with the names of the types under them that offend.
+        dropped: The names of types that were left out with their keys.
         dump: Gets a hit for each key that is left out.
     """
     if not dropped or type(value) is not dict:
         return value
-    kept = dict(value)
+    kept = value.copy()
     for name, leaf in value.copy().items():
-        if type(name) is str and (name, qualified_name(type(leaf))) in dropped:
+        if type(name) is str and qualified_name(type(leaf)) in dropped:
             rule = _only_strippable(leaf, dump.table)
             if rule is not None:
                 del kept[name]
@@ -506,7 +533,8 @@ def _candidates(dump: Dump, search: Search) -> Iterator[object]:
             yield place.obj
 
 
-def _refuses(hit: Hit, value: object) -> bool:
+def refuses(hit: Hit, value: object) -> bool:
+    """Return True if nothing of `value` can be stored because of this hit."""
     return hit.action is Action.REFUSED or (hit.leaf is value and hit.action is Action.STRIPPED)
 
 

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 from contextcache.classes import ClassMemo, importable, is_native, is_permanent, once_per_class
 from contextcache.findings import Action
 from contextcache.markers import Marker, declared
-from contextcache.masking import type_text
+from contextcache.masking import generalised, type_text
 from contextcache.paths import class_mro, printed_root, qualified_name
 from contextcache.reporting import report_internal
 from contextcache.rules import Rule, RuleBook, Verb
@@ -41,7 +41,9 @@ from contextcache.snapshots import ByName, NothingThere, current_values, now
 from contextcache.standins import Stripped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Container, Mapping
+
+    from contextcache.sites import Markers
 
     Reduced = str | tuple[Any, ...]
     Reducer = Callable[[Any], Reduced]
@@ -112,6 +114,11 @@ class Hit:
         self.inside: Dump | None = None  # the trial that showed that the leaf does not load
 
 
+def kind_of(code: str, cls: type) -> tuple[str, str]:
+    """Return code and name of a type that offends, alike for classes made with a number each."""
+    return code, generalised(qualified_name(cls))
+
+
 class SelfReferenceError(Exception):
     """An object that needs itself to be rebuilt, so that pickle would recurse for ever."""
 
@@ -146,7 +153,7 @@ class Dump:
         table: Table,
         label: str,
         *,
-        where: Mapping[int, str] = MappingProxyType({}),
+        where: Mapping[int, str] | Markers = MappingProxyType({}),
         capture: bool = False,
     ) -> None:
         self.table = table
@@ -207,13 +214,23 @@ class Dump:
         self.bare.clear()
         return self.hits
 
-    def kinds(self) -> set[tuple[str, str]]:
-        """Return code and type name of every offender met."""
-        found = {(hit.rule.code, qualified_name(type(hit.leaf))) for hit in self.hits}
-        for cls in set(map(type, self.bare)):
-            rule = self.table.book.lookup(cls)
-            found.add((rule.code if rule is not None else "", qualified_name(cls)))
-        return found
+    def kinds(self, besides: Container[int] | None = None) -> set[tuple[str, str]]:
+        """Return the kind of every offender met.
+
+        Args:
+            besides: The ids of those that are left out.
+        """
+        met: dict[tuple[str, int], type] = {}  # a metaclass may refuse to be hashed
+        for hit in self.hits:
+            if besides is None or id(hit.leaf) not in besides:
+                met[hit.rule.code, id(type(hit.leaf))] = type(hit.leaf)
+        for leaf in self.bare:
+            if besides is None or id(leaf) not in besides:
+                met["", id(type(leaf))] = type(leaf)
+        lookup = self.table.book.lookup
+        return {
+            kind_of(code or getattr(lookup(cls), "code", ""), cls) for (code, _), cls in met.items()
+        }
 
     def can_import(self, obj: Any) -> bool:
         """Tell whether a class or function is found by its name; looked up once per dump."""

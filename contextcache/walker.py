@@ -43,12 +43,10 @@ if TYPE_CHECKING:
 
     from contextcache.pickler import Dump, Hit
 
-MOST_NODES = 200_000
-MOST_SECONDS = 0.05
 DEEPEST = 5000  # levels that the C stack of CPython 3.11 surely bears
 
 # By id, because the metaclass of a type may refuse to be hashed or compared
-_ATOMS = frozenset(map(id, (type(None), bool, int, float, complex, str, bytes, bytearray)))
+ATOMS = frozenset(map(id, (type(None), bool, int, float, complex, str, bytes, bytearray)))
 _MAPPINGS = frozenset(map(id, (dict, getattr(builtins, "frozendict", dict))))  # since 3.15
 _CONTAINERS = _MAPPINGS | frozenset(map(id, (list, tuple, set, frozenset)))
 _PRIVATE = "__pydantic_private__"
@@ -136,8 +134,8 @@ class Search:
         value: object,
         dump: Dump,
         *,
-        seconds: float = MOST_SECONDS,
-        nodes: int = MOST_NODES,
+        seconds: float,
+        nodes: int,
     ) -> None:
         self.found: dict[int, Place] = {}
         self._captured = dump.captured or {}
@@ -185,7 +183,7 @@ class Search:
             return [
                 self._placed(child, step, place)
                 for step, child in _items(obj)
-                if id(type(child)) not in _ATOMS
+                if id(type(child)) not in ATOMS
             ]
         captured = self._captured.get(id(obj))
         return self._parts(place, captured[1]) if captured is not None else []
@@ -197,14 +195,14 @@ class Search:
         if not _is_code(function):
             found.append(self._part(function, Step(StepKind.FUNCTION, None), place))
         for index, argument in enumerate(arguments):
-            if id(type(argument)) not in _ATOMS and argument is not type(obj):
+            if id(type(argument)) not in ATOMS and argument is not type(obj):
                 step = _argument_step(obj, index)
                 found.append(self._part(argument, step, place))
         for index, child in enumerate(items or ()):
-            if id(type(child)) not in _ATOMS:
+            if id(type(child)) not in ATOMS:
                 found.append(self._item(child, index, place))
         for index, (key, child) in enumerate(pairs or ()):
-            if id(type(key)) not in _ATOMS:
+            if id(type(key)) not in ATOMS:
                 found.append(Place(key, place, Step(StepKind.KEY, index)))
             found.append(Place.under(key, index, child, place))
         if state is not None:
@@ -212,7 +210,7 @@ class Search:
                 found += [
                     Place(child, place, attribute(name))
                     for name, child in list(state.items())
-                    if id(type(child)) not in _ATOMS
+                    if id(type(child)) not in ATOMS
                 ]
             else:
                 found.append(self._part(state, Step(StepKind.STATE, None), place))
@@ -264,7 +262,7 @@ class Search:
 
     def _name(self, owner: Place, child: object, preferred: object = None) -> Step | None:
         """Return the step by which `owner` itself leads to `child`, or None."""
-        if id(type(child)) in _ATOMS:
+        if id(type(child)) in ATOMS:
             return None
         names = self._names.get(id(owner.obj))
         if names is None:
@@ -291,7 +289,7 @@ class Search:
                 below = Place(child, place, step)
                 if child is hit.leaf:
                     return below
-                if id(child) not in seen and id(type(child)) not in _ATOMS:
+                if id(child) not in seen and id(type(child)) not in ATOMS:
                     seen.add(id(child))
                     queue.append(below)
         return None
@@ -315,9 +313,9 @@ def _values(obj: dict[Any, Any], place: Place) -> list[Place]:
     """Place what may matter of a dict, the keys that are objects included."""
     found = []
     for index, (key, child) in enumerate(list(obj.items())):
-        if id(type(key)) not in _ATOMS:
+        if id(type(key)) not in ATOMS:
             found.append(Place(key, place, Step(StepKind.KEY, index)))
-        if id(type(child)) not in _ATOMS:
+        if id(type(child)) not in ATOMS:
             found.append(Place.under(key, index, child, place))
     return found
 
@@ -326,7 +324,7 @@ def _items(obj: Any) -> Iterator[tuple[Step, object]]:
     """Yield the items of a builtin container with the steps that lead to them."""
     if id(type(obj)) in _MAPPINGS:
         for index, (key, child) in enumerate(list(obj.items())):
-            if id(type(key)) not in _ATOMS:
+            if id(type(key)) not in ATOMS:
                 yield Step(StepKind.KEY, index), key
             yield item(key, index), child
     else:
@@ -378,6 +376,13 @@ def _is_code(obj: object) -> bool:
     return issubclass(type(obj), _CODE)
 
 
+def _member(obj: object, name: str) -> object:
+    """Return one of the `_members`, which needs not be looked for; None if there is none."""
+    if not issubclass(type(obj), BaseException):  # as a rule, it is one of these
+        return None
+    return dict(_members(obj)).get(name)
+
+
 def _members(obj: object) -> Iterator[tuple[str, object]]:
     """Yield the members a type of the standard library keeps in C, such as `args`."""
     for base in class_mro(type(obj))[:-1]:
@@ -405,7 +410,7 @@ def reach(value: Any, steps: tuple[Step, ...]) -> Any:
             own = instance_dict(value)
             if own is None or name not in own:
                 own = attributes(value)
-            value = own.get(str(name))
+            value = own[str(name)] if name in own else _member(value, str(name))
         elif kind is StepKind.ITEM and id(type(value)) in _MAPPINGS:
             value = value.get(name)
         elif kind is StepKind.ITEM and _is_sequence(value) and type(name) is int:
@@ -433,7 +438,7 @@ def too_deep(value: object, most: int) -> object:
         if step is None:
             stack.pop()
             held.pop()
-        elif id(type(child)) not in _ATOMS and id(child) not in seen:
+        elif id(type(child)) not in ATOMS and id(child) not in seen:
             seen.add(id(child))
             held.append(child)
             stack.append(_held(child))
@@ -486,7 +491,7 @@ class _Weighed:
         self.steps = steps
         self.kind = type(obj)
         self.bytes = len(obj) if self.kind in (bytes, bytearray, str) else 16  # type: ignore[arg-type]
-        self.held = iter(()) if id(self.kind) in _ATOMS else contents(obj)
+        self.held = iter(()) if id(self.kind) in ATOMS else contents(obj)
         self.heaviest = self
 
     def add(self, child: _Weighed) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from contextcache.budget import Budget
 from contextcache.config import TIMEOUT
 from contextcache.servers.clients import new_client
 from contextcache.walker import heaviest
@@ -47,8 +49,7 @@ def _take_time() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("contextcache.servers.clients.new_client", patient)
-        patch.setattr("contextcache.guard.FIRST_SECONDS", PATIENT)
-        patch.setattr("contextcache.guard.MOST_SECONDS", PATIENT)
+        patch.setattr("contextcache.guard.BUDGET", Budget(first=math.inf, look=PATIENT))
         patch.setitem(heaviest.__kwdefaults__, "seconds", PATIENT)
         yield
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import threading
+import uuid
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from contextcache import Guard
-from contextcache.guard import MOST_PLACES
+from contextcache import Finding, Guard, UncacheableValueError
+from contextcache.budget import Budget
 from contextcache.inspection import Inspection
+from contextcache.sites import MAX_ALIKE, MAX_PLACES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.fixture
@@ -26,21 +34,96 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def nested(level: int, leaf: object) -> object:
+class Clock:
+    """A clock that goes on by a second each time it is asked."""
+
+    def __init__(self, tick: float = 0.0) -> None:
+        self.now, self.tick = 0.0, tick
+
+    def __call__(self) -> float:
+        self.now += self.tick
+        return self.now
+
+
+def spent() -> Budget:
+    """A budget of which nothing is left."""
+    budget = Budget(share=0.0)
+    budget.spent = 3600.0
+    return budget
+
+
+def nested(level: int, leaf: object) -> dict[str, object]:
     for _ in range(level):
         leaf = [leaf]
     return {"at": leaf}
 
 
-def test_a_lock_at_ever_new_places_is_cut_without_a_look(
-    looks: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_budget_grows_with_time_and_is_spent_by_what_is_charged() -> None:
+    """First seconds at once, then a share of the time; never more for one value than a look."""
+    clock = Clock()
+    budget = Budget(share=0.1, first=2.0, look=0.5, clock=clock)
+    assert budget.left() == 0.5
+    with budget.charged():
+        clock.now += 2.0
+    assert budget.spent == 2.0
+    assert budget.left() == pytest.approx(0.2)
+    with pytest.raises(ValueError), budget.charged():  # noqa: PT011, PT012
+        clock.now += 1.0
+        raise ValueError
+    assert budget.spent == 3.0
+    assert budget.left() == 0.0
+    clock.now += 10.0
+    assert budget.left() == pytest.approx(0.3)
+
+
+WORK: dict[str, Callable[[Guard], object]] = {
+    "a close look": lambda guard: guard.dumps([threading.Lock()]),
+    "the trial of a type": lambda guard: guard.dumps([uuid.uuid4()]),
+    "the search in what is too large": lambda guard: guard.dumps(b"x" * 100_000),
+    "the rest of a session": lambda guard: guard.dumps({"a": b"x" * 100_000, "uid": 1}),
+}
+
+
+@pytest.mark.parametrize("work", WORK.values(), ids=WORK)
+def test_extra_work_is_charged(work: Callable[[Guard], object]) -> None:
+    """Whatever is done besides the fast pass is spent, and plain data spends nothing."""
+    budget = Budget(clock=Clock(tick=1.0))
+    guard = Guard(session=True, max_size=50_000, budget=budget)
+    guard.dumps({"n": 1})
+    assert budget.spent == 0.0
+    with contextlib.suppress(UncacheableValueError):
+        work(guard)
+    assert budget.spent > 0.0
+
+
+def test_a_known_value_spends_nothing() -> None:
+    """A lock that was looked at is cut by the fast pass alone; so is a lambda."""
+    budget = Budget(clock=Clock(tick=1.0))
+    guard = Guard(budget=budget)
+    value = {"lock": threading.Lock(), "rows": [{"call": lambda: 0} for _ in range(100)]}
+    guard.dumps(value)
+    before = budget.spent
+    for _ in range(5):
+        guard.dumps(value)
+    assert budget.spent == before
+
+
+def test_all_guards_share_a_budget() -> None:
+    """Ten guards of a process spend no more than one."""
+    budget = Budget(share=0.0, first=1.5, clock=Clock(tick=1.0))
+    for _ in range(3):
+        Guard(budget=budget).dumps([threading.Lock()])
+    assert budget.left() == 0.0
+    assert Guard()._budget is Guard(session=True)._budget
+
+
+def test_a_lock_at_ever_new_places_is_cut_without_a_look(looks: list[str]) -> None:
     """Once the time is used up, a lock at a new place is recreated without being searched for."""
-    guard = Guard()
+    guard = Guard(budget=Budget())
     guard.dumps(nested(1, threading.Lock()), label="session")
     guard.dumps(nested(2, threading.Lock()), label="session")
     assert len(looks) == 2
-    monkeypatch.setattr(guard, "_spent", 3600.0)
+    guard._budget = spent()
     for level in range(3, 40):
         stored = pickle.loads(guard.dumps(nested(level, threading.Lock()), label="session"))
         for _ in range(level):
@@ -48,28 +131,133 @@ def test_a_lock_at_ever_new_places_is_cut_without_a_look(
     assert len(looks) == 2
 
 
-def test_what_is_stripped_is_always_tried(
-    looks: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A marker at a new place may keep the value from loading, so it gets its look all the same."""
-    guard = Guard()
+class Demanding:
+    """Its objects load only with a number."""
+
+    def __init__(self, number: object) -> None:
+        self.number = number
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.number = state["number"]
+        if not isinstance(self.number, int):
+            raise TypeError
+
+
+def test_what_is_stripped_is_always_tried(looks: list[str]) -> None:
+    """A marker at a new place is tried, and gets a look only where the value does not load."""
+    guard = Guard(budget=Budget())
     guard.dumps(nested(1, (step for step in ())), label="session")
-    monkeypatch.setattr(guard, "_spent", 3600.0)
+    guard._budget = spent()
     guard.dumps(nested(2, (step for step in ())), label="session")
+    guard.dumps(nested(3, [Demanding(1)]), label="session")
+    assert len(looks) == 1
+    value = {"n": 1, "row": Demanding(step for step in ())}
+    assert guard.loads(guard.dumps(value, label="session"))["n"] == 1
     assert len(looks) == 2
 
 
-def test_without_time_the_finding_says_so(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_without_time_each_kind_is_found_once() -> None:
+    """The first of a kind speaks for the others, and all of them are cut."""
+    found: list[Finding] = []
+    guard = Guard(budget=spent(), on_finding=(found.append,))
+    value = [lambda: 0 for _ in range(500)] + [threading.Lock() for _ in range(500)]
+    stored = guard.loads(guard.dumps(value, label="cache['rows']"))
+    assert not any(stored[:500])
+    assert {one.code for one in found} == {"CC110", "CC102"}
+
+
+def test_without_time_the_finding_says_so(caplog: pytest.LogCaptureFixture) -> None:
     """An offender that was not located is reported at the value, with the way to locate it."""
     found: list[bool] = []
-    guard = Guard(on_finding=(lambda finding: found.append(finding.located),))
-    monkeypatch.setattr(guard, "_affordable", lambda _: 0.0)
+    guard = Guard(budget=spent(), on_finding=(lambda finding: found.append(finding.located),))
     rows = [{"n": number} for number in range(1000)]
     guard.dumps([*rows, threading.Lock()], label="cache['rows']")
     assert found == [False]
     assert "cache['rows'] (_thread.lock)" in caplog.text
+
+
+MAKE: dict[str, Callable[[], object]] = {
+    "lambdas": lambda: lambda: 0,
+    "generators": lambda: (one for one in ()),
+    "locks": threading.Lock,
+    "threads": threading.Thread,
+    "local classes": lambda: type("Local", (), {})(),
+}
+
+
+def letters(number: int) -> str:
+    return "".join(chr(97 + int(digit)) for digit in str(number))
+
+
+SHAPES: dict[str, Callable[[list[Any]], object]] = {
+    "a list": lambda made: [1, *made],
+    "a tuple": lambda made: (1, *made),
+    "a set": lambda made: {1, *made},
+    "keys of a dict": lambda made: dict.fromkeys(made, 1),
+    "under numbers": lambda made: dict(enumerate(made)),
+    "under names with numbers": lambda made: {f"k{at}": one for at, one in enumerate(made)},
+    "under names": lambda made: {letters(at): one for at, one in enumerate(made)},
+    "under tuples": lambda made: {("a", at): one for at, one in enumerate(made)},
+    "under objects": lambda made: {frozenset({at}): one for at, one in enumerate(made)},
+    "rows": lambda made: [{"n": 1, "it": one} for one in made],
+    "fields": lambda made: [SimpleNamespace(it=one, n=1) for one in made],
+    "fields with names": lambda made: SimpleNamespace(
+        **{letters(at): one for at, one in enumerate(made)}
+    ),
+    "an exception": lambda made: ValueError(*made),
+    "two lists": lambda made: {"a": made[::2], "b": {"c": made[1::2]}},
+    "lists of lists": lambda made: [[made[at : at + 5]] for at in range(0, len(made), 5)],
+}
+
+
+@pytest.mark.parametrize("session", [False, True], ids=["cache", "session"])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+def test_any_number_of_offenders_is_known_after_a_look(
+    looks: list[str],
+    make: Callable[[], object],
+    shape: Callable[[list[Any]], object],
+    session: bool,
+) -> None:
+    """Wherever they stand and however many they are, the fast pass cuts them from then on."""
+    guard = Guard(session=session, budget=Budget(first=3600.0, look=3600.0))
+    number = 3 * MAX_PLACES
+    for _ in range(6):
+        value = {"uid": 7, "many": shape([make() for _ in range(number)])}
+        payload = guard.dumps(value, label="cache['k']")
+    assert guard.loads(payload)["uid"] == 7
+    assert len(looks) <= 2
+
+
+@pytest.mark.parametrize("number", [1, MAX_ALIKE, MAX_ALIKE + 1, 10 * MAX_PLACES])
+def test_a_known_marker_tells_its_own_path(number: int) -> None:
+    """Also where many are alike, and known by their pattern."""
+    guard = Guard(budget=Budget(first=3600.0, look=3600.0))
+    for _ in range(2):
+        rows = [{"call": lambda: 0} for _ in range(number)]
+        stored = guard.loads(guard.dumps(rows, label="cache['rows']"))
+    assert f"cache['rows'][{number - 1}]['call']" in repr(stored[-1]["call"])
+
+
+def test_another_field_beside_many_known_ones_is_reported() -> None:
+    """What is known by its pattern hides no other field."""
+    found: list[str] = []
+    guard = Guard(
+        budget=Budget(first=3600.0, look=3600.0),
+        on_finding=(lambda finding: found.append(str(finding.path)),),
+    )
+    for _ in range(2):
+        guard.dumps({"rows": [lambda: 0 for _ in range(500)]}, label="cache['k']")
+    guard.dumps({"rows": [lambda: 0 for _ in range(500)], "other": lambda: 0}, label="cache['k']")
+    assert found[-1] == "cache['k']['other']"
+
+
+def test_keys_of_a_session_are_left_out_however_many_they_are() -> None:
+    """A key that is known is left out like one that was looked at, and not marked."""
+    guard = Guard(session=True)
+    for _ in range(3):
+        value = {"uid": 7, **{letters(number): lambda: 0 for number in range(3 * MAX_PLACES)}}
+        assert guard.loads(guard.dumps(value, label="session")) == {"uid": 7}
 
 
 @pytest.mark.parametrize("label", ["session", "cache['k']"])
@@ -81,4 +269,4 @@ def test_names_that_visitors_choose_are_bounded(label: str) -> None:
         made = type(name, (), {})()
         guard.dumps({"uid": 1, name: lambda: 0, f"{name}x": made}, label=label)
     (site,) = guard._sites.values()
-    assert max(len(site.dropped), len(site.kinds), len(site.places)) <= MOST_PLACES
+    assert max(len(site.dropped), len(site.kinds), len(site.places)) <= MAX_PLACES
