@@ -326,15 +326,19 @@ class Look:
         return CUT
 
     def _check_keys(self, frame: _Frame) -> None:
-        """Find the keys of a dict that come back as text, and those that cannot be held."""
+        """Find the keys of a dict that come back as something else, and those it cannot hold."""
         if frame.parts is not dict or all(type(key) is str for key in frame.obj):
             return
-        dialect, changed = self._types.dialect, set()
+        dialect, changed, plain = self._types.dialect, set(), set()
         for at, (key, _) in enumerate(frame.items):
             names = [qualified_name(base) for base in class_mro(type(key))]
             if any(name in dialect.changed_keys for name in names):
                 changed.add(names[0])
-            elif not any(name in dialect.keys for name in names):
+            elif any(name in dialect.keys for name in names):
+                continue
+            elif not self._refused({key: None}):  # a member of an enumeration, for msgspec
+                plain.add(names[0])
+            else:
                 path = self._path() / Step(StepKind.KEY, at)
                 did = "left out the key and what is under it, stored the rest"
                 self.note("CC140", path, key, Action.LEFT_OUT, did=did, fix="use text for keys")
@@ -350,6 +354,16 @@ class Look:
                 reason=f"its keys of type {', '.join(map(type_text, sorted(changed)))} become text",
             )
             frame.texts = True
+        if plain:
+            self.note(
+                "CC141",
+                self._path(),
+                frame.obj,
+                Action.OBSERVED,
+                did="stored them; they come back as their values",
+                fix="use text for keys, or turn them back on read",
+                reason=f"its keys of type {', '.join(map(type_text, sorted(plain)))} become values",
+            )
 
     def _leave(self, frame: _Frame) -> None:
         self._open.discard(id(frame.obj))

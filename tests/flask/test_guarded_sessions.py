@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import dataclasses
 import datetime as dt
+import decimal
+import enum
 import os
 import pickle
 import re
@@ -20,12 +22,14 @@ from flask import Flask, g, request, session
 from flask.json.tag import JSONTag
 from flask.sessions import SecureCookieSessionInterface, TaggedJSONSerializer
 from flask_session import Session
+from flask_session.base import MsgSpecSerializer
 from markupsafe import Markup
 from werkzeug.local import LocalProxy
 
 from contextcache import UncacheableValueError
 from contextcache.testing import capture_findings
 from contextcache_flask import ContextCache, RedisSessionInterface
+from contextcache_flask.guarded_sessions import MessageSerializer
 
 RAN = "CONTEXTCACHE_TEST_RAN"
 
@@ -133,6 +137,55 @@ def test_what_comes_back_as_something_else_is_named() -> None:
     shown = client.get("/all").json
     assert shown["draft"] == "{'text': 'x'}"
     assert shown["mixed"] == "{'1': 'a', 'b': 2}"
+
+
+class Color(enum.Enum):
+    RED = 1
+    BLUE = "b"
+    HALF = 0.5
+    RAW = b"x"
+    DAY = dt.date(2026, 1, 2)
+    PAIR = (1, 2)
+    NONE = None
+
+
+class Size(enum.IntEnum):
+    BIG = 9
+
+
+class Word(enum.StrEnum):
+    TEA = "tea"
+
+
+class Role(enum.Flag):
+    ADMIN = 4
+
+
+KEYS = [
+    *Color, *Size, *Word, *Role, Role.ADMIN | Role(0), 5, 1.5, b"raw", dt.date(2026, 1, 2),
+    uuid.UUID(int=1), decimal.Decimal("1.5"), (1, 2), frozenset({3}), True, None,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["msgpack", "json"])
+@pytest.mark.parametrize("key", KEYS, ids=repr)
+def test_flask_session_keeps_the_keys_that_it_keeps_without_us(
+    form: str, key: Any, redis_url: str
+) -> None:
+    """At any depth, also beside what has to be cut, and as the kind it reads them back."""
+    decode = msgspec.msgpack.decode if form == "msgpack" else msgspec.json.decode
+    value = {"kept": [{"cart": {key: [1, 2]}}], "one": {key: 3, "b": 4}}
+    app = make_app(dict, SESSION_SERIALIZATION_FORMAT=form)
+    stock = MsgSpecSerializer(app, form)
+    guarded = MessageSerializer(stock, app)
+    try:
+        right = decode(stock.encode(value))
+    except TypeError:  # stock itself fails the page
+        assert guarded.decode(guarded.encode(value))["one"]["b"] == 4
+        return
+    assert guarded.decode(guarded.encode(value)) == right
+    assert guarded.decode(guarded.encode({**value, "lock": threading.Lock()})) == right
+    assert guarded.decode(guarded.encode({key: 3, "b": 4})) == right["one"]
 
 
 def test_tags_of_the_application_are_its_own_business() -> None:
