@@ -38,6 +38,7 @@ from contextcache.logs import show_findings
 from contextcache.masking import MAX_LINE_LENGTH, generalised, one_line, shortened, type_text
 from contextcache.paths import Path, qualified_name
 from contextcache.pickler import PROTOCOL, Dump, Table, loads_again
+from contextcache.preload import preload
 from contextcache.reporting import (
     Reporter,
     collectors,
@@ -115,6 +116,7 @@ class Guard:
         self._sites: dict[str, Site] = {}
         self._lock = ProcessLock()
         self._budget = BUDGET if budget is None else budget
+        preload(debug=self._wants_sources())
         if self.config.debug:
             show_findings()
 

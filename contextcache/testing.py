@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from contextcache.guard import Guard
+from contextcache.preload import preload
 from contextcache.reporting import collectors
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def capture_findings() -> Iterator[list[Finding]]:
     Yields:
         A list that grows while the block runs. Ignored paths do not appear in it.
     """
+    preload(debug=True)
     findings: list[Finding] = []
     collectors.append(findings)
     try:

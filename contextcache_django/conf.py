@@ -21,10 +21,13 @@ from contextcache import Config, ConfigurationError, Guard
 from contextcache.jsonable import JSONGuard
 from contextcache.jsonable.dialects import PLAIN
 from contextcache.logs import log
+from contextcache.preload import preload
 from contextcache.servers import DEFAULT_URL, EMBEDDED, NAME_A_SERVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+preload(signs=True)  # the guards are made later, by requests
 
 SETTING = "CONTEXTCACHE"
 OBSERVE = "OBSERVE"  # the one key that is Django's own

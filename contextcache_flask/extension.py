@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask.signals import appcontext_pushed
 
+from contextcache.preload import preload
 from contextcache_flask.cli import group
 from contextcache_flask.guarded_sessions import guard_session_interface
 from contextcache_flask.scopes import open_scopes
@@ -52,6 +53,7 @@ class ContextCache:
         Raises:
             ConfigurationError: A setting is unknown; the message names the nearest.
         """
+        preload(signs=True)  # the guards are made later, by requests
         settings = app.extensions[EXTENSION] = Settings(app.config)
         open_scopes(app)
         app.cli.add_command(group)

@@ -20,6 +20,7 @@ from contextcache.jsonable.dialects import PLAIN, Dialect
 from contextcache.jsonable.walk import CUT, KEY_LEFT_OUT, NOTHING, Look, Treatments, comes_back
 from contextcache.logs import show_findings
 from contextcache.paths import Path, item
+from contextcache.preload import preload
 from contextcache.reporting import Reporter, report_internal
 from contextcache.scopes import current_scope
 
@@ -73,6 +74,7 @@ class JSONGuard(Generic[T]):
         self._decode = decode
         self._reporter = Reporter(self.config, sink)
         self._types = Treatments(dialect, self.config.rules)
+        preload(debug=self.config.debug)
         if self.config.debug:
             show_findings()
 
