@@ -40,6 +40,7 @@ from contextcache.paths import Path, qualified_name
 from contextcache.pickler import PROTOCOL, Dump, Table, loads_again
 from contextcache.preload import preload
 from contextcache.reporting import (
+    A_MISS,
     Reporter,
     collectors,
     is_milestone,
@@ -211,16 +212,19 @@ class Guard:
         """Return what was reported so far, each pattern once, with its count."""
         return self._reporter.summary()
 
-    def report_unreadable(self, error: Exception, *, label: str = "value") -> None:
+    def report_unreadable(
+        self, error: Exception, *, label: str = "value", outcome: str = A_MISS
+    ) -> None:
         """Warn that a payload counts as a miss; each reason at its 1st, 10th, 100th... time.
 
         Args:
             error: What `loads` raised, or what another way of unpickling did.
             label: Where the payload was read from, where the error does not say so.
+            outcome: What its reader gets, for the message.
         """
         if not isinstance(error, UnreadablePayloadError):
             error = unreadable(error, self._shown(label) if self.config.redact_keys else label)
-        self._reporter.unreadable(error)
+        self._reporter.unreadable(error, outcome)
 
     @property
     def verified(self) -> tuple[int, ...]:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from contextcache.exceptions import UnreadablePayloadError
     from contextcache.findings import Finding
 
-UNREADABLE = "contextcache: %s cannot be read and counts as a miss: {reason}; %s"
+UNREADABLE = "contextcache: %s cannot be read and {outcome}: {reason}; %s"
+A_MISS = "counts as a miss"
 INTERNAL = (
     "contextcache: {what} failed with {error} at %s; "
     "what would have been stored without it was stored"
@@ -120,8 +121,8 @@ class Reporter:
         ]
         return sorted(found, key=lambda finding: -finding.count)
 
-    def unreadable(self, error: UnreadablePayloadError) -> None:
-        """Warn of a payload that counts as a miss.
+    def unreadable(self, error: UnreadablePayloadError, outcome: str = A_MISS) -> None:
+        """Warn of a payload that cannot be read, and say what its reader gets.
 
         Each of the first ten of a reason is a warning, then the 100th, 1,000th...
         """
@@ -135,7 +136,7 @@ class Reporter:
             label = path.printed(exact=self._config.debug)
             reason = shortened(one_line(error.reason), MAX_REASON_LENGTH).replace("%", "%%")
             extra = {"contextcache_path": label, "contextcache_sink": self._sink}
-            template = UNREADABLE.format(reason=reason)
+            template = UNREADABLE.format(outcome=outcome, reason=reason)
             remedy = shortened(one_line(error.remedy), MAX_REASON_LENGTH)
             log("warning", template, label, remedy, extra=extra)
 

@@ -69,11 +69,18 @@ def decode(guard: Guard, payload: bytes, label: str, key: str = "") -> Any:
     return guard.loads(payload, label=label, key=key)
 
 
+AS_NONE = (
+    "comes back as None, also from get(key, default) and get_or_set: a serializer cannot report "
+    "a miss (contextcache_django.cache.RedisCache can)"
+)
+
+
 class CacheSerializer:
     """`OPTIONS["serializer"]` of `django.core.cache.backends.redis.RedisCache`.
 
-    A payload that cannot be read is reported and comes back as None, because this slot has no
-    way to say "miss".
+    A payload that cannot be read is reported and comes back as None, also from `get` with a
+    default and from `get_or_set`, until it expires or is written again: this slot has no way to
+    say "miss". `contextcache_django.cache.RedisCache` has.
     """
 
     def dumps(self, value: Any) -> bytes | int:
@@ -91,7 +98,7 @@ class CacheSerializer:
         try:
             return decode(guard, payload, UNKNOWN_KEY)
         except UnreadablePayloadError as error:
-            guard.report_unreadable(error)
+            guard.report_unreadable(error, outcome=AS_NONE)
             return None
 
     @property

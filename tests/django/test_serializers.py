@@ -94,12 +94,18 @@ def test_an_unreadable_payload_in_a_stock_backend(
     caplog: pytest.LogCaptureFixture,
     mode: str,
 ) -> None:
-    """A warning and None, whatever the mode."""
+    """None, whatever the mode, and a warning that says so: the slot cannot report a miss."""
     settings.CONTEXTCACHE = {"MODE": mode}
     redis_client.set(":1:rotten", b"garbage")
-    assert stock.get("rotten") is None
-    [warning] = [record for record in caplog.records if record.name == "contextcache"]
-    assert "cache[...] cannot be read" in warning.getMessage()
+    assert stock.get("rotten", "default") is None
+    assert stock.get_or_set("rotten", "default") is None
+    assert stock.get_many(["rotten"]) == {"rotten": None}
+    warning = next(record for record in caplog.records if record.name == "contextcache")
+    assert warning.getMessage().startswith(
+        "contextcache: cache[...] cannot be read and comes back as None, also from get(key, "
+        "default) and get_or_set: a serializer cannot report a miss "
+        "(contextcache_django.cache.RedisCache can): "
+    )
 
 
 def test_what_djangos_own_suite_asks_of_a_serializer() -> None:
