@@ -44,7 +44,9 @@ from contextcache.reporting import (
     Reporter,
     collectors,
     is_milestone,
+    note_write,
     report_internal,
+    writers,
 )
 from contextcache.rules import RuleBook
 from contextcache.scopes import SESSION, current_scope, origin_of
@@ -137,6 +139,8 @@ class Guard:
             UncacheableValueError: If nothing of it can be stored, if a field must not be cut, and
                 in mode `raise` if anything in it offends.
         """
+        if writers:
+            note_write()
         if self.config.debug:
             scope = current_scope()
             if scope is not None and scope.collect:

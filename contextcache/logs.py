@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     import logging
 
 NAME = "contextcache"
+DISABLED = "The logger 'contextcache' is disabled: what is cut or cannot be read is logged nowhere."
+ENABLE = (
+    "Set disable_existing_loggers to False in the logging configuration, or name 'contextcache' "
+    "in its 'loggers'."
+)
 
 _development: list[bool] = []
 

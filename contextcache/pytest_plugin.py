@@ -5,7 +5,11 @@ It does nothing without its option::
     pytest --contextcache=raise     a finding fails the test, at the write, with all findings
     pytest --contextcache=report    findings are summed up at the end of the run
 
-A test that expects findings says so with `contextcache.testing.capture_findings()`.
+Both say at the end how many writes they saw, so that a project whose caches nobody guards does
+not look like a clean one. A test that expects findings says so with
+`contextcache.testing.capture_findings()`.
+
+What a worker of pytest-xdist hands over is plain text and numbers: it can encode nothing else.
 """
 
 from __future__ import annotations
@@ -13,6 +17,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from contextcache.masking import one_line
+from contextcache.terminal import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,6 +68,7 @@ class Watch:
         self._test = ""
         self._missed: list[Finding] = []  # raised where nobody saw it, such as in another thread
         self._told: dict[str, dict[str, Any]] = {}
+        self._findings = self._writes = 0
 
     def note(self, findings: list[Finding]) -> None:
         """Note the findings of one write, and fail the test if that is asked for."""
@@ -68,11 +76,17 @@ class Watch:
 
         if not findings or collectors[-1] is not self._found:
             return  # the test itself asked to see them
+        self._findings += len(findings)
         if self._raises:
             self._missed += findings
             pytest.fail(_worded(findings), pytrace=False)
         for finding in findings:
-            self._add(f"{finding.code} {finding.path.pattern}", finding.as_dict(), self._test, 1)
+            told = finding.as_dict(exact=True)
+            self._add(f"{told['code']} {told['pattern']}", told, one_line(self._test), 1)
+
+    def note_write(self) -> None:
+        """Count a write."""
+        self._writes += 1
 
     def _add(self, key: str, told: dict[str, Any], test: str, times: int) -> None:
         known = self._told.setdefault(key, {**told, "test": test, "times": 0})
@@ -80,15 +94,17 @@ class Watch:
 
     def pytest_sessionstart(self) -> None:
         """Begin to listen."""
-        from contextcache.reporting import collectors  # noqa: PLC0415
+        from contextcache.reporting import collectors, writers  # noqa: PLC0415
 
         collectors.append(self._found)
+        writers.append(self.note_write)
 
     def pytest_unconfigure(self) -> None:
         """Stop listening."""
-        from contextcache.reporting import collectors  # noqa: PLC0415
+        from contextcache.reporting import collectors, writers  # noqa: PLC0415
 
         collectors[:] = [one for one in collectors if one is not self._found]
+        writers[:] = [one for one in writers if one != self.note_write]
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Remember which test runs."""
@@ -112,27 +128,45 @@ class Watch:
         """Hand over what a worker of pytest-xdist found."""
         output = getattr(session.config, "workeroutput", None)
         if output is not None:
-            output["contextcache"] = self._told
+            output["contextcache"] = {
+                "told": self._told,
+                "findings": self._findings,
+                "writes": self._writes,
+            }
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """Take over what a worker of pytest-xdist found."""
-        for key, told in getattr(node, "workeroutput", {}).get("contextcache", {}).items():
-            self._add(key, told, told["test"], told["times"])
+        output = getattr(node, "workeroutput", {}).get("contextcache")
+        if output:  # a worker that crashed has none
+            self._findings += output["findings"]
+            self._writes += output["writes"]
+            for key, told in output["told"].items():
+                self._add(key, told, told["test"], told["times"])
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Sum up at the end of the run."""
+        findings = counted(self._findings, "finding")
+        seen = f"contextcache: {counted(self._writes, 'write')} seen, {findings}"
+        if not self._writes:
+            seen = (
+                "contextcache: no guarded write was seen; guard the caches and sessions of the "
+                "project where its tests run"
+            )
         if not self._told:
+            terminalreporter.line(seen)
             return
         terminalreporter.section("contextcache")
         for told in sorted(self._told.values(), key=lambda told: -told["times"]):
-            head = f"{told['code']} {told['pattern']} ({told['leaf_type']}): {told['reason']}"
+            where = told["path"] if told["times"] == 1 else told["pattern"]
+            head = f"{told['code']} {where} ({told['leaf_type']}): {told['reason']}"
             terminalreporter.line(head, yellow=True)
             times = "once" if told["times"] == 1 else f"{told['times']:,} times, first"
             terminalreporter.line(f"  found   {times} in {told['test'] or 'the session'}")
             if told["field"]:
                 terminalreporter.line(f"  field   {told['field']}")
             terminalreporter.line(f"  fix     {told['fix']}")
+        terminalreporter.line(seen)
 
 
 def _worded(findings: list[Finding]) -> str:
@@ -141,12 +175,12 @@ def _worded(findings: list[Finding]) -> str:
     for finding in findings:
         alike.setdefault((finding.code, finding.path.pattern), []).append(finding)
     others = f", and {len(alike) - 1} more" if len(alike) > 1 else ""
-    lines = [f"cannot be stored as it is: {findings[0].path}{others}"]
+    lines = [f"cannot be stored as it is: {findings[0].path.printed(exact=True)}{others}"]
     for one, *more in alike.values():
         like = f" (and {len(more)} like it)" if more else ""
-        lines.append(f"  {one}{like}")
+        lines.append(f"  {one.line(exact=True)}{like}")
         lines += (
-            f"    {name:<6}{text}"
+            f"    {name:<6}{one_line(text)}"
             for name, text in (("at", one.origin), ("field", one.field), ("fix", one.fix))
             if text
         )

@@ -44,6 +44,9 @@ Key = tuple[str, ...]
 collectors: list[list[Finding]] = []
 """Where `contextcache.testing` collects findings; empty in production."""
 
+writers: list[Callable[[], object]] = []
+"""What is called at each write; empty but in the tests of a project."""
+
 counters: list[Callable[[str, str, str], None]] = []
 """What `contextcache.metrics` counts with: called with code, action and sink each time."""
 
@@ -215,6 +218,12 @@ _exit: list[Callable[[], None]] = []
 def _summarise_at_exit() -> None:
     if not _exit:
         _exit.append(atexit.register(_say_summary))
+
+
+def note_write() -> None:
+    """Tell those who count writes that there is one."""
+    for note in writers:
+        note()
 
 
 def tally(code: str, action: str, sink: str) -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from contextcache.guard import Guard
+from contextcache.masking import one_line
 from contextcache.preload import preload
 from contextcache.reporting import collectors
 
@@ -51,5 +52,5 @@ def assert_cacheable(value: object, *, label: str = "value", config: Config | No
         if not any(finding.path.matches(pattern) for pattern in ignored)
     ]
     if findings:
-        lines = [f"  {finding}; {finding.fix}" for finding in findings]
-        raise AssertionError("\n".join([f"{label} cannot be cached as it is:", *lines]))
+        lines = [f"  {finding.line(exact=True)}; {one_line(finding.fix)}" for finding in findings]
+        raise AssertionError("\n".join([f"{one_line(label)} cannot be cached as it is:", *lines]))

@@ -17,6 +17,7 @@ W008   sessions whose SESSION_SERIALIZER names no field where it fails
 W009   a rule that no object meets, because its type is called otherwise or does not exist
 W010   an embedded Redis where a project is deployed (`manage.py check --deploy`)
 W011   a setting that is left from django-redis
+W012   a logger that the logging configuration has disabled
 =====  ==========================================================================
 """
 
@@ -32,6 +33,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signing import JSONSerializer
 
 from contextcache import Config, ConfigurationError
+from contextcache.logs import DISABLED, ENABLE, is_disabled
 from contextcache.servers import EMBEDDED, NAME_A_SERVER
 from contextcache_django.cache import GuardedCache, RedisCache
 from contextcache_django.conf import OBSERVE, PLACES, SETTING, place_of
@@ -79,6 +81,7 @@ def check_coverage(**_: Any) -> list[CheckMessage]:
         *_unsigned(),
         *_session_serializer(),
         *_unmet_rules(),
+        *_logger(),
     ]
 
 
@@ -333,6 +336,11 @@ def _unmet_rules() -> Iterator[CheckMessage]:
 
 
 _AS_SHOWN = "Write the name of the type as findings show it."
+
+
+def _logger() -> Iterator[CheckMessage]:
+    if is_disabled():
+        yield Warning(DISABLED, hint=ENABLE, id="contextcache.W012")
 
 
 def _own_settings() -> Iterator[tuple[str, Any, str]]:

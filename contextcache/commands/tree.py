@@ -187,7 +187,7 @@ class Tree:
             "size": seen.root.size,
             "stored": seen.stored,
             "loaded": seen.loaded,
-            "findings": [finding.as_dict() for finding in seen.findings],
+            "findings": [finding.as_dict(exact=True) for finding in seen.findings],
             "tree": self._data(seen.root, 0),
             "imports": list(seen.names),
             "runs": list(seen.runs),

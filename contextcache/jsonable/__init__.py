@@ -21,7 +21,7 @@ from contextcache.jsonable.walk import CUT, KEY_LEFT_OUT, NOTHING, Look, Treatme
 from contextcache.logs import show_findings
 from contextcache.paths import Path, item
 from contextcache.preload import preload
-from contextcache.reporting import Reporter, report_internal
+from contextcache.reporting import Reporter, note_write, report_internal, writers
 from contextcache.scopes import current_scope
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ class JSONGuard(Generic[T]):
             UncacheableValueError: If nothing of it can be stored, in mode `raise` if anything in
                 it offends, and in mode `warn` if the encoder refuses it.
         """
+        if writers:
+            note_write()
         scope = current_scope() if self.config.debug else None
         if scope is None or not scope.collect:
             return self._dumps(value, label)

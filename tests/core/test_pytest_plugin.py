@@ -312,3 +312,52 @@ def test_workers_of_xdist_hand_over_what_they_found(suite: Path) -> None:
     assert outcomes == {"passed": 3, "failed": 1}
     assert "CC102 session['client']._lock (_thread.lock)" in told
     assert "2 times, first in test_suite.py::test_" in told
+
+
+ODD = """
+    import threading
+    from contextcache import Guard
+
+    class Odd(str):
+        pass
+
+    def test_label():
+        Guard().dumps([threading.Lock()], label="ses\\ud800sion")
+
+    def test_path():
+        Guard().dumps({"a\\udcff": threading.Lock()}, label=Odd("menu"))
+
+    def test_name():
+        cls = type("Row\\nX", (), {"__module__": Odd("shop")})
+        cls.__qualname__ = Odd("Row\\x1bX")
+        Guard().dumps({"n": cls()}, label="menu")
+
+    def test_clean():
+        Guard().dumps({"n": [object]})
+        Guard().dumps({"n": 1})
+"""
+
+
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_a_name_that_cannot_be_encoded_ends_no_run(suite: Path, processes: str) -> None:
+    """What the workers of pytest-xdist hand over is plain text, whatever a label is made of."""
+    outcomes, text = run(suite, ODD, "--contextcache=report", "-n", processes)
+    assert outcomes == {"passed": 4}
+    assert r"CC102 ses\ud800sion[0] (_thread.lock)" in text
+    assert r"CC102 menu['a\udcff'] (_thread.lock)" in text
+    assert r"Row\x1bX" in text
+    assert "contextcache: 5 writes seen, 3 findings" in text
+    outcomes, text = run(suite, ODD, "--contextcache=raise", "-n", processes)
+    assert outcomes == {"passed": 1, "failed": 3}
+    assert "contextcache: 5 writes seen, 3 findings" in text
+
+
+def test_a_run_without_a_guarded_write_says_so(suite: Path) -> None:
+    """A project whose caches nobody guards does not look like a clean one; JSON is counted."""
+    for mode in ("report", "raise"):
+        _, text = run(suite, "def test_nothing(): pass", f"--contextcache={mode}")
+        assert text.count("contextcache: no guarded write was seen") == 1
+    assert "contextcache:" not in run(suite, CORE.replace("test_dirty", "dirty"))[1]
+    as_json = "import json; from contextcache.jsonable import JSONGuard\ndef test_json(): "
+    _, text = run(suite, as_json + "JSONGuard(json.dumps).dumps({1: 2})", "--contextcache=report")
+    assert "contextcache: 1 write seen, 1 finding" in text
