@@ -13,6 +13,7 @@ from flask.cli import AppGroup
 from flask.sessions import SecureCookieSessionInterface
 
 from contextcache import ConfigurationError
+from contextcache.logs import DISABLED, ENABLE, is_disabled
 from contextcache.servers import NAME_A_SERVER
 from contextcache_flask.settings import NO_SERVER, settings_of
 
@@ -131,6 +132,8 @@ def checked(app: Flask) -> Iterator[Check]:
         )
     yield from _unguarded(app)
     yield from _unmet(config)
+    if is_disabled():
+        yield Check("W007", DISABLED, ENABLE)
     if settings.uses_embedded_by_default and not settings.debug:
         yield Check("E002", f"{NO_SERVER}.", f"Set it to {NAME_A_SERVER}.")
     elif not settings.debug and any(_is_embedded(place.client) for place in _places(app)):

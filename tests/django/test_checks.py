@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.wsgi import WSGIHandler
 
 from contextcache import Config
+from contextcache.logs import DISABLED, ENABLE
 from contextcache.servers.urls import SCHEMES
 from contextcache_django.checks import check_coverage, check_settings
 from contextcache_django.conf import guard_for, project_config
@@ -650,3 +652,15 @@ def test_a_mistake_stops_whoever_needs_the_settings(settings: SettingsWrapper) -
     settings.CONTEXTCACHE = {"MODE": "strp"}
     with pytest.raises(ImproperlyConfigured, match="did you mean 'strip'"):
         guard_for("cache in redis")
+
+
+def test_a_disabled_logger_is_reported() -> None:
+    """A logging configuration disables each logger that it does not name; then nothing is said."""
+    logger = logging.getLogger("contextcache")
+    logger.disabled = True
+    try:
+        told = [one for one in check_coverage() if one.id == "contextcache.W012"]
+        assert [(one.msg, one.hint) for one in told] == [(DISABLED, ENABLE)]
+    finally:
+        logger.disabled = False
+    assert "contextcache.W012" not in [one.id for one in check_coverage()]

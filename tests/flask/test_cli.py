@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 from typing import TYPE_CHECKING, Any
 
+import flask
 import pytest
 
+from contextcache.logs import DISABLED, ENABLE
 from contextcache_flask import ContextCache
 from tests.flask import shop
 
@@ -244,3 +247,17 @@ def test_what_is_not_guarded_is_named(redis_url: str) -> None:
     assert "W003: The cache object is not guarded." in report
     assert "W004: Sessions are kept by " in report
     assert "OwnSessions, which is not guarded." in report
+
+
+def test_check_reports_a_disabled_logger() -> None:
+    """As `logging.config.dictConfig` leaves each logger that exists and that it does not name."""
+    logger = logging.getLogger("contextcache")
+    app = flask.Flask("shop")
+    app.config.update(SECRET_KEY="k", CONTEXTCACHE_REDIS_URL="redis://127.0.0.1:1/0")
+    ContextCache(app)
+    logger.disabled = True
+    try:
+        assert run(app, "check") == (1, f"W007: {DISABLED}\n    HINT: {ENABLE}\n")
+    finally:
+        logger.disabled = False
+    assert run(app, "check")[0] == 0
