@@ -71,7 +71,7 @@ fuzz: $(VENV)/fuzz.stamp
 .PHONY: programs
 programs: $(VENV)/test.stamp
 	CONTEXTCACHE_PROGRAMS=$(PROGRAMS) $(VENV)/bin/python -m pytest -q -s -p no:xdist \
-	    --hypothesis-profile=default tests/core/test_allow_list_programs.py $(ARGS)
+	    -o faulthandler_timeout=0 --hypothesis-profile=default tests/core/test_allow_list_programs.py $(ARGS)
 
 # The tests run against a real Redis, memcached and Chromium; fakes of them would prove nothing.
 .PHONY: servers

@@ -9,15 +9,16 @@ cache, a singleton and an attribute dict that instances share are refused.
 from __future__ import annotations
 
 import pickle
+import sys
 from sys import getrefcount
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import getweakrefcount
 from zoneinfo import ZoneInfo
 
-from contextcache.class_rules import ClassRules
+from contextcache.class_rules import DICT_DESCRIPTORS, ClassRules
 from contextcache.loading import RefusedOperationError
-from contextcache.verifier import listed
+from contextcache.verifier import listed, restricted_getattr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -58,7 +59,7 @@ class CheckedUnpickler(_Base):  # type: ignore[misc]
     def _make(self, make: Any, args: Any, keywords: Any = {}) -> Any:  # noqa: B006  # never changed
         value, references = _counted(make, args, keywords)
         shared = references > _REFERENCES or getweakrefcount(value) > 0
-        if shared or id(value) in self._results or isinstance(value, _ALWAYS_SHARED):
+        if shared or id(value) in self._results or issubclass(type(value), _ALWAYS_SHARED):
             self._unchangeable.add(id(value))
         self._results[id(value)] = value
         return value
@@ -67,7 +68,7 @@ class CheckedUnpickler(_Base):  # type: ignore[misc]
         if id(function) not in self._callables:
             raise RefusedOperationError("calls what another call has returned")
         value = self._make(function, args)
-        if getattr(value, "__self__", None) is ZoneInfo:  # its `_unpickle`, and only that
+        if function is restricted_getattr and args[0] is ZoneInfo:  # its `_unpickle`
             self._callables.add(id(value))
         return value
 
@@ -81,11 +82,9 @@ class CheckedUnpickler(_Base):  # type: ignore[misc]
         if methods and rules.methods.isdisjoint(methods):
             raise RefusedOperationError(f"fills {rules.name}, which is no container")
         attributes, references = _attributes(target)
-        if attributes is None:
-            return
-        if type(attributes) is not dict or references > _REFERENCES_TO_ATTRIBUTES:
+        if references > _REFERENCES_TO_ATTRIBUTES:
             raise RefusedOperationError(f"changes {rules.name}, whose attributes are shared")
-        if not attributes.keys().isdisjoint((*methods, "__setstate__")):
+        if attributes and not attributes.keys().isdisjoint((*methods, "__setstate__")):
             raise RefusedOperationError(f"changes {rules.name}, whose methods are replaced")
 
     def _rules_of(self, target: object) -> ClassRules:
@@ -162,7 +161,14 @@ def _counted(make: Any, args: Any, keywords: Any) -> tuple[Any, int]:
 
 
 def _attributes(target: Any) -> tuple[Any, int]:
+    """Return the attributes that would be changed, None if there are none, and how many refer."""
     attributes = getattr(target, "__dict__", None)
+    if attributes is None:
+        return None, 0
+    descriptors = (vars(base).get("__dict__") for base in type(target).__mro__)
+    own = next((found for found in descriptors if type(found) in DICT_DESCRIPTORS), None)
+    if own is None or own.__get__(target) is not attributes:
+        return None, sys.maxsize  # those of another object
     return attributes, getrefcount(attributes)
 
 

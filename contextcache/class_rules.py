@@ -9,7 +9,13 @@ from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
 from ipaddress import IPv4Address, IPv6Address
-from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, SimpleNamespace
+from types import (
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    SimpleNamespace,
+    WrapperDescriptorType,
+)
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -42,6 +48,8 @@ class ClassRules:
         self.plain = cls in _PLAIN
         self.allocated = _allocation(cls)
         self.called = max(self.allocated, _construction(cls))
+        if defined(cls, "__getinitargs__") is not None:
+            self.allocated = self.called  # the unpickler then calls it where others are allocated
         self.methods = {name for name in _CHANGES if defined(cls, name) is not None}
         self._arguments = _argument_check(cls, data_only=data_only)
 
@@ -99,7 +107,13 @@ def is_allocator(cls: type) -> bool:
 
 def has_own_dict(cls: type) -> bool:
     """Return whether the attributes of an instance are where those of objects are."""
-    return type(defined(cls, "__dict__")) in (GetSetDescriptorType, type(None))
+    plain = type(defined(cls, "__getattribute__")) is WrapperDescriptorType
+    attributes = defined(cls, "__dict__")
+    return plain and (attributes is None or type(attributes) in DICT_DESCRIPTORS)
+
+
+DICT_DESCRIPTORS = (GetSetDescriptorType, MemberDescriptorType)
+"""What `__dict__` is in the class of an object that has its attributes itself."""
 
 
 def _construction(cls: type) -> int:

@@ -129,7 +129,7 @@ _NAMES = {
     "typing": (
         "_eval_type evaluate_forward_ref final get_type_hints no_type_check runtime_checkable"
     ),
-    "weakref": "WeakMethod finalize",
+    "weakref": "ReferenceType WeakMethod finalize ref",
     "werkzeug": "find_modules import_string",
 }
 """What can run code of other modules and their submodules."""

@@ -199,8 +199,8 @@ class _InstanceSymbol(_Changeable, metaclass=_ClassSymbol):
 
     __slots__ = ()
 
-    def __new__(cls, *args: Any, **_kwargs: Any) -> _InstanceSymbol:
-        cls.rules.check_arguments(args)
+    def __new__(cls, *args: Any, **keywords: Any) -> _InstanceSymbol:
+        cls.rules.check_arguments((*args, *keywords.values()))
         return cls.instance(cls.rules.allocated)
 
     def _use(self, method: str) -> None:

@@ -198,6 +198,25 @@ class SharedAttributes:
         return SharedAttributes.shared
 
 
+class InitArgs:
+    """Of the days of Python 2: the unpickler calls it instead of allocating it."""
+
+    shared: ClassVar[dict[str, object]] = {}
+
+    def __init__(self) -> None:
+        self.__dict__ = InitArgs.shared
+
+    def __getinitargs__(self) -> tuple[()]:
+        return ()
+
+
+class Proxy:
+    """Has the attributes of another object."""
+
+    def __getattribute__(self, attribute: str) -> Any:
+        return getattr(CART, attribute)
+
+
 class _Kept(type):
     kept: ClassVar[dict[type, object]] = {}
 
@@ -282,9 +301,9 @@ LISTED = [
     f"{__name__}:{found}"
     for found in (
         "Bag", "Borg", "CART", "Caller", "Cart", "Factory", "Group", "Initialized", "Items",
-        "KeptByMeta", "LateBorg", "Numbered", "OddError", "Right", "Role", "SharedAttributes",
-        "Singleton", "Slots", "Space", "Stateful", "Status", "Text", "Watched", "a_class",
-        "a_function", "discount", "fresh_cart", "fresh_rows", "given", "shared_cart",
+        "InitArgs", "KeptByMeta", "LateBorg", "Numbered", "OddError", "Proxy", "Right", "Role",
+        "SharedAttributes", "Singleton", "Slots", "Space", "Stateful", "Status", "Text", "Watched",
+        "a_class", "a_function", "discount", "fresh_cart", "fresh_rows", "given", "shared_cart",
         "shared_rows", "shared_table",
     )
 ]  # fmt: skip

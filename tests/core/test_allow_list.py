@@ -44,8 +44,9 @@ ALLOWED = AllowList(programs.LISTED)
 SHARED: list[object] = [
     *ALLOWED._objects.values(), programs.Right.READ, programs.Role.USER, programs.Status.PAID,
     programs.Singleton.one, programs.Borg.shared, programs.LateBorg.shared,
-    programs.SharedAttributes.shared, programs._Kept.kept, programs.CART, programs.ROWS,
-    programs.TABLE, programs, sys.modules["builtins"], collections, ipaddress,
+    programs.SharedAttributes.shared, programs.InitArgs.shared, programs._Kept.kept,
+    programs.CART, programs.ROWS, programs.TABLE, programs,
+    sys.modules["builtins"], collections, ipaddress,
     zoneinfo.ZoneInfo("UTC"), types.FunctionType,
 ]  # fmt: skip
 
@@ -92,6 +93,8 @@ CHANGES = {
     "attributes shared by __new__": build(new(own("Borg")), BOTH),
     "attributes shared by __init__": build(call(own("LateBorg")), BOTH),
     "attributes behind a property": build(new(own("SharedAttributes")), BOTH),
+    "attributes of __getinitargs__": build(b"(" + own("InitArgs") + b"o", BOTH),
+    "attributes of another object": build(new(own("Proxy")), BOTH),
     "what a function shares": build(call(own("shared_cart")), BOTH),
     "a list that a function shares": call(own("shared_rows")) + TRUE + b"a",
     "more of that list": call(own("shared_rows")) + b"(" + TRUE + b"e",
@@ -156,6 +159,12 @@ CALLS = {
         name("types", "SimpleNamespace"), state(append=call(own("a_function")))
     ) + TRUE + b"a",
     "a method of its subclass": call(own("Space"), state(append=call(own("a_function")))),
+    "a ratio by its keyword": name("fractions", "Fraction") + b")" + state(
+        numerator=build(
+            call(name("types", "SimpleNamespace")),
+            state(as_integer_ratio=call(own("a_function"))),
+        )
+    ) + b"\x92",
     "a ratio": call(
         name("fractions", "Fraction"),
         build(
@@ -334,7 +343,7 @@ def test_what_contextcache_makes_of_locks_loads() -> None:
 def test_the_words_for_what_is_refused() -> None:
     """They name the class, which is listed, and what to do."""
     with pytest.raises(UntrustedPayloadError) as caught:
-        Guard(loadable=[programs.LISTED[4]]).loads(
+        Guard(loadable=[f"{programs.__name__}:Cart"]).loads(
             PROTOCOL + build(own("Cart"), BOTH) + b".", label="cache['k']"
         )
     assert str(caught.value) == (
