@@ -13,7 +13,7 @@ from contextcache.findings import Finding
 from contextcache.paths import tokens
 from contextcache.rules import BUILT_IN, Rule, Rules, Verb, as_verb, unknown
 
-Mode = Literal["strip", "warn", "raise"]
+Mode = Literal["strip", "warn", "raise", "off"]
 OnError = Literal["miss", "raise"]
 Subscriber = Callable[[Finding], None]
 
@@ -29,7 +29,8 @@ class Config:
 
     Args:
         mode: `strip` cuts offenders out and stores the rest; `warn` stores exactly what would
-            have been stored without contextcache, and reports; `raise` refuses the write.
+            have been stored without contextcache, and reports; `raise` refuses the write; `off`
+            stores what `pickle.dumps` makes, looks for nothing and reports nothing.
         ignore: Patterns of paths that are not reported, such as `session['cart'].items[*].client`.
         rules: The application's own rules; they come before the built-in ones.
         on_finding: Called with each finding that is reported.

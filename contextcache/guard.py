@@ -120,7 +120,9 @@ class Guard:
         self._lock = ProcessLock()
         self._budget = BUDGET if budget is None else budget
         preload(debug=self._wants_sources())
-        if self.config.debug:
+        if self.config.mode == "off":
+            self._dumps = self._dumps_unguarded  # type: ignore[method-assign]
+        elif self.config.debug:
             show_findings()
 
     def dumps(self, value: object, *, label: str = "value", key: str | bytes = "") -> bytes:
@@ -138,6 +140,7 @@ class Guard:
         Raises:
             UncacheableValueError: If nothing of it can be stored, if a field must not be cut, and
                 in mode `raise` if anything in it offends.
+            Exception: In mode `off`, what pickle raises.
         """
         if writers:
             note_write()
@@ -169,6 +172,10 @@ class Guard:
         if self._envelope is None or not self.signs:
             return body
         return self._envelope.seal(body, key)
+
+    def _dumps_unguarded(self, value: object, label: str, key: str | bytes) -> bytes:  # noqa: ARG002
+        body = pickle.dumps(value, PROTOCOL)
+        return body if self._envelope is None or not self.signs else self._envelope.seal(body, key)
 
     def loads(self, payload: bytes, *, label: str = "value", key: str | bytes = "") -> Any:
         """Turn a payload back into the value; its signature is verified before anything else.

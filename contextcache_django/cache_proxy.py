@@ -267,6 +267,8 @@ class GuardedCache(Guarded, Wrapper):
     # --- Writing --------------------------------------------------------------------------------
 
     def _ready(self, key: Any, value: Any, _version: int | None, /) -> tuple[Any, Any]:
+        if self._guard.config.mode == "off":
+            return key, value
         payload = encoded(self._guard, key, value)
         return key, Payload(payload) if isinstance(payload, bytes) else payload
 

@@ -58,7 +58,8 @@ def project_config() -> Config:
 @functools.cache
 def observes() -> bool:
     """Tell whether the middleware reports what is written to caches that nobody guards."""
-    return bool(getattr(settings, SETTING, {}).get(OBSERVE, True))
+    asked = bool(getattr(settings, SETTING, {}).get(OBSERVE, True))
+    return asked and project_config().mode != "off"
 
 
 def _silence() -> str:

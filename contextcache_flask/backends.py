@@ -231,7 +231,7 @@ class GuardedBackend(BaseCache):
         try:
             if isinstance(serializer, GuardedSerializer):
                 return Ready(serializer.encode(value, self._label(key), place))
-            if type(value) in _SCALARS:
+            if type(value) in _SCALARS or self.guard.config.mode == "off":
                 return value
             return as_stored(value, self.guard.dumps(value, label=self._label(key)))
         except UncacheableValueError as error:

@@ -1,7 +1,7 @@
 """From `app.config` to what one application wants: the table of keys and the guards they make.
 
 =============================  ================================================================
-`CONTEXTCACHE_MODE`            `strip` (default), `warn` or `raise`
+`CONTEXTCACHE_MODE`            `strip` (default), `warn`, `raise` or `off`
 `CONTEXTCACHE_IGNORE`          patterns of paths that are not reported
 `CONTEXTCACHE_RULES`           the application's own rules: type names and what to do with them
 `CONTEXTCACHE_ON_FINDING`      functions, or their dotted paths, that are called with a finding
@@ -194,7 +194,7 @@ _SWITCHES = (SESSION, PREFIX + "SIGN", PREFIX + "ACCEPT_UNSIGNED")
 def _read(key: str, value: object) -> object:
     """Return what a setting means that came from the environment, where all is text."""
     if isinstance(value, str):
-        if value.lower() in _WORDS:
+        if value.lower() in _WORDS and key != PREFIX + "MODE":  # of which `off` is one
             return _WORDS[value.lower()]
         if value[:1] in "[{" or value.replace(".", "", 1).isdecimal():
             import json  # noqa: PLC0415  # for those who configure by the environment

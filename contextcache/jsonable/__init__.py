@@ -100,6 +100,8 @@ class JSONGuard(Generic[T]):
             return payload
 
     def _dumps(self, value: Any, label: str) -> T:
+        if self.config.mode == "off":
+            return self._encode(value)
         look = self._looked(value, label)
         if self.config.mode == "warn":
             return self._unchanged(value, look)
@@ -132,7 +134,7 @@ class JSONGuard(Generic[T]):
         Raises:
             UncacheableValueError: The mode is `raise`, and the finding is not ignored.
         """
-        if not 0 < limit * CLOSE <= size or not session:
+        if self.config.mode == "off" or not 0 < limit * CLOSE <= size or not session:
             return
         sizes = {key: self._size(key, held) for key, held in session.items()}
         steps = {key: item(key, at) for at, key in enumerate(session)}

@@ -108,19 +108,19 @@ def test_every_key_is_read() -> None:
             {"MODE": "stripp"},
             (
                 "CONTEXTCACHE: unknown mode 'stripp' (did you mean 'strip'?); "
-                "valid: raise, strip, warn"
+                "valid: off, raise, strip, warn"
             ),
         ),
         (
             {"MODE": ["strip"]},
             (
                 "CONTEXTCACHE: unknown mode \"['strip']\" (did you mean 'strip'?); "
-                "valid: raise, strip, warn"
+                "valid: off, raise, strip, warn"
             ),
         ),
         (
             {"MODE": None},
-            "CONTEXTCACHE: unknown mode 'None'; valid: raise, strip, warn",
+            "CONTEXTCACHE: unknown mode 'None'; valid: off, raise, strip, warn",
         ),
         (
             {"RULES": {"shop.api.Client": "snapshott"}},
@@ -208,7 +208,7 @@ def test_the_error_names_the_place_of_the_setting() -> None:
     with pytest.raises(ConfigurationError) as caught:
         Config.from_mapping({"MODE": "x"}, where="CACHES['default'] OPTIONS")
     assert str(caught.value) == (
-        "CACHES['default'] OPTIONS: unknown mode 'x'; valid: raise, strip, warn"
+        "CACHES['default'] OPTIONS: unknown mode 'x'; valid: off, raise, strip, warn"
     )
 
 
@@ -217,7 +217,7 @@ def test_a_config_made_by_hand_is_checked_as_well() -> None:
     with pytest.raises(ConfigurationError) as caught:
         Config(mode="warning")  # type: ignore[arg-type]
     assert str(caught.value) == (
-        "unknown mode 'warning' (did you mean 'warn'?); valid: raise, strip, warn"
+        "unknown mode 'warning' (did you mean 'warn'?); valid: off, raise, strip, warn"
     )
     with pytest.raises(ConfigurationError):
         Guard(mode="warning")

@@ -767,7 +767,10 @@ def test_a_rule_of_an_alias_comes_before_that_of_its_base() -> None:
     [
         (
             {"MODE": "stirp"},
-            "CONTEXTCACHE: unknown mode 'stirp' (did you mean 'strip'?); valid: raise, strip, warn",
+            (
+                "CONTEXTCACHE: unknown mode 'stirp' (did you mean 'strip'?); "
+                "valid: off, raise, strip, warn"
+            ),
         ),
         ({"IGNORES": []}, "CONTEXTCACHE: unknown setting 'IGNORES' (did you mean 'IGNORE'?)"),
         (

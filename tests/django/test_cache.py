@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import pickle
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -716,7 +717,7 @@ def test_a_forked_child_makes_its_own_connections(
             {"OPTIONS": {"CONTEXTCACHE": {"MODE": "strp"}}},
             (
                 "CACHES['default']['OPTIONS']['CONTEXTCACHE']: unknown mode 'strp' (did you mean "
-                "'strip'?); valid: raise, strip, warn"
+                "'strip'?); valid: off, raise, strip, warn"
             ),
         ),
     ],
@@ -793,3 +794,20 @@ def test_what_another_backend_has_stored_is_read_if_that_is_allowed(
     assert caches["default"].get_many(["cart", "count", "flag"], version=2) == {"count": 5}
     caches["moving"].set("cart", moved["cart"], version=2)
     assert caches["default"].get("cart", version=2) == moved["cart"]
+
+
+def test_mode_off_stores_what_pickle_makes(
+    any_url: str, configure: Callable[..., RedisCache], server: redis.Redis
+) -> None:
+    """For one alias: bytes and errors of pickle, integers raw, and no finding."""
+    cache = configure(any_url, OPTIONS={"CONTEXTCACHE": {"MODE": "off", "SIGN": False}})
+    value = {"headers": {"HTTP_COOKIE": "c"}, "t": (1, 2)}
+    with capture_findings() as findings:
+        cache.set("key", value)
+        cache.set("number", 7)
+        with pytest.raises(TypeError, match=r"cannot pickle '_thread\.lock' object"):
+            cache.set("lock", {"lock": threading.Lock()})
+    assert server.get(":1:key") == pickle.dumps(value, 5)
+    assert server.get(":1:number") == b"7"
+    assert cache.get("key") == value
+    assert findings == []

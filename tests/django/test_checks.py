@@ -78,7 +78,10 @@ def test_an_unknown_key_is_named_with_the_nearest(settings: SettingsWrapper) -> 
     [
         (
             {"MODE": "strp"},
-            "CONTEXTCACHE: unknown mode 'strp' (did you mean 'strip'?); valid: raise, strip, warn",
+            (
+                "CONTEXTCACHE: unknown mode 'strp' (did you mean 'strip'?); "
+                "valid: off, raise, strip, warn"
+            ),
         ),
         ({"MAX_SIZE": 0}, "CONTEXTCACHE: max_size is a positive number of bytes"),
         (

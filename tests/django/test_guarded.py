@@ -420,3 +420,27 @@ def test_a_mistake_is_named_at_the_first_use(options: dict[str, Any], message: s
     with pytest.raises(ImproperlyConfigured) as caught:
         cache.get("key")
     assert str(caught.value) == message
+
+
+def test_mode_off_leaves_all_to_the_backend(settings: SettingsWrapper) -> None:
+    """What it stores is what it would have stored, and what it raises is raised."""
+    location = secrets.token_hex(8)
+    locmem = f"{DJANGO}.locmem.LocMemCache"
+    settings.CACHES = {
+        "default": {
+            "BACKEND": WRAPPER,
+            "LOCATION": location,
+            "OPTIONS": {"BACKEND": locmem, "CONTEXTCACHE": {"MODE": "off"}},
+        },
+        "stock": {"BACKEND": locmem, "LOCATION": location},
+    }
+    cache, value = caches["default"], {"headers": {"HTTP_COOKIE": "c"}}
+    with capture_findings() as findings:
+        cache.set("key", value)
+        with pytest.raises(TypeError):
+            cache.set("lock", {"call": generator()})
+    assert next(iter(caches["stock"]._cache.values())) == pickle.dumps(
+        value, pickle.HIGHEST_PROTOCOL
+    )
+    assert caches["stock"].get("key") == cache.get("key") == value
+    assert findings == []

@@ -213,3 +213,13 @@ def test_it_can_be_switched_off(settings: SettingsWrapper, call: Callable[..., A
     vars(caches).pop("create_connection")
     ContextCacheMiddleware(lambda request: HttpResponse())
     assert "create_connection" not in vars(caches)
+
+
+def test_mode_off_observes_nothing(settings: SettingsWrapper, call: Callable[..., Any]) -> None:
+    """A cache that nobody guards is left alone, too."""
+    settings.CONTEXTCACHE = {"MODE": "off"}
+    Sent.threads.clear()
+    with capture_findings() as findings:
+        call("set", "key", {"profile": Profile(), "sent": Sent()})
+    assert len(Sent.threads) == 1
+    assert findings == []

@@ -19,7 +19,7 @@ from tests.flask.shop import Basket, add_cache, make_app
 OWN = ("PAGE", "REDIS_URL", "SESSION")
 KEYS = ", ".join(f"CONTEXTCACHE_{key}" for key in sorted((*Config.KEYS, *OWN)))
 
-MODES = "raise, strip, warn"
+MODES = "off, raise, strip, warn"
 
 
 def test_importing_the_package_imports_no_framework_that_is_not_used():

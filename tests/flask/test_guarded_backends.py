@@ -356,3 +356,15 @@ def test_json_that_is_too_deep_to_be_read_is_a_miss(redis_client, payload, caplo
             assert not store.has("menu")
             assert store.get_many("menu", "other") == [None, None]
     assert "cannot be read and counts as a miss" in caplog.text
+
+
+def test_mode_off_stores_what_the_backend_would(make_cache, kind):
+    """No finding, no marker, and what pickle raises is what the view gets or the backend logs."""
+    app, cache = make_cache(CONTEXTCACHE_MODE="off")
+    value = {"headers": {"HTTP_COOKIE": "c"}, "t": (1, 2)}
+    with app.app_context(), capture_findings() as findings:
+        cache.set("key", value)
+        assert cache.get("key") == value
+        cache.set("number", 7)
+        assert cache.get("number") == 7
+    assert findings == []

@@ -10,6 +10,7 @@ from flask import Flask, session
 from flask_caching import Cache
 
 from contextcache_flask import ContextCache, RedisSessionInterface
+from contextcache_flask.settings import settings_of
 from tests.redis_server import running_redis
 
 OURS = "contextcache_flask.RedisCache"
@@ -153,3 +154,10 @@ def test_contextcache_s_own_setting_is_for_sessions_and_flask_caching_s_for_the_
     with app.app_context():
         next(iter(app.extensions["cache"])).set("key", 1)
     assert keys(redis_client) == {"contextcache"}
+
+
+def test_mode_off_is_a_word_in_the_environment() -> None:
+    """`off` is a mode there, and no switch."""
+    app = Flask(__name__)
+    app.config["CONTEXTCACHE_MODE"] = "off"
+    assert settings_of(app).config.mode == "off"
