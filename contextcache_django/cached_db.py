@@ -201,10 +201,14 @@ class SessionStore(Store, db.SessionStore):
         return False
 
     def _cache_text(self, row: AbstractBaseSession, *, only_where_none: bool) -> None:
-        write = self._cache.add if only_where_none else self._cache.set
-        age = self.get_expiry_age(expiry=row.expire_date)
+        key, age = _cache_key(row.session_key), int(self.get_expiry_age(expiry=row.expire_date))
         try:
-            write(_cache_key(row.session_key), row.session_data, int(age))
+            if not only_where_none:
+                self._cache.set(key, row.session_data, age)
+            elif not self._cache.add(key, row.session_data, age):
+                # What is there has not been read: from a secret before, say. Else each request
+                # would ask the database until it expires.
+                self._cache.delete(key)
         except Exception as error:  # noqa: BLE001  # each backend raises errors of its own
             _warn(error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,22 @@ def test_a_session_is_read_from_the_cache_without_a_query(call: Callable[..., An
         assert call(SessionStore(key), "get", "visits") == 3
         assert call(SessionStore(key), "get", "visits") == 3
     assert len(asked) == 2  # the row, and whether it was still there after caching it
+
+
+@pytest.mark.parametrize("spoiled", [7, None, ["a list"]])
+def test_an_entry_that_cannot_be_read_does_not_stay(
+    call: Callable[..., Any], spoiled: object
+) -> None:
+    """Else every request would ask the database until it expires."""
+    key = saved(visits=3).session_key
+    place = KEY_PREFIX + hashlib.sha256(str(key).encode()).hexdigest()
+    assert caches["default"].has_key(place)
+    caches["default"].set(place, spoiled, 1000)
+    for _ in range(2):
+        assert call(SessionStore(key), "get", "visits") == 3
+    with queries() as asked:
+        assert call(SessionStore(key), "get", "visits") == 3
+    assert len(asked) == 0
 
 
 def test_what_is_hot_is_what_is_cold() -> None:

@@ -413,6 +413,33 @@ def test_none_is_cached_and_what_cannot_be_read_is_not_taken_for_it(redis_url, r
     assert len(ran) == 2
 
 
+def test_cached_and_memoized_functions_replace_what_cannot_be_read(redis_url, redis_client):
+    """They run once, and not at each call until the entry expires."""
+    cache, app = client_of(redis_url=redis_url)
+    ran = []
+
+    @cache.cached(key_prefix="cached")
+    def cached():
+        ran.append("cached")
+        return [1]
+
+    @cache.memoize()
+    def memoized(number):
+        ran.append("memoized")
+        return [number]
+
+    with app.test_request_context():
+        for spoil in (b"!garbage", b"!\xcc\x01garbage", b"\x80\x04N.", b"text"):
+            del ran[:]
+            assert (cached(), memoized(7)) == ([1], [7])
+            for key in redis_client.keys("*"):
+                redis_client.set(key, spoil)  # the version of the function, too
+            for _ in range(3):
+                assert (cached(), memoized(7)) == ([1], [7])
+            assert ran[-2:] == ["cached", "memoized"]
+            assert len(ran) <= 4
+
+
 @pytest.mark.parametrize("mode", ["warn", "raise"])
 def test_what_cannot_be_read_is_a_miss_in_every_mode(redis_url, redis_client, caplog, mode):
     """A mode is about writes."""
