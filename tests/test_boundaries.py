@@ -67,8 +67,11 @@ ORDER = [
     "servers.outages",
     "servers.breaker",
     "servers.deadlines",
+    "servers.sentinels",
     "servers.connections",
+    "servers.fast",
     "servers.operations",
+    "servers.slots",
     "servers.cluster",
     "servers.clients",
     "servers",
@@ -104,8 +107,11 @@ PUBLIC = {
 }  # fmt: skip
 
 REDIS = {  # imported together with redis-py
+    "servers.sentinels",
     "servers.connections",
+    "servers.fast",
     "servers.operations",
+    "servers.slots",
     "servers.cluster",
     "servers.clients",
 }
@@ -115,7 +121,10 @@ KNOWN_TO = {
     "servers.clients": {"redis"},
     "servers.cluster": {"redis"},
     "servers.connections": {"redis"},
+    "servers.fast": {"redis"},
     "servers.operations": {"redis"},
+    "servers.sentinels": {"redis"},
+    "servers.slots": {"redis"},
     "envelope": {"backports", "compression"},
     "markers": {"annotationlib"},
     "metrics": {"prometheus_client", "opentelemetry"},

@@ -16,7 +16,6 @@ from redis.cluster import REDIS_ALLOWED_KEYS, ClusterNode, RedisCluster
 from redis.connection import Connection, ConnectionPool, SSLConnection, parse_url
 from redis.retry import Retry
 from redis.sentinel import (
-    Sentinel,
     SentinelConnectionPool,
     SentinelManagedConnection,
     SentinelManagedSSLConnection,
@@ -24,8 +23,9 @@ from redis.sentinel import (
 
 from contextcache.exceptions import ConfigurationError
 from contextcache.servers.cluster import ClusterClient
-from contextcache.servers.connections import kept
+from contextcache.servers.connections import adapted
 from contextcache.servers.operations import Client, Server
+from contextcache.servers.sentinels import Sentinels
 
 try:
     from redis.maint_notifications import MaintNotificationsConfig
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 # Every thread uses one connection at a time, so threads bound the pool. redis-py 8 stops at 100
 # by default, which would make the 101st busy thread fail.
 _UNBOUNDED = 2**31
+
+SENTINEL_PAUSE = 5.0  # seconds for which a silent sentinel is not asked: the others know as much
 
 
 def new_client(
@@ -63,8 +65,10 @@ def new_client(
     if NO_MAINTENANCE is not None:
         settings.setdefault("maint_notifications_config", NO_MAINTENANCE)
     if pool_class in (None, ConnectionPool):
-        pool_class = kept(ConnectionPool)
+        pool_class = adapted(ConnectionPool)
         settings.setdefault("max_connections", _UNBOUNDED)  # another pool has a limit for a reason
+    else:
+        pool_class = adapted(pool_class)
     make_pool: Callable[[], Any]
     if address.topology == "cluster":
         return _cluster(address, seconds, settings)
@@ -72,7 +76,7 @@ def new_client(
         make_pool = functools.partial(_sentinel_pool, address, seconds, settings)
     else:
         plain = options.get("connection_class") or settings.get("connection_class", Connection)
-        settings["connection_class"] = kept(plain)
+        settings["connection_class"] = adapted(plain)
         make_pool = functools.partial(pool_class, **settings)
     pool: Any = Server(address.public, seconds, make_pool).pool
     if not address.topology:
@@ -105,16 +109,19 @@ def _sentinel_pool(address: Address, seconds: float, settings: dict[str, Any]) -
         asking[name] = settings.pop(f"sentinel_{name}", None)
     share = seconds / (len(address.hosts) + 1)
     asking.update(socket_timeout=share, socket_connect_timeout=share, retry=settings["retry"])
-    manager = Sentinel([])
-    manager.sentinels = []
+    sentinels = []
     for host, port in address.hosts:
         make_pool = functools.partial(
-            kept(ConnectionPool), connection_class=kept(plain), host=host, port=port, **asking
+            adapted(ConnectionPool), connection_class=adapted(plain), host=host, port=port, **asking
         )
-        sentinel = Server(f"{address.transport}://{host}:{port}", share, make_pool)
-        manager.sentinels.append(Client(connection_pool=sentinel.pool))
-    pool: ConnectionPool = kept(SentinelConnectionPool)(
-        address.service, manager, connection_class=kept(managed), **settings
+        name = f"{address.transport}://{host}:{port}"
+        server = Server(name, share, make_pool, is_part=True, pause=SENTINEL_PAUSE)
+        sentinels.append(Client(connection_pool=server.pool))
+    pool: ConnectionPool = adapted(SentinelConnectionPool)(
+        address.service,
+        Sentinels(sentinels, seconds),
+        connection_class=adapted(managed),
+        **settings,
     )
     return pool
 
@@ -128,14 +135,14 @@ def _cluster(address: Address, seconds: float, settings: dict[str, Any]) -> Clus
     settings.update(
         socket_timeout=seconds / 2,
         socket_connect_timeout=seconds / 2,
-        connection_class=kept(_CONNECTIONS[address.transport][0]),
+        connection_class=adapted(_CONNECTIONS[address.transport][0]),
     )
     host, port = address.hosts[0]
 
     def make_node_pool(host: str, port: int) -> ConnectionPool:
         options = {**settings, "retry": Retry(NoBackoff(), 0)}
         options.pop("require_full_coverage", None)
-        pool: ConnectionPool = kept(ConnectionPool)(host=host, port=port, **options)
+        pool: ConnectionPool = adapted(ConnectionPool)(host=host, port=port, **options)
         return pool
 
     def make_cluster() -> RedisCluster:

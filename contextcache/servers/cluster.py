@@ -21,7 +21,8 @@ from redis.crc import key_slot
 from contextcache.exceptions import ServerError
 from contextcache.servers.deadlines import Deadline
 from contextcache.servers.operations import Client, Operation, Quick, Server
-from contextcache.servers.outages import UNREACHABLE, Diagnosis, diagnose, worded
+from contextcache.servers.outages import diagnose, worded
+from contextcache.servers.slots import SlotMap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -40,9 +41,7 @@ else:
         """The same of a pipeline."""
 
 
-SLOTS = 16384
 REDIRECTIONS = 5  # that one command follows
-LEARN_PAUSE = 1.0  # seconds between two questions for the map
 TRY_AGAIN_PAUSE = 0.02  # seconds
 SCANS = 3  # of all nodes, while keys move from one to another
 
@@ -86,34 +85,30 @@ class ClusterClient(_ClusterBase):
         make_node_pool: Callable[[str, int], Any],
         make_cluster: Callable[[], Any],
     ) -> None:
-        self._address = address
         self._seconds = seconds
-        self._make_node_pool = make_node_pool
         self._whole = Server(address.public, seconds, make_cluster)
-        self._named = [self._new_node(*host) for host in address.hosts]
-        self._encode = self._named[0].connection_pool.get_encoder().encode
-        self._slots: list[Client | None] = []  # none are known yet
-        self._nodes = {one.address: one for one in self._named}
-        self._learned = float("-inf")
-        self._redirections = 0
+        self._map = SlotMap(address, seconds, make_node_pool)
+        self._encode = self._map.nodes()[0].connection_pool.get_encoder().encode
 
     def start_afresh(self) -> None:
         """Forget every connection, as in a forked child."""
         self._whole.start_afresh()
-        for node in {*self._named, *self._nodes.values()}:
+        for node in self._map.nodes():
             node.start_afresh()
 
     def close(self) -> None:
         """Close the connections that are not in use."""
-        for node in list(self._nodes.values()):
+        for node in self._map.nodes():
             node.close()
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        if callable(getattr(RedisCluster, name, None)):
-            return functools.partial(self._ask, name)
-        return getattr(self._whole.pool, name)
+        if name in {"encoder", "nodes_manager"}:  # what redis-py's methods look at
+            return getattr(self._whole.pool, name)
+        if not callable(getattr(RedisCluster, name, None)):
+            raise AttributeError(name)
+        return functools.partial(self._ask, name)
 
     def _ask(self, name: str, /, *args: Any, **options: Any) -> Any:
         """Let redis-py do it, for what has no key."""
@@ -131,7 +126,7 @@ class ClusterClient(_ClusterBase):
 
     def _execute(self, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
         slot = key_slot(self._encode(args[1]))
-        node = self._node(slot)
+        node = self._map.node(slot)
         asking = False
         failure: Exception = redis.exceptions.ClusterError()
         for _ in range(REDIRECTIONS):
@@ -140,17 +135,17 @@ class ClusterClient(_ClusterBase):
                     return node.execute_command(*args, **options)
                 return _after_asking(node, args, options)
             except redis.exceptions.MovedError as error:
-                node, asking = self._moved(error, node), False
+                node, asking = self._map.moved(error, node), False
             except redis.exceptions.AskError as error:
-                node, asking = self._node_at(error.host, error.port, node), True
-                self._redirections += 1
+                node, asking = self._map.node_at(error.host, error.port, node), True
+                self._map.redirections += 1
             except redis.exceptions.TryAgainError as error:
                 failure = error
                 time.sleep(TRY_AGAIN_PAUSE)
             except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.ClusterDownError):
-                self._learn()  # for the next command: this one may have been executed
+                self._map.learn()  # for the next command: this one may have been executed
                 raise
-        raise self._failed(failure)
+        raise self._map.failed(failure)
 
     # --- Commands of many keys --------------------------------------------------------------------
 
@@ -166,6 +161,8 @@ class ClusterClient(_ClusterBase):
             pipeline.execute_command("SET", *item)
         _complete(pipeline.execute(raise_on_error=False))
         return True
+
+    mget_nonatomic, mset_nonatomic = mget, mset
 
     def delete(self, *keys: Any) -> Any:
         """Delete `keys`, and return how many there were."""
@@ -215,7 +212,7 @@ class ClusterClient(_ClusterBase):
             for place, (args, options) in enumerate(commands):
                 try:
                     if args[0] in _KEY_FIRST:
-                        node = self._node(key_slot(self._encode(args[1])))
+                        node = self._map.node(key_slot(self._encode(args[1])))
                         places.setdefault(node, []).append(place)
                     else:
                         answers[place] = self._ask("execute_command", *args, **options)
@@ -236,13 +233,13 @@ class ClusterClient(_ClusterBase):
         try:
             found = pipeline.execute(raise_on_error=False)
         except redis.RedisError as error:
-            self._learn()
+            self._map.learn()
             found = [error] * len(places)
         for place, answer in zip(places, found, strict=True):
             answers[place] = answer
             if isinstance(answer, _REDIRECTIONS):
                 if isinstance(answer, redis.exceptions.MovedError):
-                    self._moved(answer, node)
+                    self._map.moved(answer, node)
                 try:
                     answers[place] = self._execute(*commands[place])
                 except redis.RedisError as error:
@@ -251,28 +248,36 @@ class ClusterClient(_ClusterBase):
                 diagnosis = diagnose(answer)
                 if diagnosis is not None:
                     if isinstance(answer, redis.exceptions.ClusterDownError):
-                        self._learn()
+                        self._map.learn()
                     answers[place] = worded(node.name, diagnosis, answer)
 
     # --- Commands for every node ------------------------------------------------------------------
 
     def flushdb(self, asynchronous: bool = False, **_: Any) -> Any:
         """Delete everything on every node that can be reached."""
-        answers: list[Any] = []
-        with Deadline(self._seconds):
-            for node in self._primaries():
-                try:
-                    answers.append(node.flushdb(asynchronous))
-                except redis.RedisError as error:
-                    answers.append(error)
-        return all(_complete(answers))
+        return all(self._everywhere("flushdb", asynchronous))
 
     def dbsize(self, **_: Any) -> Any:
         """Return how many keys there are."""
-        with Deadline(self._seconds):
-            return sum(node.dbsize() for node in self._primaries())
+        return sum(self._everywhere("dbsize"))
 
-    def scan_iter(self, *args: Any, **options: Any) -> Iterator[Any]:
+    def keys(self, pattern: Any = "*", **_: Any) -> Any:
+        """Return all keys that match `pattern`."""
+        return [key for found in self._everywhere("keys", pattern) for key in found]
+
+    def _everywhere(self, name: str, *args: Any) -> list[Any]:
+        answers: list[Any] = []
+        with Deadline(self._seconds):
+            for node in sorted(self._map.primaries(), key=lambda node: node.failures):
+                try:
+                    answers.append(getattr(node, name)(*args))
+                except redis.RedisError as error:
+                    answers.append(error)
+        return _complete(answers)
+
+    def scan_iter(
+        self, match: Any = None, count: int | None = None, _type: str | None = None, **_others: Any
+    ) -> Iterator[Any]:
         """Yield the keys of every node; some twice while keys move from one to another.
 
         Raises:
@@ -280,98 +285,23 @@ class ClusterClient(_ClusterBase):
         """
         failure = None
         for _ in range(SCANS):
-            before, failure = self._redirections, None
+            before, failure = self._map.redirections, None
             with Deadline(self._seconds):
-                nodes = self._primaries()
+                nodes = self._map.primaries()
             for node in nodes:
-                try:
-                    yield from node.scan_iter(*args, **options)
-                except redis.RedisError as error:
-                    failure = error
-            if self._redirections == before:
+                cursor: Any = -1
+                while cursor:
+                    try:
+                        with Deadline(self._seconds):
+                            cursor, found = node.scan(max(cursor, 0), match, count, _type)
+                    except redis.RedisError as error:
+                        failure = error
+                        break
+                    yield from found
+            if self._map.redirections == before:
                 break
         if failure is not None:
             raise failure
-
-    # --- The map ----------------------------------------------------------------------------------
-
-    def _node(self, slot: int) -> Client:
-        """Return the node that has `slot`, as far as is known."""
-        if not self._slots or self._slots[slot] is None:
-            self._learn()
-        if not self._slots:
-            self._learn(at_once=True)
-        node = self._slots[slot]
-        if node is None:
-            raise self._failed(redis.exceptions.SlotNotCoveredError())
-        return node
-
-    def _primaries(self) -> list[Client]:
-        self._learn()
-        if not self._slots:
-            self._learn(at_once=True)
-        return list(dict.fromkeys(node for node in self._slots if node is not None))
-
-    def _moved(self, error: Any, asked: Client) -> Client:
-        """Return the node to which `asked` refers, and note that it has the slot."""
-        node = self._node_at(error.host, error.port, asked)
-        self._redirections += 1
-        if self._slots:
-            self._slots[error.slot_id] = node
-        self._learn()
-        return node
-
-    def _node_at(self, host: str, port: int, asked: Client) -> Client:
-        address = host or asked.address[0], int(port)  # some leave out their own host
-        node = self._nodes.get(address)
-        if node is None:
-            node = self._nodes[address] = self._new_node(*address)
-        return node
-
-    def _new_node(self, host: str, port: int) -> Client:
-        shown = f"[{host}]" if ":" in host else host
-        name = f"{self._address.transport}://{shown}:{port}"
-        server = Server(name, self._seconds, lambda: self._make_node_pool(host, port))
-        node = Client(connection_pool=server.pool)
-        node.address = (host, port)
-        return node
-
-    def _learn(self, *, at_once: bool = False) -> None:
-        """Ask a node for the map, if none has been asked lately, and keep the one there is."""
-        now = time.monotonic()
-        if now - self._learned < LEARN_PAUSE and not at_once:
-            return
-        self._learned = now
-        failure: Exception = redis.exceptions.RedisClusterException()
-        best: list[Client | None] = []
-        nodes = {**dict.fromkeys(self._nodes.values()), **dict.fromkeys(self._named)}
-        for node in sorted(nodes, key=lambda node: node.failures):
-            try:
-                slots = self._map_of(node)
-            except redis.RedisError as error:
-                failure = error
-                continue
-            if sum(one is None for one in slots) < (best or [None] * SLOTS).count(None):
-                best = slots
-            if None not in best and best:
-                break
-        if best:
-            self._slots = best
-        elif not self._slots:
-            raise self._failed(failure)
-
-    def _map_of(self, asked: Client) -> list[Client | None]:
-        slots: list[Client | None] = [None] * SLOTS
-        for first, last, *nodes in asked.execute_command("CLUSTER SLOTS"):
-            primary, *_ = (self._node_at(_text(host), port, asked) for host, port, *_ in nodes)
-            slots[first : last + 1] = [primary] * (last + 1 - first)
-        return slots
-
-    def _failed(self, error: Exception) -> ServerError:
-        diagnosis = diagnose(error) or Diagnosis(
-            UNREACHABLE, "it is no Redis Cluster", "begin the URL with redis://"
-        )
-        return worded(self._address.public, diagnosis, error)
 
 
 class ClusterPipeline(_PipelineBase):
@@ -453,9 +383,3 @@ def _is_no_value(answer: object) -> bool:
 
 def _listed(keys: Any, others: tuple[Any, ...]) -> list[Any]:
     return [*([keys] if isinstance(keys, (str, bytes)) else keys), *others]
-
-
-def _text(host: Any) -> str:
-    """Return the host of a node, or nothing where it does not know its own."""
-    text = host.decode() if isinstance(host, bytes) else host or ""
-    return "" if text == "?" else text

@@ -32,13 +32,26 @@ class Server:
         name: Its URL without user, password and query.
         seconds: How long an operation may take.
         make_pool: Makes its pool of connections.
+        is_part: Whether what it is asked is a part of another operation, with the time that has:
+            a sentinel, a node of a cluster.
+        pause: The least seconds for which it is left alone when it is silent.
 
     Attributes:
         open_pool: Its connections, once there are some; see `pool`.
     """
 
-    def __init__(self, name: str, seconds: float, make_pool: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        name: str,
+        seconds: float,
+        make_pool: Callable[[], Any],
+        *,
+        is_part: bool = False,
+        pause: float = 0.0,
+    ) -> None:
         self.name = name
+        self.is_part = is_part
+        self._pause = pause
         self.seconds = seconds
         self._make_pool = make_pool
         self.open_pool: Any = None
@@ -55,7 +68,7 @@ class Server:
         self._inherited.append(self.open_pool)
         self.open_pool = None
         self._lock = threading.RLock()
-        self.breaker = Breaker(self.name, self.seconds)
+        self.breaker = Breaker(self.name, max(self.seconds, self._pause / 2))
         self._ailment: Diagnosis | None = None
 
     @property
@@ -98,31 +111,26 @@ class Server:
 class Operation(Deadline):
     """A `with` block in which one command, pipeline or transaction is executed on one server.
 
-    An operation within another one, such as asking a sentinel, is a part of that. Within a plain
-    `Deadline`, which the nodes of a cluster share, it counts by itself and has the time that is
-    left. It is entered for each command, so nothing here is left to the methods of `Deadline`.
+    Asking a sentinel or a node of a cluster has the time that is left of the block around it. Any
+    other operation has its own, whatever is around it: an interrupt on the way out of a block can
+    leave that behind. It is entered for each command, so nothing is left to other methods.
 
     Raises:
         ServerError: The server cannot be reached or used, or has not been lately.
     """
 
-    __slots__ = ("_counts", "_is_part", "_server")
+    __slots__ = ("_counts", "_server")
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._token = None
-        self._is_part = False
         self._counts = True
 
     def __enter__(self) -> None:
-        outer = current.get()
-        if outer is not None and type(outer) is not Deadline:
-            self._is_part = True
-            return
         server = self._server
         if server.breaker.failures:
             server.admit()
-        if outer is not None:
+        if server.is_part and (outer := current.get()) is not None:
             left = outer.left()
             if left <= 0:
                 raise worded(server.name, _NO_TIME, redis.TimeoutError())
@@ -138,8 +146,6 @@ class Operation(Deadline):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._is_part:
-            return
         if self._token is not None:
             current.reset(self._token)
         if error is None:
@@ -259,6 +265,24 @@ class ClientPipeline(Quick, Pipeline):
     def _server(self) -> Server:
         server: Server = vars(self.connection_pool)["server"]
         return server
+
+    def reset(self) -> None:  # type: ignore[override]  # redis-py has RESET by this name, too
+        """Forget the commands, and give the connection back.
+
+        It is forgotten first: redis-py forgets it afterwards, so an interrupt in between would let
+        it be given back again later, when somebody else has it.
+        """
+        connection, self.connection = self.connection, None
+        watching = self.watching
+        super().reset()
+        if connection is not None:
+            if watching:
+                try:
+                    connection.send_command("UNWATCH")
+                    connection.read_response()
+                except redis.RedisError:
+                    connection.disconnect()
+            self.connection_pool.release(connection)
 
     def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command at once, as after `watch`."""

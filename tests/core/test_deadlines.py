@@ -270,7 +270,7 @@ def test_a_connection_nobody_needs_is_closed(
         return sum(row["name"] == "idle" for row in redis_client.client_list())
 
     assert connected() == 8
-    monkeypatch.setattr("contextcache.servers.connections.IDLE_SECONDS", 0.05)
+    monkeypatch.setattr("contextcache.servers.fast.IDLE_SECONDS", 0.05)
     time.sleep(0.1)
     client.get("key")
     until(lambda: connected() == 1, why="the others were not closed")

@@ -146,7 +146,7 @@ def test_a_pool_with_a_limit_closes_what_is_idle_and_connects_again(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection that was closed because nobody needed it counts no more."""
-    monkeypatch.setattr("contextcache.servers.connections.IDLE_SECONDS", 0.01)
+    monkeypatch.setattr("contextcache.servers.fast.IDLE_SECONDS", 0.01)
     client = connect(redis_url, client_name="limited", max_connections=3)
 
     def is_alone() -> bool:

@@ -116,6 +116,10 @@ def test_what_has_no_key_or_several_is_left_to_redis_py(client: Any) -> None:
     with client.lock("lock"):
         assert client.exists("lock")
     assert client.keyslot("{t}a") == key_slot(b"{t}a")
+    assert client.nodes_manager.get_node_from_slot(0)
+    assert client.keys("{t}*") == [b"{t}a"]
+    assert client.info("server", target_nodes=client.get_node_from_key("{t}a"))
+    assert not hasattr(client, "connection_pool")
 
 
 def test_a_pipeline_answers_in_the_order_of_its_commands(client: Any) -> None:

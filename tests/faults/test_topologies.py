@@ -6,10 +6,12 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 
+from contextcache.servers import connect
 from tests.faults.clusters import move_slot, running_cluster
 from tests.faults.places import NONE, OUTAGE, PATIENT, PLACES, Place
-from tests.faults.sentinels import running_sentinels
+from tests.faults.sentinels import SERVICE, running_sentinels
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -54,6 +56,44 @@ def test_a_failover_is_an_outage_and_then_over(how: str) -> None:
         first.start() if how == "kill" else first.go_on()
         for place in places:
             until(place.reads_what_it_writes)
+
+
+def test_a_planned_failover_is_followed_before_the_old_master_steps_down() -> None:
+    """It takes writes for ten seconds, which are all lost; redis-py sends them to it."""
+    with running_sentinels() as watched:
+        old = watched.servers[0]
+        client: Any = connect(watched.url, timeout=5)
+        busy: Any = connect(watched.url, timeout=5, client_name="busy")
+        with old.client() as admin, redis.Redis(port=watched.sentinels[0]) as sentinel:
+            assert port_of(client) == port_of(busy) == old.port
+            sentinel.execute_command("SENTINEL FAILOVER", SERVICE)
+            until(lambda: port_of(busy) != old.port)
+            assert admin.info("replication")["role"] == "master"
+            assert port_of(client) != old.port  # a connection that has not been used meanwhile
+            assert client.set("key", "value")
+
+
+def test_a_master_that_has_stepped_down_is_left() -> None:
+    """Its refusal is enough, although the sentinels have been asked just before."""
+    with running_sentinels() as watched:
+        client: Any = connect(watched.url, timeout=5)
+        pool = client.connection_pool
+        connection = pool.get_connection()
+        connection.send_command("SET", "key", "value")
+        connection.read_response()
+        with watched.servers[0].client() as admin:
+            admin.config_set("min-replicas-to-write", 0)
+            admin.replicaof("127.0.0.1", watched.servers[1].port)
+            connection.send_command("SET", "key", "value")
+            with pytest.raises((redis.ConnectionError, redis.exceptions.ReadOnlyError)):
+                connection.read_response()
+            assert connection._sock is None
+            admin.replicaof("NO", "ONE")
+
+
+def port_of(client: Any) -> int:
+    """Return the port of the server that executes what `client` sends."""
+    return int(client.config_get("port")["port"])
 
 
 def test_slots_that_move_are_followed() -> None:

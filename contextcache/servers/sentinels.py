@@ -1,0 +1,101 @@
+"""Who the master is: every sentinel is asked, and the latest configuration counts.
+
+redis-py asks when it connects, and takes the first answer. After a planned failover the old master
+goes on to take writes, up to ten seconds long and all of them to be lost, and closes no connection
+meanwhile. So sentinels are asked again where the last answer is older than half a second.
+"""
+
+# mypy: allow-untyped-calls
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+import redis
+from redis.sentinel import MasterNotFoundError, Sentinel
+
+from contextcache.servers.deadlines import Deadline, time_left
+
+if TYPE_CHECKING:
+    from redis.connection import ConnectionPool as _Pool
+else:  # it is added to a class of redis-py
+    _Pool = object
+
+LIMIT = 0.5  # seconds for which an answer counts
+
+
+class Sentinels(Sentinel):
+    """The sentinels of one service, as redis-py's pool asks them.
+
+    Args:
+        clients: A client for each.
+        seconds: How long they may take together.
+    """
+
+    def __init__(self, clients: list[Any], seconds: float) -> None:
+        super().__init__([])
+        self.sentinels = clients
+        self._seconds = seconds
+        self._asked = float("-inf")
+        self._known: tuple[float, tuple[str, int]] | None = None
+
+    def forget(self) -> None:
+        """Ask again at the next opportunity."""
+        self._asked, self._known = float("-inf"), None
+
+    def discover_master(self, service_name: str) -> tuple[str, int]:
+        """Return the address of the master in the latest configuration that a sentinel has.
+
+        Raises:
+            MasterNotFoundError: No sentinel knows a master of this name that is up.
+        """
+        now = time.monotonic()
+        known = self._known
+        if known is not None and now - known[0] < LIMIT:
+            return known[1]
+        self._asked = now
+        answers: list[tuple[int, tuple[str, int]]] = []
+        with Deadline(time_left(self._seconds) or self._seconds):
+            for sentinel in self.sentinels:
+                pipeline = sentinel.pipeline(transaction=False)
+                pipeline.sentinel_master(service_name)
+                pipeline.sentinel_get_master_addr_by_name(service_name)
+                try:
+                    state, named = pipeline.execute()
+                except redis.RedisError:
+                    continue
+                if named is None:
+                    continue
+                address = _text(named[0]), int(named[1])
+                # The sentinel that leads a failover names the new one before its state does.
+                is_new = address != (state["ip"], state["port"])
+                if is_new or self.check_master_state(state, service_name):
+                    answers.append((state["config-epoch"], address))
+        if not answers:
+            raise MasterNotFoundError(f"No master found for {service_name!r}")
+        _, address = max(answers, key=lambda answer: answer[0])
+        self._known = now, address
+        return address
+
+    def watch(self, pool: Any) -> None:
+        """Ask who the master is, where the last answer is too old; if it is another, use that."""
+        if time.monotonic() - self._asked >= LIMIT:
+            # That no sentinel answers says nothing about the master.
+            with contextlib.suppress(redis.RedisError):
+                pool.get_master_address()
+
+
+def _text(host: Any) -> str:
+    return host.decode() if isinstance(host, bytes) else str(host)
+
+
+class WatchingPool(_Pool):
+    """What is added to a pool of Sentinel's: no connection is lent on an answer that is too old."""
+
+    sentinel_manager: Sentinels
+
+    def get_connection(self, *args: Any, **options: Any) -> Any:
+        """Lend a connection that is connected and has nothing to read."""
+        self.sentinel_manager.watch(self)
+        return super().get_connection(*args, **options)

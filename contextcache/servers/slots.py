@@ -1,0 +1,146 @@
+"""Which node of a Redis Cluster has which slot, as far as is known.
+
+Nodes correct a client that asks the wrong one (MOVED), so an old map costs time only. After a
+failure or correction a node is asked for a new one, but not more than once a second.
+"""
+
+# mypy: allow-untyped-calls
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from contextcache.exceptions import ServerError
+from contextcache.servers.operations import Client, Server
+from contextcache.servers.outages import UNREACHABLE, Diagnosis, diagnose, worded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from contextcache.servers.urls import Address
+
+SLOTS = 16384
+LEARN_PAUSE = 1.0  # seconds between two questions for the map
+
+
+class SlotMap:
+    """The nodes of a cluster, each with its own connections and circuit breaker.
+
+    Args:
+        address: Some of its nodes.
+        seconds: How long an operation may take.
+        make_node_pool: Makes the pool of the node with this host and port.
+
+    Attributes:
+        redirections: How often a node referred to another one.
+    """
+
+    def __init__(
+        self, address: Address, seconds: float, make_node_pool: Callable[[str, int], Any]
+    ) -> None:
+        self._address = address
+        self._seconds = seconds
+        self._make_node_pool = make_node_pool
+        self._named = [self._new_node(*host) for host in address.hosts]
+        self._nodes = {one.address: one for one in self._named}
+        self._slots: list[Client | None] = []  # none are known yet
+        self._learned = float("-inf")
+        self.redirections = 0
+
+    def nodes(self) -> list[Client]:
+        """Return all nodes, first those that the URL names."""
+        return list(dict.fromkeys([*self._named, *list(self._nodes.values())]))
+
+    def node(self, slot: int) -> Client:
+        """Return the node that has `slot`, as far as is known."""
+        if not self._slots or self._slots[slot] is None:
+            self.learn()
+        if not self._slots:
+            self.learn(at_once=True)
+        node = self._slots[slot]
+        if node is None:
+            raise self.failed(redis.exceptions.SlotNotCoveredError())
+        return node
+
+    def primaries(self) -> list[Client]:
+        """Return the nodes that have slots."""
+        self.learn()
+        if not self._slots:
+            self.learn(at_once=True)
+        return list(dict.fromkeys(node for node in self._slots if node is not None))
+
+    def moved(self, error: Any, asked: Client) -> Client:
+        """Return the node to which `asked` refers, and note that it has the slot."""
+        node = self.node_at(error.host, error.port, asked)
+        self.redirections += 1
+        if self._slots:
+            self._slots[error.slot_id] = node
+        self.learn()
+        return node
+
+    def node_at(self, host: str, port: int, asked: Client) -> Client:
+        """Return the node with this address, of which `asked` has told."""
+        address = host or asked.address[0], int(port)  # some leave out their own host
+        node = self._nodes.get(address)
+        if node is None:
+            node = self._nodes[address] = self._new_node(*address)
+        return node
+
+    def _new_node(self, host: str, port: int) -> Client:
+        shown = f"[{host}]" if ":" in host else host
+        name = f"{self._address.transport}://{shown}:{port}"
+        server = Server(name, self._seconds, lambda: self._make_node_pool(host, port), is_part=True)
+        node = Client(connection_pool=server.pool)
+        node.address = (host, port)
+        return node
+
+    def learn(self, *, at_once: bool = False) -> None:
+        """Ask a node for the map, if none has been asked lately, and keep the one there is."""
+        now = time.monotonic()
+        if now - self._learned < LEARN_PAUSE and not at_once:
+            return
+        self._learned = now
+        failure: Exception = redis.exceptions.RedisClusterException()
+        best: list[Client | None] = []
+        members: dict[tuple[str, int], Client] = {}
+        for node in sorted(self.nodes(), key=lambda node: node.failures):
+            try:
+                slots, mentioned = self._map_of(node)
+            except redis.RedisError as error:
+                failure = error
+                continue
+            if slots.count(None) < (best.count(None) if best else SLOTS):
+                best, members = slots, mentioned
+            if best and None not in best:
+                break
+        if best:
+            self._slots, self._nodes = best, members
+        elif not self._slots:
+            raise self.failed(failure)
+
+    def _map_of(self, asked: Client) -> tuple[list[Client | None], dict[tuple[str, int], Client]]:
+        """Return the node of each slot, and all nodes that are mentioned, as `asked` knows them."""
+        slots: list[Client | None] = [None] * SLOTS
+        mentioned: dict[tuple[str, int], Client] = {}
+        for first, last, *nodes in asked.execute_command("CLUSTER SLOTS"):
+            found = [self.node_at(_text(host), port, asked) for host, port, *_ in nodes]
+            mentioned.update((node.address, node) for node in found)
+            slots[first : last + 1] = [found[0]] * (last + 1 - first)
+        return slots, mentioned
+
+    def failed(self, error: Exception) -> ServerError:
+        """Return the `ServerError` for what is about no single node, or the one that it is."""
+        if isinstance(error, ServerError):
+            return error
+        diagnosis = diagnose(error) or Diagnosis(
+            UNREACHABLE, "it is no Redis Cluster", "begin the URL with redis://"
+        )
+        return worded(self._address.public, diagnosis, error)
+
+
+def _text(host: Any) -> str:
+    """Return the host of a node, or nothing where it does not know its own."""
+    text = host.decode() if isinstance(host, bytes) else host or ""
+    return "" if text == "?" else text
