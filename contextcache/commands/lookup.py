@@ -14,10 +14,16 @@ import sys
 from enum import StrEnum
 from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder, SourceFileLoader
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
+
+
+_Definitions: TypeAlias = "dict[str, _Definitions]"  # of a class, those inside of it
+
+MAX_SOURCES = 500  # files that are read; each takes some 20 ms, and a payload may name them all
+MAX_SOURCE_SIZE = 1_000_000  # bytes
 
 
 class Standing(StrEnum):
@@ -99,22 +105,38 @@ def _other_finders() -> bool:
     )
 
 
-@functools.lru_cache(maxsize=256)
 def _in_source(file: str, qualname: str) -> Standing:
     """Look for a name among what the source of a module defines or imports."""
-    try:
-        with open(file, "rb") as source:  # ast wants the bytes, for their encoding
-            body: list[ast.stmt] = ast.parse(source.read()).body
-    except (OSError, SyntaxError, ValueError, RecursionError):
+    if _definitions.cache_info().currsize >= MAX_SOURCES:
+        return Standing.UNKNOWN
+    defined = _definitions(file)
+    if defined is None:
         return Standing.UNKNOWN
     for depth, wanted in enumerate(qualname.split(".")):
-        defined = {name: node for node in _statements(body) for name in _defined(node)}
-        found = defined.get(wanted)
-        if found is None:
+        if wanted not in defined:
             open_ended = "*" in defined or "__getattr__" in defined or depth > 0
             return Standing.UNKNOWN if open_ended else Standing.GONE
-        body = found.body if isinstance(found, ast.ClassDef) else []
+        defined = defined[wanted]
     return Standing.PRESENT
+
+
+@functools.cache
+def _definitions(file: str) -> _Definitions | None:
+    """Return the names that a source file defines; None if it cannot be read."""
+    try:
+        with open(file, "rb") as source:  # ast wants the bytes, for their encoding
+            text = source.read(MAX_SOURCE_SIZE + 1)
+        return None if len(text) > MAX_SOURCE_SIZE else _names_in(ast.parse(text).body)
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return None
+
+
+def _names_in(body: list[ast.stmt]) -> _Definitions:
+    return {
+        name: _names_in(node.body) if isinstance(node, ast.ClassDef) else {}
+        for node in _statements(body)
+        for name in _defined(node)
+    }
 
 
 def _statements(body: list[ast.stmt]) -> list[ast.stmt]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from contextcache.commands import lookup
 from contextcache.commands.lookup import Standing, standing
 
 if TYPE_CHECKING:
@@ -70,6 +71,23 @@ def test_a_module_that_is_not_imported_is_read_as_source(shop: str, name: str, e
     """Neither it nor the package around it is run."""
     assert standing(f"{shop}.{name}") is expected
     assert not [module for module in sys.modules if module.startswith(shop)]
+
+
+def test_each_source_is_read_once_and_not_too_many(
+    shop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A payload may name every class of every file there is."""
+    parsed: list[str] = []
+    parse = lookup.ast.parse
+    monkeypatch.setattr(lookup.ast, "parse", lambda text: parsed.append(text) or parse(text))
+    lookup._definitions.cache_clear()
+    for number in range(100):
+        assert standing(f"{shop}.cart:Missing{number}") is Standing.GONE
+    assert len(parsed) == 1
+    monkeypatch.setattr(lookup, "MAX_SOURCES", 1)
+    assert standing(f"{shop}.stars:Cart") is Standing.UNKNOWN
+    assert len(parsed) == 1
+    lookup._definitions.cache_clear()
 
 
 class Outer:
