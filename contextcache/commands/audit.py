@@ -48,7 +48,7 @@ PATIENCE = 10.0  # seconds for one answer
 RATE = 2000  # keys a second
 LARGE = 1_000_000  # bytes
 MAX_ANSWER = 200  # characters of an error of Redis
-MOST_TYPES, MOST_LISTED = 20, 10
+MOST_TYPES, MOST_LISTED, MOST_NAMES = 20, 10, 500
 SECRET = "CONTEXTCACHE_SECRET_KEY"  # noqa: S105  # the name of a variable
 
 _DETAILS = """Every key is read once, with SCAN, TYPE, STRLEN and GET, and nothing is written. For a
@@ -327,6 +327,7 @@ def data(inventory: Inventory, name: str, seconds: float) -> dict[str, Any]:
             for kind, held in _by_size(inventory)
         ],
         "names": {"signed": inventory.loadable, "unsigned": inventory.claimed},
+        "unlisted": inventory.unlisted,
     }
 
 
@@ -357,6 +358,8 @@ def _write(inventory: Inventory, name: str, seconds: float, trust: Trust, paper:
     _write_names("LOADABLE, as far as signed entries tell", inventory.loadable, paper)
     head = "Named by unsigned entries only; anybody who can write to Redis may have done so"
     _write_names(head, inventory.claimed, paper)
+    if inventory.unlisted:
+        paper.write(f"  names of {_entries(inventory.unlisted)} not listed: too many")
 
 
 def _write_types(inventory: Inventory, paper: Paper) -> None:
@@ -377,8 +380,10 @@ def _write_names(head: str, names: Sequence[str], paper: Paper) -> None:
     if names:
         paper.write()
         paper.write(paper.paint(head, "bold"))
-        for name in names:
+        for name in names[:MOST_NAMES]:
             paper.write(f'  "{name}",')
+        if len(names) > MOST_NAMES:
+            paper.write(f"  and {counted(len(names) - MOST_NAMES, 'more name')}; --json lists more")
 
 
 def _by_size(inventory: Inventory) -> list[tuple[str, Any]]:

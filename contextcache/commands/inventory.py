@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 MOST_EXAMPLES = 100  # entries that are listed for one problem; all are counted
 LONGEST_KEY = 120  # characters
+MAX_TYPES = 10_000  # that are counted apart
+MAX_NAMES = 10_000  # that are listed
 
 _HARMLESS = frozenset(HARMLESS)
 _NO_PARTS = 2**62  # bytes: what takes fewer gets no part of its own
@@ -264,10 +266,11 @@ class Inventory:
         problems: How many have each problem.
         examples: Some of those, for each problem.
         holdings: What they hold, by type.
+        unlisted: How often an entry had names beyond the most that are listed.
     """
 
     def __init__(self) -> None:
-        self.entries = self.bytes = self.skipped = 0
+        self.entries = self.bytes = self.skipped = self.unlisted = 0
         self.forms: Counter[Form] = Counter()
         self.problems: Counter[Problem] = Counter()
         self.examples: dict[Problem, list[tuple[Entry, str]]] = {}
@@ -280,13 +283,21 @@ class Inventory:
         self.entries += 1
         self.bytes += entry.size
         self.forms[entry.form] += 1
+        names, entry = entry.names, dataclasses.replace(entry, names=())
         for problem, reason in entry.problems:
             self.problems[problem] += 1
             examples = self.examples.setdefault(problem, [])
             if len(examples) < MOST_EXAMPLES:
                 examples.append((entry, reason))
-        self.holdings.setdefault(entry.kind or "unknown", Holding()).add(entry)
-        (self._signed if entry.form is Form.SIGNED else self._unsigned).update(entry.names)
+        kind = entry.kind or "unknown"
+        if kind not in self.holdings and len(self.holdings) >= MAX_TYPES:
+            kind = "other types"
+        self.holdings.setdefault(kind, Holding()).add(entry)
+        known = self._signed if entry.form is Form.SIGNED else self._unsigned
+        if len(known) < MAX_NAMES:
+            known.update(names)
+        elif not known.issuperset(names):
+            self.unlisted += 1
 
     @property
     def loadable(self) -> list[str]:

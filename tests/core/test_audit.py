@@ -290,6 +290,29 @@ def test_examples_are_bounded_and_all_are_counted():
     assert len(inventory.examples[Problem.UNREADABLE]) == 100
 
 
+def test_what_is_kept_of_hostile_entries_is_bounded(monkeypatch):
+    """Each of a million entries may have a type and ten thousand names of its own."""
+    monkeypatch.setattr("contextcache.commands.inventory.MAX_TYPES", 5)
+    monkeypatch.setattr("contextcache.commands.inventory.MAX_NAMES", 7)
+    inventory = Inventory()
+    for number in range(20):
+        payload = b"cmodule\nName%d\n)\x81." % number
+        inventory.add(judged(b"k%d" % number, len(payload), payload, Trust()))
+    assert len(inventory.holdings) == 6
+    assert inventory.holdings["other types"].entries == 15
+    assert (len(inventory.claimed), inventory.unlisted) == (7, 13)
+    assert inventory.entries == 20
+
+
+def test_a_report_lists_no_more_names_than_are_read(run, redis_client):
+    """And says how many more there are."""
+    payload = b"](" + b"".join(b"cmodule\nName%d\n" % number for number in range(600)) + b"e."
+    redis_client.set("planted", payload)
+    _, report = run(secret="")
+    assert report.count('"module:Name') == 500
+    assert "  and 100 more names; --json lists more\n" in report
+
+
 @pytest.mark.parametrize(
     ("payload", "form"),
     [
