@@ -26,12 +26,12 @@ from typing import Any
 
 _MODULES = frozenset({
     "_ctypes", "_frozen_importlib", "_frozen_importlib_external", "_functools", "_imp",
-    "_interpreters", "_osx_support", "_pickle", "_posixshmem", "_posixsubprocess",
-    "_socket", "_sqlite3", "_testcapi", "_testinternalcapi", "_winapi", "_xxinterpchannels",
+    "_interpreters", "_osx_support", "_pickle", "_posixshmem", "_posixsubprocess", "_socket",
+    "_sqlite3", "_testcapi", "_testinternalcapi", "_winapi", "_xxinterpchannels",
     "_xxsubinterpreters", "antigravity", "atexit", "bdb", "cgi", "cgitb", "code", "codeop",
     "compileall", "cProfile", "doctest", "ftplib", "functools", "gc", "http.client", "http.server",
-    "imaplib", "imp", "linecache", "logging.config", "logging.handlers", "marshal", "mmap",
-    "modulefinder", "nntplib", "nt", "os", "pdb", "pickle", "pickletools", "pipes",
+    "imaplib", "imp", "linecache", "logging.config", "logging.handlers", "mailcap", "marshal",
+    "mmap", "modulefinder", "nntplib", "nt", "os", "pdb", "pickle", "pickletools", "pipes",
     "pkgutil", "popen2", "poplib", "posix", "profile", "pstats", "pty", "py_compile", "pyclbr",
     "pydoc", "resource", "rlcompleter", "runpy", "sched", "sh", "shelve", "shutil", "signal",
     "site", "smtpd", "smtplib", "socket", "socketserver", "subprocess", "symtable", "sys",
@@ -44,25 +44,29 @@ They make imports, processes, native code, pickles, deferred calls, connections 
 """
 
 _PACKAGES = frozenset({
-    "_pyrepl", "concurrent.futures", "concurrent.interpreters", "ctypes", "dbm",
-    "distutils", "ensurepip", "idlelib", "importlib", "lib2to3", "multiprocessing", "profiling",
-    "sqlite3", "sysconfig", "unittest", "venv", "wsgiref", "xmlrpc", "zipfile",
-    "_distutils_hack", "_pytest", "asteval", "billiard", "celery.bin", "celery.utils.imports",
-    "cffi", "cloudpickle", "dill", "django.contrib.sessions.serializers", "django.core.management",
-    "django.template.base", "django.template.engine", "django.template.loader",
-    "django.utils.autoreload", "django.utils.module_loading", "django.views.debug", "fabric",
-    "flask.cli", "flask.templating", "gunicorn", "invoke", "IPython", "jinja2.bccache",
-    "jinja2.compiler", "jinja2.environment", "jinja2.loaders", "jinja2.nativetypes",
-    "jinja2.sandbox", "joblib", "jsonpickle", "keras", "kombu.serialization", "kombu.utils.imports",
-    "mako", "numexpr", "numpy.ctypeslib", "numpy.distutils", "numpy.f2py", "numpy.lib._npyio_impl",
+    "_pyrepl", "concurrent.futures", "concurrent.interpreters", "ctypes", "dbm", "distutils",
+    "ensurepip", "idlelib", "importlib", "lib2to3", "multiprocessing", "profiling", "sqlite3",
+    "sysconfig", "unittest", "venv", "wsgiref", "xmlrpc", "zipfile",
+    "_distutils_hack", "_pytest", "ansible", "anyio._core._subprocesses", "apscheduler.util",
+    "asteval", "billiard", "cachelib.serializers", "celery.bin", "celery.utils.imports", "cffi",
+    "cloudpickle", "dill", "distributed", "django.contrib.sessions.serializers",
+    "django.core.management", "django.template.base", "django.template.engine",
+    "django.template.loader", "django.utils.autoreload", "django.utils.module_loading",
+    "django.views.debug", "eventlet.green.subprocess", "fabric", "fire", "flask.cli",
+    "flask.templating", "gevent.builtins", "gevent.os", "gevent.subprocess", "git", "gunicorn",
+    "hydra", "invoke", "IPython", "jinja2.bccache", "jinja2.compiler", "jinja2.environment",
+    "jinja2.loaders", "jinja2.nativetypes", "jinja2.sandbox", "joblib", "jsonpickle", "keras",
+    "kombu.serialization", "kombu.utils.imports", "mako", "mlflow", "multiprocess", "nbconvert",
+    "numexpr", "numpy.ctypeslib", "numpy.distutils", "numpy.f2py", "numpy.lib._npyio_impl",
     "numpy.lib.format", "numpy.lib.npyio", "numpy.testing", "pandas.core.computation", "pandas.io",
-    "paramiko", "pexpect", "pip", "pkg_resources", "plumbum", "psutil", "ptyprocess", "pudb",
-    "pydantic.deprecated.parse", "pydantic.v1.parse", "pytest", "requests.api", "ruamel.yaml",
-    "setuptools", "sqlalchemy.ext.serializer", "stevedore", "sympy.parsing",
-    "sympy.utilities.lambdify", "tensorflow", "test.support", "torch._dynamo", "torch._inductor",
-    "torch.hub", "torch.jit", "torch.package", "torch.serialization", "torch.utils.cpp_extension",
-    "torch.utils.model_zoo", "uvicorn", "werkzeug.debug", "werkzeug.serving", "yaml",
-    "zope.dottedname",
+    "paramiko", "pathos", "pexpect", "PIL.ImageMath", "PIL.ImageShow", "pip", "pkg_resources",
+    "plumbum", "psutil", "ptyprocess", "pudb", "pydantic.deprecated.parse", "pydantic.v1.parse",
+    "pytest", "ray", "requests.api", "rq.utils", "ruamel.yaml", "setuptools",
+    "sqlalchemy.ext.serializer", "stevedore", "sympy.parsing", "sympy.utilities.lambdify",
+    "tensorflow", "test.support", "torch._dynamo", "torch._inductor", "torch.hub", "torch.jit",
+    "torch.package", "torch.serialization", "torch.utils.cpp_extension", "torch.utils.model_zoo",
+    "trio._subprocess", "twisted.persisted", "twisted.python.reflect", "uvicorn", "werkzeug.debug",
+    "werkzeug.serving", "yaml", "zope.dottedname",
 })  # fmt: skip
 """The same with all their submodules: first those of Python, then others."""
 
@@ -84,7 +88,9 @@ _NAMES = {
         "create_subprocess_shell create_task ensure_future new_event_loop run start_server "
         "start_unix_server to_thread"
     ),
+    "argparse": "FileType",
     "attr": "attrs define frozen make_class mutable resolve_types s",
+    "bz2": "BZ2File open",
     "builtins": (
         "__build_class__ __import__ breakpoint builtin_function_or_method classmethod code "
         "compile delattr eval exec exit filter frame function getattr globals help input iter "
@@ -100,12 +106,18 @@ _NAMES = {
     "django.core.signing": "loads",
     "django.urls": "get_callable",
     "fileinput": "FileInput input",
-    "flask": "Config.from_envvar Config.from_object Config.from_pyfile",
+    "flask": (
+        "Config.from_envvar Config.from_object Config.from_pyfile find_package get_root_path"
+    ),
+    "greenlet": "greenlet",
+    "gzip": "GzipFile open",
     "inspect": "get_annotations getattr_static getmembers signature stack trace",
     "io": "FileIO open open_code",
     "itertools": "accumulate dropwhile filterfalse groupby starmap takewhile",
     "jinja2": "Environment Template import_string",
     "logging": "FileHandler basicConfig",
+    "lzma": "LZMAFile open",
+    "networkx": "read_gpickle",
     "numpy": (
         "apply_along_axis apply_over_axes fromfile fromregex frompyfunc genfromtxt load loadtxt "
         "memmap piecewise save savetxt savez savez_compressed vectorize"
@@ -129,8 +141,11 @@ _NAMES = {
     "typing": (
         "_eval_type evaluate_forward_ref final get_type_hints no_type_check runtime_checkable"
     ),
+    "uuid": "_get_command_stdout",
     "weakref": "ReferenceType WeakMethod finalize ref",
     "werkzeug": "find_modules import_string",
+    "xml.dom": "getDOMImplementation registerDOMImplementation",
+    "xml.sax": "_create_parser make_parser",
 }
 """What can run code of other modules and their submodules."""
 
@@ -146,7 +161,7 @@ _DATA = frozenset({
 
 # Zones, bound methods and iterators are pickled by these. What a payload does with them is judged
 # where it is read; the names alone are no reason to warn.
-_ORDINARY = frozenset({"builtins:getattr", "builtins:iter"})
+_ORDINARY = frozenset({"builtins:getattr", "builtins:iter", "zoneinfo:ZoneInfo._unpickle"})
 
 _CONSTRUCTORS = ("__new__", "__init__", "__setstate__")
 _MAX_WRAPPERS = 20
@@ -168,6 +183,15 @@ def runs_code(name: str) -> bool:
     if found is not None:
         return can_run_code(found)
     return _is_dangerous(module, qualname) and not qualname.endswith(("Error", "Warning"))
+
+
+def is_listable(name: str) -> bool:
+    """Return whether `LOADABLE` may list a name, as far as is known without importing it.
+
+    Args:
+        name: A class or function, as `module:qualname`.
+    """
+    return name not in _ORDINARY and not runs_code(name)
 
 
 def can_run_code(found: object) -> bool:
@@ -215,7 +239,11 @@ def _class_runs_code(found: type) -> bool:
         return True
     bases = found.__mro__[1:]
     for name in _CONSTRUCTORS:
-        if name not in vars(found):
+        if name in vars(found):
+            own = vars(found)[name]
+            if found.__module__ != _attribute(own, "__module__") and _function_runs_code(own):
+                return True
+        else:
             owner = next((base for base in bases if name in vars(base)), object)
             if _is_dangerous_class(owner):
                 return True
@@ -237,11 +265,17 @@ _METHODS_OF_C = (MethodDescriptorType, MethodWrapperType, WrapperDescriptorType)
 
 
 def _call_runs_code(kind: type) -> bool:
-    for base in kind.__mro__:
-        if "__call__" in vars(base):
-            call = vars(base)["__call__"]
-            return isinstance(call, FunctionType) and can_run_code(call)
-    return False
+    calls = (vars(base)["__call__"] for base in kind.__mro__ if "__call__" in vars(base))
+    return _function_runs_code(next(calls, None))
+
+
+def _function_runs_code(found: object) -> bool:
+    """Return whether what a class defines is a function that runs code, such as `os.system`."""
+    if isinstance(found, (classmethod, staticmethod)):
+        found = found.__func__
+    if isinstance(found, BuiltinFunctionType):
+        return isinstance(found.__self__, ModuleType) and _builtin_runs_code(found)
+    return isinstance(found, FunctionType) and can_run_code(found)
 
 
 def _is_dangerous(module: object, qualname: object) -> bool:
@@ -250,7 +284,7 @@ def _is_dangerous(module: object, qualname: object) -> bool:
     first = qualname.partition(".")[0]
     if module == "builtins" and first != qualname:
         return True  # a method of a builtin type; no pickler names one
-    whole = f"{module}:{first}" not in _DATA
+    whole = f"{module}:{qualname}" not in _DATA
     if whole and module in _MODULES:
         return True
     while module:

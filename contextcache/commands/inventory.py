@@ -24,6 +24,7 @@ from contextcache.commands.formats import (
 )
 from contextcache.commands.lookup import Standing, standing
 from contextcache.compression import ExpansionError, compression_of
+from contextcache.dangerous import is_listable
 from contextcache.envelope import Envelope
 from contextcache.exceptions import UnreadablePayloadError, UntrustedPayloadError
 from contextcache.loading import HARMLESS, is_sealed
@@ -302,7 +303,7 @@ class Inventory:
     @property
     def loadable(self) -> list[str]:
         """What signed entries load by name, in the words of the setting `LOADABLE`."""
-        return sorted(self._signed - _HARMLESS)
+        return sorted(filter(is_listable, self._signed - _HARMLESS))
 
     @property
     def claimed(self) -> list[str]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
 import pickle
 import sys
+import zoneinfo
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
 
-from contextcache import cli
+from contextcache import Guard, cli
 from contextcache.commands import audit
 from contextcache.commands.inventory import Form, Inventory, Problem, Trust, judged, shown
 from contextcache.servers import connect
@@ -134,6 +136,16 @@ def test_what_unsigned_entries_name_is_not_recommended(run, redis_client):
     _, report = run("--json")
     names = json.loads(report)["names"]
     assert names == {"signed": [f"{__name__}:Cart"], "unsigned": ["builtins:exec"]}
+
+
+def test_the_printed_list_can_be_used(run, redis_client):
+    """What cannot be listed is left out: a time zone is read without, a partial not at all."""
+    value = [Cart(), zoneinfo.ZoneInfo("UTC"), functools.partial(int, base=2)]
+    redis_client.set("cart", sealed(pickled(value), "cart"))
+    _, report = run("--json")
+    names = json.loads(report)["names"]["signed"]
+    assert names == [f"{__name__}:Cart"]
+    Guard(loadable=names)
 
 
 def test_a_name_that_is_computed_is_suspicious():

@@ -55,6 +55,24 @@ class Meta(type):
     """Makes classes."""
 
 
+class Restored:
+    """Runs its state."""
+
+    __setstate__ = staticmethod(exec)
+
+
+class Made:
+    """Runs its argument."""
+
+    __new__ = eval  # type: ignore[assignment]
+
+
+class Runner:
+    """Its instances run what they are called with."""
+
+    __call__ = os.system
+
+
 class Colour(enum.IntEnum):
     """Data."""
 
@@ -142,6 +160,9 @@ DANGEROUS = {
     "the environment": os.environ,
     "a method of what is shared": sys.path.append,
     "an attribute of a class": Cart.run,
+    "a state that is run": Restored,
+    "a constructor that runs": Made,
+    "an instance that runs": Runner(),
     "a static method": Cart.evaluate,
 }
 HARMLESS = {
@@ -203,7 +224,10 @@ def test_data_and_functions_of_an_application_are_accepted(found: object) -> Non
         "billiard.Process", "pickletools.dis", "gc.get_objects", "atexit.register", "bdb.Bdb.run",
         "builtins.map", "builtins.filter", "builtins.vars", "builtins.super", "builtins.property",
         "builtins.dict.update", "builtins.str.format", "importlib.reload", "site.execsitecustomize",
-        "zipimport.zipimporter", "doctest.testfile", "trace.Trace", "code.interact", "attr.define",
+        "zipimport.zipimporter",
+        "concurrent.futures.ThreadPoolExecutor.submit", "uuid._get_command_stdout", "gzip.open",
+        "xml.sax.make_parser", "argparse.FileType", "flask.helpers.get_root_path",
+        "doctest.testfile", "trace.Trace", "code.interact", "attr.define",
     ],
 )  # fmt: skip
 def test_runners_of_libraries_cannot_be_listed(name: str) -> None:
