@@ -21,7 +21,6 @@ from contextcache.logs import error_name
 from contextcache.servers import answered, connect, warn
 from contextcache_flask.backends import (
     SKIPPED,
-    UNREADABLE,
     GuardedBackend,
     read_whole_body,
     unreadable,
@@ -186,7 +185,7 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
             if isinstance(serializer, GuardedSerializer):
                 return serializer.decode(payload, label, place)
             return serializer.loads(payload)
-        except UNREADABLE as error:
+        except Exception as error:  # noqa: BLE001  # a serializer of the application's own
             self.miss(unreadable(label, error))
             return default
 

@@ -54,7 +54,10 @@ class ContextCache:
             ConfigurationError: A setting is unknown; the message names the nearest.
         """
         preload(signs=True)  # the guards are made later, by requests
+        before = app.extensions.get(EXTENSION)
         settings = app.extensions[EXTENSION] = Settings(app.config)
+        if before is not None:  # of a cache that was initialised first
+            settings.uses_embedded_by_default = before.uses_embedded_by_default
         open_scopes(app)
         app.cli.add_command(group)
         if PAGE_ENDPOINT not in app.view_functions:

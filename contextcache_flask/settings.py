@@ -133,7 +133,9 @@ class Settings:
         server = cache_server(self._app_config)
         if not isinstance(server, str):
             return server or self.default_url()
-        options = dict(self._app_config.get("CACHE_OPTIONS") or {})  # type: ignore[call-overload]
+        options: dict[str, Any] = {}
+        if "redis" in str(self._app_config.get("CACHE_TYPE")).lower():  # else they are another's
+            options.update(self._app_config.get("CACHE_OPTIONS") or {})  # type: ignore[call-overload]
         for name in BACKEND_OPTIONS:
             options.pop(name, None)
         if (database := self._app_config.get("CACHE_REDIS_DB")) is not None:

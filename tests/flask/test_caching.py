@@ -8,7 +8,7 @@ import threading
 import flask_login
 import pytest
 import redis
-from cachelib.serializers import JSONSerializer
+from cachelib.serializers import BaseSerializer, JSONSerializer
 from flask import Flask, Response, send_file, stream_with_context
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -411,6 +411,27 @@ def test_none_is_cached_and_what_cannot_be_read_is_not_taken_for_it(redis_url, r
         redis_client.set("flask_cache_nothing", b"!garbage")
         assert [nothing(), nothing()] == [None, None]
     assert len(ran) == 2
+
+
+def test_what_a_serializer_of_the_application_raises_is_a_miss(redis_url, redis_client, caplog):
+    """Whatever it raises; the page is served."""
+
+    class Own(BaseSerializer):
+        def dumps(self, value):
+            return repr(value).encode()
+
+        def loads(self, payload):
+            return {b"1": 1}[payload]
+
+    app = make_app(redis_url, CACHE_SERIALIZER=Own)
+    cache = add_cache(app)
+    with app.app_context():
+        cache.set("good", 1)
+        redis_client.set("flask_cache_k", b"garbage")
+        assert cache.get("k") is None
+        assert cache.get_many("k", "good") == [None, 1]
+        assert not cache.has("k")
+    assert "cache['k'] cannot be read" in caplog.text
 
 
 def test_cached_and_memoized_functions_replace_what_cannot_be_read(redis_url, redis_client):

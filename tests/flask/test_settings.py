@@ -66,6 +66,24 @@ def test_silence_where_it_is_asked_for_or_where_it_does_no_harm(caplog, config):
     assert warnings(caplog) == []
 
 
+@pytest.mark.parametrize("first", ["cache", "extension"])
+def test_it_is_said_once_in_either_order(caplog, first):
+    """A cache may be initialised before the extension, which reads the settings again."""
+    app = Flask("shop")
+    app.config.update(SECRET_KEY="k", CONTEXTCACHE_SESSION=first == "cache", CACHE_TYPE=OURS)
+    for extension in (Cache, ContextCache) if first == "cache" else (ContextCache, Cache):
+        extension(app)
+    assert len(warnings(caplog)) == 1
+    done = app.test_cli_runner().invoke(args=["contextcache", "check"])
+    assert done.output.startswith("E002: CONTEXTCACHE_REDIS_URL is not set, ")
+
+
+def test_the_options_of_another_kind_of_cache_are_none_of_redis_py(redis_url, redis_client):
+    """`CACHE_OPTIONS` goes to the backend that `CACHE_TYPE` names."""
+    visit(started(cache="SimpleCache", CACHE_REDIS_URL=redis_url, CACHE_OPTIONS={"threshold": 5}))
+    assert keys(redis_client) == {"contextcache"}
+
+
 def test_an_interface_made_by_hand_asks_the_settings(redis_url, redis_client, caplog):
     """Without a URL of its own it has the application's server, or warns."""
     app = Flask("shop")
