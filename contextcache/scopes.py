@@ -148,8 +148,12 @@ class RequestScope:
             self.assignments[str(Path(SESSION, (item(key, 0),)))] = call_site()
 
     def note_loaded(self, session: Mapping[Any, object]) -> None:
-        """Remember what the session of this request held when it was read."""
-        self.loaded = dict(session)
+        """Remember what the session of this request held when it was first read.
+
+        Django's `cache` sessions are read once more before they are written.
+        """
+        if self.loaded is None:
+            self.loaded = dict(session)
 
     def sets(self, path: Path, session: object) -> bool:
         """Return False if what is at `path` was read with the session and not set since.

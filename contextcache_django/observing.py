@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
 
-from contextcache import Guard
+from contextcache import Guard, current_scope
 from contextcache.classes import derived
 from contextcache_django.conf import guard_for, observes, place_of
 from contextcache_django.coverage import is_guarded
@@ -48,6 +48,15 @@ class Observed(BaseCache):
         """Look at `value`, and store it."""
         with _looking(self, {key: value}):
             return await super().aset(key, value, *args, **options)
+
+    def get(self, key: Any, *args: Any, **options: Any) -> Any:
+        """Return the value; what a session holds when it is read, this request has not set."""
+        value = super().get(key, *args, **options)
+        if type(value) is dict and cache_label(key) == "session":
+            scope = current_scope()
+            if scope is not None:
+                scope.note_loaded(value)
+        return value
 
     def add(self, key: Any, value: Any, *args: Any, **options: Any) -> bool:
         """Look at `value`, and store it where nothing is."""

@@ -87,6 +87,18 @@ class Store(SessionBase):
         await super().aset(key, value)
         _note_assignment(key)
 
+    def update(self, dict_: Any) -> None:  # type: ignore[override]  # Django's takes no keywords
+        """Put all of `dict_` into the session."""
+        super().update(items := dict(dict_))
+        for key in items:
+            _note_assignment(key)
+
+    async def aupdate(self, dict_: Any) -> None:
+        """Put all of `dict_` into the session."""
+        await super().aupdate(items := dict(dict_))
+        for key in items:
+            _note_assignment(key)
+
     def flush(self) -> None:
         """Delete the session; what is put in later gets another id.
 

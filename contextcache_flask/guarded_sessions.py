@@ -19,6 +19,7 @@ from contextcache import UnreadablePayloadError, current_scope
 from contextcache.classes import derived
 from contextcache.jsonable import LOOK_FOR_THE_WRITER, NESTED, JSONGuard
 from contextcache.jsonable.dialects import FLASK, MSGPACK, MSGSPEC_JSON
+from contextcache.logs import error_name
 from contextcache_flask.scopes import WithinRequest, note_loaded
 from contextcache_flask.settings import settings_of
 
@@ -86,7 +87,7 @@ class TaggedSerializer:
             raise
         except Exception as error:  # noqa: BLE001  # whatever a tag of the application's raises
             is_deep = isinstance(error, RecursionError)
-            reason = NESTED if is_deep else f"reading it raised {type(error).__name__}"
+            reason = NESTED if is_deep else f"reading it raised {error_name(error)}"
         unreadable = UnreadablePayloadError(
             "session", reason, "do nothing: the visitor gets a new one"
         )

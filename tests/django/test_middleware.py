@@ -7,6 +7,7 @@ import functools
 import inspect
 import logging
 import re
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,9 +18,18 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, AsyncRequestFactory, RequestFactory
 from django.test import Client as WebClient
-from django.urls import ResolverMatch, resolve
+from django.urls import ResolverMatch, include, resolve
+from django.urls import path as url
+from django.urls import re_path as re_url
 
-from contextcache import RequestScope, ServerError, current_scope, enter_scope, exit_scope
+from contextcache import (
+    RequestScope,
+    ServerError,
+    UncacheableValueError,
+    current_scope,
+    enter_scope,
+    exit_scope,
+)
 from contextcache.testing import capture_findings
 from contextcache_django.middleware import ContextCacheMiddleware, view_of
 from contextcache_django.sessions import SessionStore
@@ -440,3 +450,108 @@ def test_what_an_outage_keeps_from_being_stored_is_told(how, configure, settings
         exit_scope(token)
     assert len(scope.writes) == (2 if how == "set_many" else 1)
     assert {write.outcome for write in scope.writes} == {"not stored: connection refused"}
+
+
+class Client:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+def stores_client(request: HttpRequest) -> HttpResponse:
+    request.session.update({"client": {"c": Client()}, "tags": {1}})
+    return HttpResponse("ok")
+
+
+def adds_a_number(request: HttpRequest) -> HttpResponse:
+    request.session["number"] = 1
+    return HttpResponse("ok")
+
+
+async def adds_another(request: HttpRequest) -> HttpResponse:
+    await request.session.aset("another", 1)
+    return HttpResponse("ok")
+
+
+def caches_client(request: HttpRequest, **parts: str) -> HttpResponse:
+    cache.set("client", {"c": Client()})
+    return HttpResponse("ok")
+
+
+urlpatterns = [
+    url("stores", stores_client),
+    url("number", adds_a_number),
+    url("another", adds_another),
+    url("reset/<uid>/<token>/", caches_client),
+    re_url(r"^invite/(?P<code>[0-9a-f(-]+)/(?:p-(\d+)/)?$", caches_client),
+    url("shop/", include([url("leave/<str:mail>", caches_client)])),
+]
+
+ENGINES = {
+    "own": {"SESSION_ENGINE": "contextcache_django.sessions"},
+    "cached_db": {"SESSION_ENGINE": "contextcache_django.cached_db"},
+    "cache": {"SESSION_ENGINE": "django.contrib.sessions.backends.cache"},
+    "db": {"SESSION_ENGINE": "django.contrib.sessions.backends.db"},
+    "json": {"SESSION_ENGINE": "django.contrib.sessions.backends.db"},
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.usefixtures("server")
+def test_a_view_is_named_only_if_it_set_the_key(
+    settings: SettingsWrapper, caplog: pytest.LogCaptureFixture, engine: str
+) -> None:
+    """Not for what it read with the session, after a restart or in another worker."""
+    settings.ROOT_URLCONF = __name__
+    kind = "JSONSessionSerializer" if engine == "json" else "SessionSerializer"
+    settings.SESSION_SERIALIZER = f"contextcache_django.serializers.{kind}"
+    for name, value in ENGINES[engine].items():
+        setattr(settings, name, value)
+    browser, visitor = WebClient(), AsyncClient()
+    browser.get("/stores")
+    assert "stores_client" in caplog.text
+    caplog.clear()
+    settings.CONTEXTCACHE = {}  # new guards, as after a restart
+    visitor.cookies = browser.cookies
+    for _ in range(2):
+        browser.get("/number")
+        async_to_sync(visitor.get)("/another")
+    told = [record for record in caplog.records if record.name == "contextcache"]
+    assert len(told) == (0 if engine == "json" else 1)  # JSON has left it out
+    for record in told:
+        assert "loaded with the session, not set in this request" in record.getMessage()
+        assert not re.search("adds_|number|another", record.getMessage())
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/reset/MQ/c8k2qz-7f3d9a1b2c4e5f60718293a4b5c6d7e8/", "reset/<uid>/<token>/"),
+        ("/invite/9f1c-55aa-0b0b/", "invite/<code>/p-<value>/"),
+        ("/shop/leave/ann.lee@example.test", "shop/leave/<mail>"),
+    ],
+)
+@pytest.mark.usefixtures("server")
+def test_the_log_shows_the_pattern_of_a_url(
+    settings: SettingsWrapper, caplog: pytest.LogCaptureFixture, path: str, shown: str
+) -> None:
+    """A path may hold a token that is still valid."""
+    settings.ROOT_URLCONF = __name__
+    WebClient().get(path)
+    [record] = [record for record in caplog.records if record.name == "contextcache"]
+    assert f"GET {shown} · {__name__}.caches_client" in record.getMessage()
+    assert path.strip("/").rpartition("/")[2] not in f"{record.getMessage()} {vars(record)}"
+
+
+@pytest.mark.parametrize("path", ["/stores", "/reset/MQ/1/"])
+@pytest.mark.usefixtures("server")
+def test_mode_raise_tells_what_the_log_would(settings: SettingsWrapper, path: str) -> None:
+    """Without DEBUG, as the tests of a project run: the view, where it was set, the field."""
+    settings.ROOT_URLCONF = __name__
+    settings.CONTEXTCACHE = {"MODE": "raise"}
+    with pytest.raises(UncacheableValueError) as caught:
+        WebClient().get(path)
+    text = str(caught.value)
+    assert re.search(r"at    GET \S+ · \S+\.(stores|caches)_client \(.*test_middleware.py:", text)
+    assert re.search(r"· (set|stored) at \S*test_middleware.py:\d+", text)
+    assert re.search(r"Client.lock, set at .*: self.lock = threading.Lock\(\)", text)

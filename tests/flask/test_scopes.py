@@ -5,10 +5,11 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import threading
+from typing import Any
 
 import pytest
 import requests
-from flask import Response, copy_current_request_context, stream_with_context
+from flask import Flask, Response, copy_current_request_context, session, stream_with_context
 
 from contextcache import Guard, current_scope
 from contextcache.testing import capture_findings
@@ -253,3 +254,35 @@ def test_concurrent_requests_are_not_mixed_up(app, serve):
                 )
             )
     assert sorted(told) == sorted(expected)
+
+
+@pytest.mark.parametrize("kept_in", ["redis", "cookie"])
+def test_a_view_is_named_only_if_it_set_the_key(
+    redis_url: str, caplog: pytest.LogCaptureFixture, kept_in: str
+) -> None:
+    """Not for what it read with the session, and the URL is shown as its rule."""
+    value: Any = {"c": Basket()} if kept_in == "redis" else {1}
+
+    def application() -> Flask:
+        app = make_app(redis_url, CONTEXTCACHE_SESSION=kept_in == "redis")
+        ContextCache(app)
+        app.add_url_rule("/set/<token>/", "sets", lambda token: session.update(it=value) or "ok")
+        app.add_url_rule("/adds", "adds", lambda: session.update(number=1) or "ok")
+        return app
+
+    client = application().test_client()
+    client.get("/set/9f1c-55aa/")
+    assert "GET /set/<token>/ · " in caplog.text
+    assert "9f1c" not in caplog.text
+    caplog.clear()
+    again = application().test_client()  # another worker
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+    again.set_cookie("session", cookie.value)
+    for _ in range(3):
+        again.get("/adds")
+    told = [record.getMessage() for record in caplog.records if record.name == "contextcache"]
+    assert len(told) == (kept_in == "redis")  # a cookie has no set
+    for message in told:
+        assert "loaded with the session, not set in this request" in message
+        assert "adds" not in message
