@@ -24,6 +24,7 @@ help:
 	@echo "make conformance        run the suites of Django and django-redis on our classes"
 	@echo "make conformance-flask  run the suites of Flask-Caching and cachelib on our backends"
 	@echo "make fault-matrix       do real servers harm and note what it costs, into docs/fault-matrix.md"
+	@echo "make session-table      lose each message of each flow of a session, into docs/session-table.md"
 	@echo "make soak               use everything for ten minutes (MINUTES=10) under constant faults"
 	@echo "make fuzz               give what reads payloads what is none, for a minute (SECONDS=60)"
 	@echo "make programs           try 20,000 generated pickle programs on an allow-list (PROGRAMS=20000)"
@@ -60,6 +61,10 @@ conformance-flask: $(VENV)/test.stamp servers
 .PHONY: fault-matrix
 fault-matrix: $(VENV)/test.stamp servers
 	$(VENV)/bin/python -m tests.faults.matrix
+
+.PHONY: session-table
+session-table: $(VENV)/test.stamp servers
+	$(VENV)/bin/python -m tests.faults.session_table
 
 # Where an input is found that breaks a promise, it is left in a file named crash-..., which
 # `python -m tests.fuzz.loads FILE` tries again.

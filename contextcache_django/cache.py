@@ -94,6 +94,18 @@ class RedisCache(Guarded, backend.RedisCache):
         stored: bool = self._cache.add(place, payload, self.get_backend_timeout(timeout))
         return stored
 
+    def set_or_raise(self, key: Any, value: Any, seconds: int) -> None:
+        """Store `value` whatever `ON_ERROR` says: for what must not be taken for stored.
+
+        Raises:
+            ServerError: Redis cannot be reached.
+        """
+        place, payload = self._ready(key, value, None)
+        if payload is SKIPPED:
+            self.connection().delete(place)
+        else:
+            self.connection().set(place, payload, ex=seconds)
+
     def _set_many(
         self, ready: dict[Any, tuple[Any, Any]], timeout: Any, _version: int | None, /
     ) -> list[Any]:

@@ -36,6 +36,7 @@ from django.utils import timezone
 
 from contextcache import ServerError, current_scope
 from contextcache.logs import error_name, log
+from contextcache.storage.sessions import was_lost
 from contextcache_django.cache import RedisCache
 from contextcache_django.sessions import LoggedOutError, Store
 
@@ -203,12 +204,15 @@ class SessionStore(Store, db.SessionStore):
     def _cache_text(self, row: AbstractBaseSession, *, only_where_none: bool) -> None:
         key, age = _cache_key(row.session_key), int(self.get_expiry_age(expiry=row.expire_date))
         try:
-            if not only_where_none:
-                self._cache.set(key, row.session_data, age)
-            elif not self._cache.add(key, row.session_data, age):
-                # What is there has not been read: from a secret before, say. Else each request
-                # would ask the database until it expires.
-                self._cache.delete(key)
+            if only_where_none:
+                if not self._cache.add(key, row.session_data, age) and not self._is_marked(key):
+                    # What is there has not been read: from a secret before, say. Else each request
+                    # would ask the database until it expires.
+                    self._cache.delete(key)
+            elif age <= 0:
+                self._put(key, ASK_THE_DATABASE, MARKER_SECONDS)
+            else:
+                self._put(key, row.session_data, age)
         except Exception as error:  # noqa: BLE001  # each backend raises errors of its own
             _warn(error)
 
@@ -224,17 +228,30 @@ class SessionStore(Store, db.SessionStore):
 
     def _uncache(self, session_key: str) -> None:
         """Let nobody find the session in the cache, nor put there what was read before."""
-        key = _cache_key(session_key)
-        if not isinstance(self._cache, RedisCache):
-            self._cache.set(key, ASK_THE_DATABASE, MARKER_SECONDS)
-            return
-        try:  # its own `set` would only warn of an outage
-            place = self._cache.make_key(key)
-            self._cache.connection().set(place, ASK_THE_DATABASE, ex=MARKER_SECONDS)
+        try:
+            self._put(_cache_key(session_key), ASK_THE_DATABASE, MARKER_SECONDS)
         except ServerError as error:
             if (scope := current_scope()) is not None:
                 scope.outage = error
             raise
+
+    def _is_marked(self, key: str) -> bool:
+        if isinstance(self._cache, RedisCache):  # its own `get` would warn of it once more
+            payload = self._cache.connection().get(self._cache.make_key(key))
+            return payload == str(ASK_THE_DATABASE).encode()
+        return bool(self._cache.get(key) == ASK_THE_DATABASE)
+
+    def _put(self, key: str, text: str | int, seconds: int) -> None:
+        """Put `text` in the place of what the cache holds, or raise; an answer may be lost."""
+        # The `set` of ours would only warn of an outage.
+        ours = isinstance(self._cache, RedisCache)
+        put = self._cache.set_or_raise if ours else self._cache.set
+        try:
+            put(key, text, seconds)
+        except Exception as error:  # each backend raises errors of its own
+            if not was_lost(error):
+                raise
+            put(key, text, seconds)
 
 
 def _cache_key(session_key: str) -> str:

@@ -168,7 +168,7 @@ class SessionStore(Store):
         ServerError: Redis cannot be reached.
     """
 
-    _left = False  # whether the id that the visitor came with is worth nothing any more
+    _left = False  # whether the visitor has no other id that is worth something
 
     def __init__(self, session_key: str | None = None) -> None:
         super().__init__(session_key)
@@ -254,6 +254,8 @@ class SessionStore(Store):
         """
         self._get_session()  # type: ignore[attr-defined]
         old = self.session_key
+        # A change of the password is in the database already, and the old session worth nothing.
+        self._left = self._left or old is not None
         try:
             self.create()
             self._rotate(old)
@@ -265,6 +267,7 @@ class SessionStore(Store):
         """Give the session another id; see `cycle_key`."""
         await self._aget_session()  # type: ignore[attr-defined]
         old = self.session_key
+        self._left = self._left or old is not None
         try:
             await self.acreate()
             await sync_to_async(self._rotate)(old)
@@ -320,4 +323,3 @@ class SessionStore(Store):
             return
         if not self._storage.rotate(self._redis_key(old), self._redis_key(new)):
             raise LoggedOutError
-        self._left = True

@@ -18,7 +18,9 @@ def outage_of(client: Redis, error: Exception) -> ServerError | None:
 
 def address_of(client: Redis) -> str:
     """Return the address of a client, without its password."""
-    pool = getattr(client, "connection_pool", None)
+    # A client of ours has it in its class; one of a cluster would ask a node for the map of it.
+    ours = hasattr(type(client), "connection_pool")
+    pool = client.connection_pool if ours else vars(client).get("connection_pool")
     if pool is None:
         return "redis+cluster://"
     options = pool.connection_kwargs

@@ -439,9 +439,12 @@ def _unavailable(app: Flask, client: Redis, error: Exception) -> SessionUnavaila
     scope = current_scope()
     if outage is None and scope is not None:
         scope.lost(error_name(error), label="session")
-    # The text of redis-py can repeat parts of the command.
-    refused = f"Redis at {address_of(client)} refused a command: {error_name(error)}"
-    message = str(outage or refused)
+    message = (
+        str(outage)
+        if outage
+        # The text of redis-py can repeat parts of the command.
+        else (f"Redis at {address_of(client)} refused a command: {error_name(error)}")
+    )
     # Flask answers an HTTP exception without logging it.
     line = scope.request_line if scope is not None else f"{request.method} *"
     app.logger.error("%s (%s is answered with 503)", message, line)

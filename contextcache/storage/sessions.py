@@ -62,6 +62,15 @@ def carries_over(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     )
 
 
+def was_lost(error: Exception) -> bool:
+    """Return whether a client raised `error` for want of an answer, so that it may help to repeat.
+
+    What Redis has refused it refuses again.
+    """
+    diagnosis = diagnose(error)
+    return diagnosis is not None and diagnosis.counts
+
+
 _PLAIN = {str, bytes, int, float}
 
 
@@ -272,8 +281,7 @@ class SessionStorage:
         try:
             return getattr(self._client(), command)(*args, **options)
         except Exception as error:  # noqa: BLE001  # those of another client's own, too
-            diagnosis = diagnose(error)
-            if diagnosis is None or not diagnosis.counts:
+            if not was_lost(error):
                 self._fail(error)
         return self._send(command, *args, **options)
 
