@@ -18,6 +18,7 @@ from django.test import Client as WebClient
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from contextcache import ServerError
 from contextcache.testing import capture_findings
 from contextcache_django.cached_db import KEY_PREFIX, SessionStore
 from tests.django.shop import Client
@@ -169,6 +170,45 @@ def test_a_logout_between_reading_and_caching_a_row(monkeypatch: pytest.MonkeyPa
     assert dict(reader.items()) == {}
     assert reader.session_key is None
     assert dict(SessionStore(key).items()) == {}
+
+
+def test_a_reader_that_was_overtaken_by_a_logout_caches_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Even if it cannot take back what it has cached: the logout has left a marker there."""
+    key = saved(visits=1).session_key
+    caches["default"].clear()
+    reader = SessionStore(key)
+    read = reader._get_session_from_db
+
+    def read_and_log_out() -> Any:
+        row = read()
+        SessionStore().delete(key)
+        return row
+
+    def fail(_: str) -> None:
+        raise ServerError
+
+    monkeypatch.setattr(reader, "_get_session_from_db", read_and_log_out)
+    monkeypatch.setattr(reader, "_uncache", fail)
+    with pytest.raises(ServerError):
+        reader.load()
+    assert SessionStore(key).load() == {}
+
+
+def test_a_save_that_was_overtaken_by_a_logout_caches_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The row is written first, and where there is none, the cache is left as it is."""
+    session = saved(visits=1)
+    late = SessionStore(session.session_key)
+    late["visits"] = late["visits"] + 1
+    session.flush()
+    with monkeypatch.context() as patch:
+        patch.setattr(late, "_cache_text", lambda *_, **__: pytest.fail("it was cached"))
+        with pytest.raises(UpdateError):
+            late.save()
+    assert SessionStore(late.session_key).load() == {}
 
 
 def test_a_new_session_never_overwrites_one() -> None:
