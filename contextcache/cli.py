@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from typing import TYPE_CHECKING
 
 from contextcache.commands import audit, explaining
+from contextcache.commands.explaining import UNUSABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,8 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Those of the command line; by default this process's own.
 
     Returns:
-        0 where all is well, 1 where something was found, 2 where the question made no sense, 130
-        where somebody interrupted it.
+        0 if nothing was found, 1 if something was, 2 if it cannot be looked at, 130 if it was
+        interrupted.
     """
     parser = argparse.ArgumentParser(prog="contextcache", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -54,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         sys.stderr.close()
         return 0
+    except Exception:  # noqa: BLE001  # our own mistake is not "something was found"
+        traceback.print_exc()
+        return UNUSABLE
     except KeyboardInterrupt:  # a person has waited long enough
         sys.stderr.write("contextcache: interrupted\n")
         return INTERRUPTED

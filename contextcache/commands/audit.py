@@ -20,6 +20,7 @@ from contextcache.commands.examination import NoPickleError, examine_payload
 from contextcache.commands.explaining import CLEAN, FOUND, STATUS, UNUSABLE, show
 from contextcache.commands.inventory import (
     EXPLAINED,
+    Entry,
     Form,
     Inventory,
     Problem,
@@ -199,11 +200,22 @@ def take_stock(
     done, began = 0, time.monotonic()
     while batch := list(islice(keys, BATCH)):
         for key, size, payload in _read(place.client, batch, inventory):
-            inventory.add(judged(key, size, payload, trust))
+            inventory.add(_judged(key, size, payload, trust))
         done += len(batch)
         if progress is not None and total:
             progress(min(1.0, done / total))
         time.sleep(max(0.0, done / rate - (time.monotonic() - began)))
+
+
+def _judged(key: bytes, size: int, payload: bytes | None, trust: Trust) -> Entry:
+    """Judge one entry; our own mistake in it does not keep the others from being looked at."""
+    try:
+        return judged(key, size, payload, trust)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        problem = Problem.UNREADABLE, f"looking into it failed: {type(error).__name__}"
+        return Entry(shown(key, redact=trust.redact), size, Form.UNSEEN, "", (problem,))
 
 
 def explain_entry(

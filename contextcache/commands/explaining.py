@@ -241,7 +241,9 @@ def _loaded(target: str) -> object:
     try:
         return pickle.loads(payload)
     except Exception as error:  # noqa: BLE001  # whatever its classes raise
-        raise UnusableError(f"{_named(target)} cannot be loaded: {_failure(error)}") from None
+        raise UnusableError(
+            f"{_named(target)} cannot be loaded: {_failure(error, target)}"
+        ) from None
 
 
 def _look_here_too() -> None:
@@ -266,7 +268,7 @@ def _imported(target: str) -> Any:
         except UnusableError:
             raise
         except Exception as error:  # noqa: BLE001  # whatever the application raises
-            raise UnusableError(f"{target} cannot be imported: {_failure(error)}") from None
+            raise UnusableError(f"{target} cannot be imported: {_failure(error, target)}") from None
         if isinstance(value, type):
             raise UnusableError(
                 f"{target} is a class; name an object of it, or a function that returns one"
@@ -278,7 +280,7 @@ def _imported(target: str) -> Any:
         try:
             return value()
         except Exception as error:  # noqa: BLE001  # whatever the application raises
-            raise UnusableError(f"{target}() failed: {_failure(error)}") from None
+            raise UnusableError(f"{target}() failed: {_failure(error, target)}") from None
 
 
 def _needs_arguments(function: Any) -> bool:
@@ -291,7 +293,7 @@ def _needs_arguments(function: Any) -> bool:
     return False
 
 
-def _failure(error: BaseException) -> str:
+def _failure(error: BaseException, target: str) -> str:
     """Name an error by its type and place; its text may hold a value."""
     if isinstance(error, ModuleNotFoundError):
         return f"there is no module {error.name}"
@@ -301,9 +303,9 @@ def _failure(error: BaseException) -> str:
     kind = type(error)
     inner = frames[-1].filename.replace(os.sep, "/") if frames else ""
     if kind.__module__ == "django.core.exceptions":
-        return f"{kind.__name__}{at}; try manage.py contextcache explain"
+        return f"{kind.__name__}{at}; try manage.py contextcache explain {target}"
     if kind is RuntimeError and inner.endswith("werkzeug/local.py"):
-        return f"{kind.__name__}{at}; try flask contextcache explain"
+        return f"{kind.__name__}{at}; try flask contextcache explain {target}"
     return f"{kind.__name__}{at}"
 
 

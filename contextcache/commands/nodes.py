@@ -45,7 +45,6 @@ class Node:
         entries: How many things it holds, including those that are too small for a node.
         entry_kind: The kind of all of them; empty where they differ.
         same_as: The node stored earlier that this one refers to, if it is a mere reference.
-        value: Of a tuple that may be a key, its items.
         findings: What is wrong with it.
         stripped: Code and time, where contextcache left a marker.
     """
@@ -63,7 +62,6 @@ class Node:
         "size",
         "steps",
         "stripped",
-        "value",
     )
 
     def __init__(self, kind: str) -> None:
@@ -74,10 +72,9 @@ class Node:
         self.above: Node | None = None
         self.parts: list[Node] = []
         self.same_as: Node | None = None
-        self.value: tuple[object, ...] | None = None
         self.findings: tuple[Finding, ...] = ()
         self.stripped: tuple[str, str] | None = None
-        self.first: tuple[Any, ...] = ()  # items of a tuple: arguments go by their position
+        self.first: tuple[Any, ...] = ()  # items of a tuple, which may be arguments or a key
         self.memo_index = -1
 
     def hold(self, steps: tuple[Step, ...], node: Node) -> None:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 MAX_NODES = 200_000  # that are kept at any time
 MAX_NAMES = 10_000  # different names that are kept
-MAX_KEY_PARTS = 8  # of a tuple that may be a key
+MAX_FIRST = 4  # items of a tuple that are kept, because it may hold arguments or be a key
 SMALL_ARGUMENT = 256  # bytes below which an argument of a constructor is not worth a line
 PROGRESS_STEP = 65536  # instructions between two reports of progress
 
@@ -242,7 +242,6 @@ class _Stack:
             reference = self._new(target.kind)
             if type(reference) is Node:
                 reference.same_as = target.same_as or target
-                reference.value = target.value
             target = reference
         self._push(target, self.at)
 
@@ -349,7 +348,7 @@ class _Machine(_Stack):
             key = found[at]
             if type(key) is Node:
                 self._drop(key)
-                key = key if key.value is None else key.value
+                key = _key_of(key)
             self._add(holder, StepKind.ITEM, key, found[at + 1], bounds[at + 2] - bounds[at])
 
     def _holder(self, kinds: tuple[str, ...], found: list[Any]) -> Any:
@@ -400,9 +399,7 @@ class _Machine(_Stack):
     def _collected(self, kind: str, found: list[Any], bounds: array[int], start: int) -> Any:
         made = self._new(kind)
         if type(made) is Node and kind == "tuple":
-            made.first = tuple(found[:4])
-            if len(found) <= MAX_KEY_PARTS:
-                made.value = _key_of(found)
+            made.first = tuple(found[:MAX_FIRST])
         self._fill(made, found, bounds)
         return made, start
 
@@ -563,11 +560,13 @@ def _is_one_tuple(found: Any) -> bool:
     return type(found) is Node and found.kind == "tuple" and found.entries == len(found.first) == 1
 
 
-def _key_of(found: list[Any]) -> tuple[object, ...] | None:
-    """Return a tuple as it may stand in a path; None if it holds more than plain data."""
-    return (
-        tuple(found) if all(one is None or type(one) in (str, int, bool) for one in found) else None
-    )
+def _key_of(node: Node) -> object:
+    """Return a tuple as it may stand in a path; the node if it is none, or holds no plain data."""
+    parts = node.first
+    if node.kind != "tuple" or len(parts) != node.entries:
+        return node
+    plain = all(one is None or type(one) in (str, int, bool) for one in parts)
+    return parts if plain else node
 
 
 _HANDLERS = {

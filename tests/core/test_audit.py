@@ -18,6 +18,7 @@ import redis
 from contextcache import Guard, cli
 from contextcache.commands import audit
 from contextcache.commands.inventory import Form, Inventory, Problem, Trust, judged, shown
+from contextcache.exceptions import UnreadablePayloadError
 from contextcache.servers import connect
 from tests.sealing import SECRET, sealed
 
@@ -314,6 +315,22 @@ def test_what_is_kept_of_hostile_entries_is_bounded(monkeypatch):
     assert inventory.holdings["other types"].entries == 15
     assert (len(inventory.claimed), inventory.unlisted) == (7, 13)
     assert inventory.entries == 20
+
+
+def test_a_mistake_of_ours_does_not_hide_the_other_entries(run, redis_client, monkeypatch):
+    """The entry is named, and whatever is wrong with the others is found."""
+
+    def mistaken(body: bytes, **_: Any) -> None:
+        raise AssertionError if b"canary" in body else UnreadablePayloadError("k", "torn", "")
+
+    redis_client.set("strange", "canary")
+    redis_client.set("torn", pickled(1))
+    monkeypatch.setattr("contextcache.commands.inventory.find_pickle", mistaken)
+    status, report = run()
+    assert status == 1
+    assert "strange  looking into it failed: AssertionError" in report
+    assert "torn  torn" in report
+    assert "canary" not in report
 
 
 def test_a_report_lists_no_more_names_than_are_read(run, redis_client):

@@ -375,11 +375,17 @@ def test_two_values_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
         ("shop:priced", "shop:priced takes arguments; name a function that takes none\n"),
         (
             "shop:outside",
-            "shop:outside() failed: RuntimeError at shop.py:59; try flask contextcache explain\n",
+            (
+                "shop:outside() failed: RuntimeError at shop.py:59; "
+                "try flask contextcache explain shop:outside\n"
+            ),
         ),
         (
             "shop:unset",
-            "shop:unset() failed: ImproperlyConfigured at shop.py:65; try manage.py contextcache",
+            (
+                "shop:unset() failed: ImproperlyConfigured at shop.py:65; "
+                "try manage.py contextcache explain shop:unset\n"
+            ),
         ),
         ("shop:fails", "shop:fails() failed: ValueError at shop.py:53\n"),
         (

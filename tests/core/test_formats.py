@@ -81,6 +81,28 @@ def test_no_text_may_run_code(text: str) -> None:
     assert found is None or not runs(found)
 
 
+@given(payload=st.binary(max_size=200))
+def test_no_bytes_break_it(payload: bytes) -> None:
+    """Also where they look like a map of MessagePack, or compressed."""
+    heads = (b"", b"!", b"\x81\xa1a", b"\x91\xc4", b"\xdf", b"x\x9c", b"\x1f\x8b\x08", b"BZh")
+    for head in heads:
+        judged(b"k", 9, head + payload, Trust([SECRET], signs=True))
+
+
+@given(
+    value=st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text() | st.binary() | st.integers(-9, 2**60),
+        lambda below: st.lists(below) | st.dictionaries(st.text(), below),
+    )
+)
+def test_every_text_in_messagepack_is_reached(value: object) -> None:
+    """Whatever stands before it."""
+    body = msgspec.msgpack.encode([value, {"a": value, "b": SYSTEM}])
+    found = find_pickle(body)
+    assert found is not None
+    assert runs(found) == ("os:system",)
+
+
 PLANTED = {
     "a GLOBAL": SYSTEM, "an INST": b"(S'true'\nios\nsystem\n.",
     "an OBJ": b"(cos\nsystem\nS'id'\no.",
