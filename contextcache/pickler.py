@@ -170,6 +170,7 @@ class Dump:
         self.allowed: set[int] = set()
         self.repeated = 0
         self._named: dict[int, bool] = {}
+        self._now = ""
 
     def fast(self, value: object) -> bytes:
         """Pickle `value` in one C pass.
@@ -259,7 +260,8 @@ class Dump:
         proxy = self.covered.get(id(leaf))  # what stands in the value, where this is behind it
         at = id(leaf) if proxy is None else id(proxy.leaf)
         where = self.where.get(at) or printed_root(self.label)
-        return Stripped, (rule.code, kind, where, now())
+        self._now = self._now or now()
+        return Stripped, (rule.code, kind, where, self._now)
 
     def apply(self, rule: Rule, obj: object) -> Reduced | None:
         """Treat `obj` as `rule` says; None means that it is no offender after all.

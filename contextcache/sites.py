@@ -26,6 +26,7 @@ _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
 MAX_PLACES = 64  # places and patterns of one site, and kinds
+MAX_TEXT = 200  # characters of steps that are short enough in any path
 MAX_ALIKE = 8  # places of one pattern that are known one by one
 
 ANY: Any = ...
@@ -105,7 +106,7 @@ class Markers:
         hidden: Whether no key is shown.
     """
 
-    __slots__ = ("_hidden", "_known", "_label")
+    __slots__ = ("_hidden", "_known", "_label", "_root")
 
     def __init__(
         self, known: dict[int, tuple[Steps, Key]], label: str, *, hidden: bool = False
@@ -113,11 +114,18 @@ class Markers:
         self._known = known
         self._label = label
         self._hidden = hidden
+        self._root = ""
 
     def get(self, at: int) -> str | None:
         """Return the path of the object with the id `at`, as it may be shown; None if unknown."""
         place = self._known.get(at)
-        return None if place is None else Path(self._label, place[0], self._hidden).printed()
+        if place is None:
+            return None
+        text = "".join([step.printed for step in place[0]])
+        if self._hidden or len(text) > MAX_TEXT or not text.isprintable():
+            return Path(self._label, place[0], self._hidden).printed()
+        self._root = self._root or Path(self._label).printed()  # once for all the rows of a list
+        return self._root + text
 
 
 def _newest(known: dict[_Key, _Value]) -> dict[_Key, _Value]:
