@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from contextcache.budget import Budget
 from contextcache.config import Config
+from contextcache.dispatch import Table
 from contextcache.exceptions import (
     ConfigurationError,
     UncacheableValueError,
@@ -37,7 +38,7 @@ from contextcache.locks import ProcessLock, forget_oldest
 from contextcache.logs import show_findings
 from contextcache.masking import MAX_LINE_LENGTH, generalised, one_line, shortened, type_text
 from contextcache.paths import Path, qualified_name
-from contextcache.pickler import PROTOCOL, Dump, Table, loads_again
+from contextcache.pickler import PROTOCOL, Dump, loads_again
 from contextcache.preload import preload
 from contextcache.reporting import (
     A_MISS,

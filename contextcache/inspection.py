@@ -21,7 +21,6 @@ from contextcache.pickler import (
     Dump,
     Hit,
     SelfReferenceError,
-    Table,
     failed_trial,
     kind_of,
     loads_again,
@@ -40,6 +39,7 @@ from contextcache.walker import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+    from contextcache.dispatch import Table
     from contextcache.fixes import Offence
     from contextcache.paths import Step
 

@@ -17,8 +17,6 @@ import dataclasses
 import io
 import operator
 import pickle
-import time
-import weakref
 from contextvars import ContextVar
 from types import (
     EllipsisType,
@@ -30,19 +28,20 @@ from types import (
 )
 from typing import TYPE_CHECKING, Any
 
-from contextcache.classes import ClassMemo, importable, is_native, is_permanent, once_per_class
+from contextcache.classes import importable, is_native, once_per_class
 from contextcache.findings import Action
-from contextcache.markers import Marker, declared
+from contextcache.markers import Marker
 from contextcache.masking import generalised, type_text
 from contextcache.paths import class_mro, printed_root, qualified_name
 from contextcache.reporting import report_internal
-from contextcache.rules import Rule, RuleBook, Verb
+from contextcache.rules import Rule, Verb
 from contextcache.snapshots import ByName, NothingThere, current_values, now
 from contextcache.standins import Stripped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping
 
+    from contextcache.dispatch import Table
     from contextcache.sites import Markers
 
     Reduced = str | tuple[Any, ...]
@@ -50,9 +49,6 @@ if TYPE_CHECKING:
 
 PROTOCOL = 5
 LEAST_ROOM = 50  # calls that must still fit on the stack where a method is blamed for recursing
-TRIED = 64  # uses between which a class may settle in the table that C reads
-SETTLED = 1.0  # seconds after which a class is none that was made for one request
-MOST_YOUNG = 16  # classes that are kept alive before they have settled
 MOST_REPEATS = 100  # of objects reduced again before they were memoised; then it has no end
 
 reduce_as_pickle_does: Reducer = operator.methodcaller("__reduce_ex__", PROTOCOL)
@@ -388,173 +384,7 @@ class Dump:
 _running: ContextVar[Dump] = ContextVar("contextcache_dump")
 
 
-class Known:
-    """What is known about one class.
-
-    Attributes:
-        reducer: What reduces its objects.
-        sound: Whether an object has been seen to load again.
-        suspect: Whether some object does not load, so that each is tried before it is stored.
-        unset: Attributes that are left out where they offend, because the class has a default.
-        uses: How often the pickler has asked here for the reducer.
-        since: When it was first asked for.
-        settled: Whether it was used for so long that no single request has made it.
-    """
-
-    __slots__ = ("reducer", "settled", "since", "sound", "suspect", "unset", "uses")
-
-    def __init__(self) -> None:
-        self.reducer: Reducer = _guarded
-        self.sound = False
-        self.suspect = False
-        self.unset: frozenset[str] = frozenset()
-        self.uses = 0
-        self.since = time.monotonic()
-        self.settled = False
-
-    @property
-    def facts(self) -> tuple[bool, bool, frozenset[str]]:
-        """What the reducer depends on."""
-        return self.sound, self.suspect, self.unset
-
-
-class Table(dict[type, "Reducer"]):
-    """The reducers of types, in the form the C pickler asks for them.
-
-    All that is known stands in `memory`, and goes with the class. The table itself, which C reads
-    without calling Python, holds classes. So it has those that stay as long as the process, those
-    that are found in their modules after they have been used for a while, and a few new ones. It
-    is never changed once it is published: a free-threaded interpreter reads it without a lock
-    (cpython#157198).
-
-    Args:
-        book: The rules of this application.
-        memory: What is known about each class.
-        reducers: The reducers that C finds by itself.
-
-    Attributes:
-        due: Classes of which the next table may hold the reducers.
-    """
-
-    def __init__(
-        self,
-        book: RuleBook,
-        memory: ClassMemo[Known] | None = None,
-        reducers: Mapping[type, Reducer] = MappingProxyType({}),
-    ) -> None:
-        super().__init__(reducers)
-        self.book = book
-        self.memory: ClassMemo[Known] = ClassMemo() if memory is None else memory
-        self.due: list[weakref.ref[type]] = []
-        self.registered = dict(copyreg.dispatch_table)
-
-    def __missing__(self, cls: type) -> Reducer:
-        known = self.memory.get(cls) or self.known(cls)  # a call less, as a rule
-        if not known.uses % TRIED and (is_permanent(cls) or importable(cls)):
-            known.settled = known.uses > 0 and time.monotonic() > known.since + SETTLED
-            self.due.append(weakref.ref(cls))
-        known.uses += 1
-        return known.reducer
-
-    def known(self, cls: type) -> Known:
-        """Return what is known about `cls`, which is classified at the first time."""
-        known = self.memory.get(cls)
-        if known is None:
-            known = Known()
-            known.reducer = self._classify(cls, known)
-            known = self.memory.put(cls, known)
-        return known
-
-    def learn(
-        self,
-        cls: type,
-        *,
-        sound: bool = False,
-        suspect: bool = False,
-        unset: frozenset[str] = frozenset(),
-    ) -> Table:
-        """Note what a dump has shown about `cls`, and return the table to go on with.
-
-        Args:
-            cls: Any class.
-            sound: Its objects have been seen to load again; C serves them from now on.
-            suspect: An object of it did not load.
-            unset: Attributes to leave out.
-        """
-        known = self.known(cls)
-        before = start = known.facts
-        known.suspect = known.suspect or suspect
-        known.sound = known.sound or sound
-        known.unset |= unset
-        while before != (facts := known.facts):  # other threads and handlers learn, too
-            known.reducer = self._classify(cls, known)
-            before = facts
-        return self.renewed() if known.facts != start and cls in self else self
-
-    def renewed(self) -> Table:
-        """Return a table that C finds in what is due, and no class that has left its module."""
-        reducers: dict[type, Reducer] = {}
-        young: dict[type, Reducer] = {}
-        for cls in (*self.copy(), *filter(None, [ref() for ref in self.due])):
-            known = self.known(cls)
-            if known.reducer is _guarded or known.suspect or known.unset:
-                continue  # there is more to learn, or more to do than C can
-            if is_permanent(cls):
-                reducers[cls] = known.reducer
-            elif importable(cls):
-                (reducers if known.settled else young)[cls] = known.reducer
-        newest = list(young.items())[-MOST_YOUNG:]
-        return Table(self.book, self.memory, reducers | dict(newest))
-
-    def restarted(self) -> Table:
-        """Return a table that knows only what does not depend on `copyreg`, which has changed."""
-        table = Table(self.book)
-        for cls, known in self.memory.items():
-            if known.suspect or known.unset:
-                table.learn(cls, suspect=known.suspect, unset=known.unset)
-        return table
-
-    def _classify(self, cls: type, known: Known) -> Reducer:
-        reducer = _tried if known.suspect else self.untried(cls)
-        if known.unset:
-            reducer = _leaving_out(known.unset, reducer)
-        fields = declared(cls, report_internal)
-        if fields:
-            reducer = _as_declared(fields, reducer)
-        if known.sound and reducer is _guarded:
-            return copyreg.dispatch_table.get(cls, reduce_as_pickle_does)
-        return reducer
-
-    def untried(self, cls: type) -> Reducer:
-        """Return how an object of `cls` is reduced where it is known to load."""
-        rule = self.book.lookup(cls)
-        if rule is not None and rule.verb is Verb.RECREATE and rule.uniform is not None:
-            reduced = rule.uniform(cls)
-            # It must not be kept alive by what is known about it.
-            if reduced[0] is not cls and (not _has_a_name(reduced[0]) or importable(reduced[0])):
-                return _uniform(reduced)
-        if rule is not None and rule.verb is not Verb.ALLOW:
-            return _ruled(rule)
-        if cls not in copyreg.dispatch_table and issubclass(cls, type):
-            return _by_name
-        plain = cls is Fresh or (cls not in copyreg.dispatch_table and is_plain(cls))
-        return reduce_plainly if plain else _guarded
-
-    def strips(self, obj: object) -> Rule | None:
-        """Return the rule by which `obj` can only be stripped, or None."""
-        cls = type(obj)
-        if cls is FunctionType or issubclass(cls, type):
-            return None if importable(obj) else UNIMPORTABLE
-        rule = self.book.lookup(cls)
-        if rule is not None:
-            return rule if rule.verb is Verb.STRIP and _holds(rule, obj) else None
-        if any(cls is known for known in _NAMELESS):
-            return None
-        by_class = cls.__reduce_ex__ is object.__reduce_ex__ and cls.__reduce__ is object.__reduce__
-        return UNIMPORTABLE if by_class and not importable(cls) else None
-
-
-def _guarded(obj: object) -> Reduced:
+def reduce_unverified(obj: object) -> Reduced:
     """Reduce an object of a type not known to be sound."""
     dump = _running.get()
     cls = type(obj)
@@ -589,7 +419,7 @@ def _refusal(cls: type, error: Exception) -> Rule:
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by a class statement
 
 
-def _holds(rule: Rule, obj: object) -> bool:
+def holds(rule: Rule, obj: object) -> bool:
     """Tell whether `rule` is about this object of its type, too."""
     try:
         return not rule.behind and (rule.when is None or rule.when(obj))
@@ -599,7 +429,9 @@ def _holds(rule: Rule, obj: object) -> bool:
         return False
 
 
-def _ruled(rule: Rule) -> Reducer:
+def reduce_by_rule(rule: Rule) -> Reducer:
+    """Return what reduces the objects of a type as its rule says."""
+
     def reduce(obj: object) -> Reduced:
         dump = _running.get()
         if id(obj) in dump.allowed:
@@ -619,7 +451,7 @@ def _ruled(rule: Rule) -> Reducer:
         except Exception as error:  # noqa: BLE001  # a broken rule must not break the write
             report_internal(f"the rule for {rule.type}", error)
             reduced = None
-        return _guarded(obj) if reduced is None else reduced
+        return reduce_unverified(obj) if reduced is None else reduced
 
     return reduce
 
@@ -646,7 +478,7 @@ def _renewed(rule: Rule, obj: object) -> tuple[object, tuple[object, ...]]:
     return type(obj), ()
 
 
-def _uniform(reduced: Reduced) -> Reducer:
+def reduce_alike(reduced: Reduced) -> Reducer:
     """Recreate objects that are all alike: a lock in each of many rows is no rare thing."""
     running = _running.get
 
@@ -657,7 +489,7 @@ def _uniform(reduced: Reduced) -> Reducer:
     return reduce
 
 
-def _by_name(obj: Any) -> Reduced:
+def reduce_by_name(obj: Any) -> Reduced:
     """Reduce a class that has a metaclass as pickle does: by its name."""
     if not importable(obj):
         return _running.get().strip(obj, UNIMPORTABLE)
@@ -665,7 +497,7 @@ def _by_name(obj: Any) -> Reduced:
     return name
 
 
-def _leaving_out(names: frozenset[str], otherwise: Reducer) -> Reducer:
+def reduce_leaving_out(names: frozenset[str], otherwise: Reducer) -> Reducer:
     """Leave out attributes that offend and for which the class has a default of its own."""
 
     def reduce(obj: object) -> Reduced:
@@ -687,7 +519,7 @@ def _leaving_out(names: frozenset[str], otherwise: Reducer) -> Reducer:
     return reduce
 
 
-def _as_declared(fields: Mapping[str, Marker], otherwise: Reducer) -> Reducer:
+def reduce_as_declared(fields: Mapping[str, Marker], otherwise: Reducer) -> Reducer:
     """Do with marked fields what their class says, and report nothing."""
 
     def reduce(obj: object) -> Reduced:
@@ -718,7 +550,7 @@ class Fresh:
         return self._reduced
 
 
-def _tried(obj: object) -> Reduced:
+def reduce_if_loadable(obj: object) -> Reduced:
     """Reduce an object of a suspect type if it loads again, and strip it if it does not."""
     dump = _running.get()
     key = id(obj)
@@ -792,7 +624,7 @@ class _CarefulPickler(pickle.Pickler):
         dump = self._dump
         cls = type(obj)
         if cls is FunctionType or cls is type:
-            if any(obj is known for known in _NAMELESS) or dump.can_import(obj):
+            if any(obj is known for known in NAMELESS) or dump.can_import(obj):
                 return NotImplemented
             return dump.strip(obj, UNIMPORTABLE)
         try:
@@ -802,9 +634,9 @@ class _CarefulPickler(pickle.Pickler):
         except Exception:  # noqa: BLE001  # a metaclass whose __hash__ raises: pickle asks for it, too
             return dump.strip(obj, REFUSES)
         if reducer is not reduce_plainly and not _is_ours(reducer):
-            reducer = _guarded  # it was sound so far; here every object is asked about
+            reducer = reduce_unverified  # it was sound so far; here every object is asked about
         elif reducer is reduce_plainly and cls is not Fresh and not dump.can_import(cls):
-            reducer = _guarded  # another class has taken its place in the module
+            reducer = reduce_unverified  # another class has taken its place in the module
         reduced = reducer(obj)
         if dump.captured is None or type(reduced) is not tuple:
             return reduced
@@ -830,7 +662,7 @@ def _is_ours(reducer: object) -> bool:
     return isinstance(reducer, FunctionType) and reducer.__module__ == __name__
 
 
-_NAMELESS = (NoneType, EllipsisType, NotImplementedType)  # pickle knows them itself
+NAMELESS = (NoneType, EllipsisType, NotImplementedType)  # pickle knows them itself
 
 
 def _without_name(dump: Dump, obj: object, reduced: object) -> bool:
@@ -842,7 +674,7 @@ def _without_name(dump: Dump, obj: object, reduced: object) -> bool:
     function, arguments = reduced[0], reduced[1]
     if type(function) is MethodType:
         function = function.__self__
-    if _has_a_name(function) and not dump.can_import(function):
+    if has_a_name(function) and not dump.can_import(function):
         return True
     if not arguments or not issubclass(type(arguments[0]), type):
         return False
@@ -853,7 +685,8 @@ def _without_name(dump: Dump, obj: object, reduced: object) -> bool:
     return cls is type(obj) and not dump.can_import(cls)
 
 
-def _has_a_name(obj: object) -> bool:
+def has_a_name(obj: object) -> bool:
+    """Return True for a class or function, which pickle stores by name."""
     # `in` would ask a metaclass for its `__eq__`; issubclass of a builtin asks nobody
     return type(obj) is FunctionType or issubclass(type(obj), type)
 

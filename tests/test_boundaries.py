@@ -55,6 +55,7 @@ ORDER = [
     "reporting",
     "preload",
     "pickler",
+    "dispatch",
     "walker",
     "inspection",
     "sites",

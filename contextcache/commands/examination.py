@@ -18,13 +18,13 @@ from contextcache.commands.nodes import MAX_DEPTH, Node, offenders, place, uncol
 from contextcache.commands.payload_reader import Reading, read, scan, unreadable
 from contextcache.compression import ExpansionError, compression_of
 from contextcache.config import Config
+from contextcache.dispatch import Table
 from contextcache.envelope import unverified
 from contextcache.exceptions import UnreadablePayloadError
 from contextcache.findings import Action
 from contextcache.inspection import Inspection
 from contextcache.loading import is_sealed
 from contextcache.paths import Path, qualified_name
-from contextcache.pickler import Table
 from contextcache.rules import RuleBook
 from contextcache.terminal import counted
 from contextcache.walker import contents

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from contextcache import Guard, UncacheableValueError, UnreadablePayloadError
-from contextcache.pickler import PROTOCOL, Dump, Table, _CarefulPickler, _running
+from contextcache.dispatch import Table
+from contextcache.pickler import PROTOCOL, Dump, _CarefulPickler, _running
 from contextcache.rules import RuleBook
 
 pickletester: Any = pytest.importorskip(
