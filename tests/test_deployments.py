@@ -50,7 +50,8 @@ STOCK: dict[str, Any] = {}
 FIRST = {"SIGN": False, "MODE": "warn"}
 SECOND = {"ACCEPT_UNSIGNED": True}
 SIGNING: dict[str, Any] = {"MODE": "strip"}
-STEPS = [(STOCK, FIRST), (FIRST, SECOND), (SECOND, SIGNING)]
+OFF: dict[str, Any] = {"MODE": "off"}
+STEPS = [(STOCK, FIRST), (FIRST, SECOND), (SECOND, SIGNING), (SIGNING, OFF)]
 
 # Backend and options with contextcache, and those without it.
 WAYS = {
@@ -75,7 +76,7 @@ def django(url: str, way: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
-    "step", STEPS, ids=["stock and first", "first and second", "second and third"]
+    "step", STEPS, ids=["stock and first", "first and second", "second and third", "mode off"]
 )
 def test_two_steps_lose_nothing_of_a_django_cache(
     way: str,
