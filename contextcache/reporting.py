@@ -286,4 +286,8 @@ def report_internal(what: str, error: BaseException) -> None:
     if key in _internal or alike >= MAX_PATTERNS or len(_internal) >= MAX_INTERNAL:
         return
     _internal.add(key)
-    log("error", INTERNAL.format(what=what, error=error_name(error)), one_line(place))
+    log(
+        "error",
+        INTERNAL.format(what=what, error=error_name(error)),
+        shortened(one_line(place), MAX_REASON_LENGTH),
+    )

@@ -17,6 +17,7 @@ from cachelib.serializers import BaseRedisSerializer, BaseSerializer, JSONSerial
 
 from contextcache import UnreadablePayloadError
 from contextcache.jsonable import LOOK_FOR_THE_WRITER, NESTED, JSONGuard
+from contextcache_flask.scopes import note_loaded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,7 +98,10 @@ class GuardedSerializer(BaseSerializer):
         """Return the value; what cannot be read is reported, and None."""
         now = _current.get() or Reading()
         try:
-            return None if bvalue is None else self.decode(bvalue, now.label, now.place)
+            value = None if bvalue is None else self.decode(bvalue, now.label, now.place)
+            if now.label == "session" and type(value) is dict:
+                note_loaded(value)
+            return value
         except UnreadablePayloadError as error:
             now.unreadable = True
             self._backend.miss(error)
@@ -159,7 +163,7 @@ class GuardedJSONSerializer(GuardedSerializer, JSONSerializer):  # type: ignore[
             return json.loads(payload)
         except (ValueError, RecursionError) as error:
             reason = NESTED if isinstance(error, RecursionError) else "its bytes are no JSON"
-            raise UnreadablePayloadError(label, reason, LOOK_FOR_THE_WRITER) from error
+        raise UnreadablePayloadError(label, reason, LOOK_FOR_THE_WRITER)
 
 
 class AsStored:
