@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import pickle
 import sys
+from collections import deque
 from sys import getrefcount
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import getweakrefcount
 from zoneinfo import ZoneInfo
 
-from contextcache.class_rules import DICT_DESCRIPTORS, ClassRules
+from contextcache.class_rules import DICT_DESCRIPTORS, ClassRules, defined
 from contextcache.loading import RefusedOperationError
 from contextcache.verifier import listed, restricted_getattr
 
@@ -79,7 +80,7 @@ class CheckedUnpickler(_Base):  # type: ignore[misc]
         if type(target) in _BASIC:
             return
         rules = self._rules_of(target)
-        if methods and rules.methods.isdisjoint(methods):
+        if methods and not _is_container(type(target), methods):
             raise RefusedOperationError(f"fills {rules.name}, which is no container")
         attributes, references = _attributes(target)
         if references > _REFERENCES_TO_ATTRIBUTES:
@@ -148,11 +149,22 @@ CheckedUnpickler.dispatch.update({
     pickle.APPENDS[0]: _checked(_Base.load_appends, 0, "extend", "append"),
     pickle.SETITEM[0]: _checked(_Base.load_setitem, 3, "__setitem__"),
     pickle.SETITEMS[0]: _checked(_Base.load_setitems, 0, "__setitem__"),
-    pickle.ADDITEMS[0]: _checked(_Base.load_additems, 0, "add"),
+    pickle.ADDITEMS[0]: _checked(_Base.load_additems, 0, "add", "update"),
 })  # fmt: skip
 
 _BASIC = frozenset({bytearray, dict, list, set})
+_CONTAINERS = (bytearray, deque, dict, list, set)
 _ALWAYS_SHARED = (type, FunctionType, MethodType, ModuleType)
+
+
+def _is_container(cls: type, methods: tuple[str, ...]) -> bool:
+    """Return whether an object that a function returns holds by itself what it is filled with.
+
+    A view in C, such as a `memoryview` or a slice of an array, is new and writes to another object.
+    """
+    if issubclass(cls, _CONTAINERS):
+        return True
+    return any(type(defined(cls, method)) is FunctionType for method in methods)
 
 
 def _counted(make: Any, args: Any, keywords: Any) -> tuple[Any, int]:

@@ -266,6 +266,15 @@ def shared_table() -> dict[str, int]:
     return TABLE
 
 
+BYTES = bytearray(b"abc")
+
+
+def shared_bytes() -> memoryview:
+    """A new view of what is shared."""
+    ran.append("shared_bytes")
+    return memoryview(BYTES)
+
+
 def a_class() -> type:
     ran.append("a_class")
     return Cart
@@ -303,8 +312,8 @@ LISTED = [
         "Bag", "Borg", "CART", "Caller", "Cart", "Factory", "Group", "Initialized", "Items",
         "InitArgs", "KeptByMeta", "LateBorg", "Numbered", "OddError", "Proxy", "Right", "Role",
         "SharedAttributes", "Singleton", "Slots", "Space", "Stateful", "Status", "Text", "Watched",
-        "a_class", "a_function", "discount", "fresh_cart", "fresh_rows", "given", "shared_cart",
-        "shared_rows", "shared_table",
+        "a_class", "a_function", "discount", "fresh_cart", "fresh_rows", "given", "shared_bytes",
+        "shared_cart", "shared_rows", "shared_table",
     )
 ]  # fmt: skip
 

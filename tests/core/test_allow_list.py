@@ -100,6 +100,7 @@ CHANGES = {
     "more of that list": call(own("shared_rows")) + b"(" + TRUE + b"e",
     "an item of that list": call(own("shared_rows")) + b"K\x00" + TRUE + b"s",
     "a dict that a function shares": call(own("shared_table")) + b"(" + text("a") + TRUE + b"u",
+    "bytes behind a view": call(own("shared_bytes")) + b"K\x00K\x00s",
     "a function that a function returns": build(call(own("a_function")), BOTH),
     "a class that a function returns": build(call(own("a_class")), slots(total=TRUE)),
     "what a function returns again": build(call(own("given"), own("Cart")), slots(total=TRUE)),
@@ -221,6 +222,7 @@ def test_a_payload_changes_and_calls_nothing_else(part: bytes, end: bytes) -> No
         ALLOWED.loads(PROTOCOL + part + end)
     assert programs.changed(before) == []
     assert programs.called == []
+    assert programs.BYTES == b"abc"
 
 
 def test_what_is_refused_is_refused_before_anything_runs() -> None:
