@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import none
 
 from contextcache.budget import Budget
 from contextcache.config import TIMEOUT
@@ -54,8 +56,18 @@ def _take_time() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _register_random() -> None:
+    """Let Hypothesis find its sources of randomness before `gc.freeze` hides who refers to them.
+
+    Since Python 3.14 it asks the collector, and warns of a source that nothing refers to.
+    """
+    importlib.import_module("numpy.random")
+    settings(max_examples=1)(given(none())(lambda nothing: None))()
+
+
 @pytest.fixture(autouse=True, scope="module")
-def _collect_what_is_new() -> None:
+def _collect_what_is_new(_register_random: None) -> None:
     """Look at everything once: what modules and tests leave behind is never looked at again.
 
     Else each collection takes longer than the one before, in the end a second and more.

@@ -461,7 +461,9 @@ def nested(levels: int) -> list[object]:
 
 
 @pytest.mark.parametrize(
-    ("code", "offender"), [("CC130", nested(5_000)), ("CC131", "x" * 2_000)], ids=["deep", "large"]
+    ("code", "offender"),
+    [("CC130", nested(100_000)), ("CC131", "x" * 2_000)],
+    ids=["deep", "large"],
 )
 def test_a_session_loses_what_makes_the_whole_unstorable(code: str, offender: object) -> None:
     """The login is stored with all other keys, and the log says so."""

@@ -30,7 +30,7 @@ SCRIPT = """
             payload = guard.dumps({"owner": Owner(name)}, label=f"cache['{name}']")
             read[name] = pickle.loads(payload)["owner"]
 
-    names = [f"key {number}" for number in range(40)]
+    names = [f"key:{number}" for number in range(40)]
     with capture_findings() as findings:
         gevent.joinall([gevent.spawn(write, name) for name in names], raise_error=True)
     print("own values:", all(read[name].name == name for name in names))

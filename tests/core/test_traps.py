@@ -32,6 +32,7 @@ from tests.zoo import unlocked
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+SINCE_315 = sys.version_info >= (3, 15)
 ROOT = str(File(__file__).parents[2])
 
 
@@ -269,15 +270,12 @@ def test_a_method_that_is_not_found_by_its_name_is_stripped() -> None:
     guard.dumps(sound)
     assert guard.dumps(clean) == pickle.dumps(clean, 5)
     value = {"n": 1, "handlers": shapes.Handlers()}
-    assert paths(guard.explain(value)) == [
-        "CC119 value['handlers'].private",
-        "CC119 value['handlers'].wrapped",
-        "CC119 value['handlers'].patched",
-    ]
+    names = ["private", "wrapped", "patched"][SINCE_315:]  # which finds private ones by itself
+    assert paths(guard.explain(value)) == [f"CC119 value['handlers'].{name}" for name in names]
     loaded = guard.loads(guard.dumps(value))
     assert loaded["n"] == 1
     assert loaded["handlers"].name == "handlers"
-    assert is_stripped(loaded["handlers"].private)
+    assert all(is_stripped(getattr(loaded["handlers"], name)) for name in names)
 
 
 def test_a_method_of_a_class_without_a_name_is_found() -> None:
