@@ -30,7 +30,7 @@ once more, and a tombstone that is there already is compared.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from contextcache.exceptions import ReadOnlyServerError, ServerError, UnreadablePayloadError
 from contextcache.logs import class_name
@@ -93,6 +93,9 @@ class SessionStorage:
         ServerError: From each method but `encode`: Redis cannot be reached or used. It is noted
             in the request scope. What was to be stored may have been stored.
     """
+
+    ROTATION_SECONDS: ClassVar[float] = 2
+    """How long a rotation may take before another one goes on from where it was cut off."""
 
     def __init__(
         self,
@@ -203,6 +206,9 @@ class SessionStorage:
         not under `old`, and `delete(old)` deletes it. Where it was logged out or rotated by
         another request meanwhile, neither key holds what the caller knows of it.
 
+        A rotation that was cut off, because its process ended, is taken for one that is going on
+        for `ROTATION_SECONDS`, and is completed by the next one then.
+
         Where an answer is lost and the second attempt fails, too, it is not known which of both
         keys holds the session.
 
@@ -210,16 +216,31 @@ class SessionStorage:
             Whether it still existed, and this rotation is the one that counts.
         """
         moved, tombstone = old + TOMBSTONE, self._tombstone(old, new)
-        first = self._send_twice("set", moved, tombstone, ex=TOMBSTONE_SECONDS, nx=True)
-        # Where it was not the first, it may be its own of which the answer was lost.
-        if not (first or self._send_twice("get", moved) == tombstone):
-            self._send_twice("delete", new)
-            return False
+        found = tombstone
+        if not self._send_twice("set", moved, tombstone, ex=TOMBSTONE_SECONDS, nx=True):
+            # It may be its own, of which the answer was lost.
+            found = self._send_twice("get", moved)
+        if found == tombstone and self._send_twice("exists", old):
+            self._send_twice("delete", old)
+            return True
+        if found not in (tombstone, None) and self._was_cut_off(old, moved):
+            # It has got as far as `place`, of which nobody knows the id.
+            place = self._moved_to(found, moved)
+            if place is not None and self.rotate(place, new):
+                self._send_twice("delete", old)
+                return True
+        self._send_twice("delete", new)
+        return False
+
+    def _was_cut_off(self, old: str, moved: str) -> bool:
+        """Return whether a rotation stopped between its tombstone and the deletion of the old key.
+
+        One that goes on all the same does no harm: a logout finds both, one after the other.
+        """
         if not self._send_twice("exists", old):
-            self._send_twice("delete", new)
             return False
-        self._send_twice("delete", old)
-        return True
+        left: int = self._send_twice("pttl", moved)
+        return left <= (TOMBSTONE_SECONDS - self.ROTATION_SECONDS) * 1000
 
     def delete(self, redis_key: str, *, twice: bool = False) -> bool:
         """Delete a session, wherever it has been moved to lately.

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import hiredis
 
+from contextcache.storage.sessions import TOMBSTONE, TOMBSTONE_SECONDS
 from tests.faults.clusters import running_cluster
 from tests.faults.session_sites import FLOWS, PAGES, SITES, Browser, FlaskSite, make_users
 from tests.redis_server import running_server
@@ -27,6 +28,8 @@ from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import redis
 
     from tests.faults.session_sites import Site
 
@@ -38,6 +41,7 @@ NOTHING, REQUEST, ANSWER, PROCESS = FAULTS = (
 )
 HOUSEKEEPING = (b"HELLO", b"CLIENT", b"SELECT", b"CLUSTER", b"COMMAND", b"READONLY", b"PING")
 IN_A_CLUSTER = ("rotate", "logout")
+SECONDS = 5  # after which the visitor goes on
 
 
 class Spoiler:
@@ -142,13 +146,21 @@ def _answers(redis: socket.socket, count: int) -> bytes:
 class Rig:
     """A Redis, or a cluster, behind proxies that one spoiler tells what to do."""
 
-    def __init__(self, spoiler: Spoiler, url: str, proxies: list[CommandProxy]) -> None:
-        self.spoiler, self.url, self.proxies = spoiler, url, proxies
+    def __init__(
+        self, spoiler: Spoiler, url: str, proxies: list[CommandProxy], admins: list[redis.Redis]
+    ) -> None:
+        self.spoiler, self.url, self.proxies, self.admins = spoiler, url, proxies, admins
         self._number = itertools.count()
 
     def new_url(self) -> str:
         """Return a URL for which this process has no client yet, as for a new process."""
         return f"{self.url}?client_name=process{next(self._number)}"
+
+    def pass_time(self) -> None:
+        """Let every tombstone be as old as if the visitor had waited for `SECONDS`."""
+        for admin in self.admins:
+            for key in admin.scan_iter(f"*{TOMBSTONE}"):
+                admin.expire(key, TOMBSTONE_SECONDS - SECONDS)
 
 
 @contextlib.contextmanager
@@ -156,8 +168,8 @@ def one_server() -> Iterator[Rig]:
     spoiler = Spoiler()
     with running_server() as server:
         proxy = CommandProxy(server.port, spoiler)
-        with contextlib.closing(proxy):
-            yield Rig(spoiler, f"redis://127.0.0.1:{proxy.port}/0", [proxy])
+        with contextlib.closing(proxy), server.client() as admin:
+            yield Rig(spoiler, f"redis://127.0.0.1:{proxy.port}/0", [proxy], [admin])
 
 
 @contextlib.contextmanager
@@ -165,24 +177,23 @@ def cluster() -> Iterator[Rig]:
     spoiler = Spoiler()
     with contextlib.ExitStack() as stack:
         servers = stack.enter_context(running_cluster(3))
+        admins = [stack.enter_context(server.client()) for server in servers]
         proxies = []
-        for server in servers:
+        for server, admin in zip(servers, admins, strict=True):
             proxy = stack.enter_context(contextlib.closing(CommandProxy(server.port, spoiler)))
-            with server.client() as admin:
-                admin.config_set("cluster-announce-port", proxy.port)
+            admin.config_set("cluster-announce-port", proxy.port)
             proxies.append(proxy)
         ports = {proxy.port for proxy in proxies}
 
         def known() -> bool:
-            for server in servers:
-                with server.client() as admin:
-                    slots = admin.execute_command("CLUSTER SLOTS")
+            for admin in admins:
+                slots = admin.execute_command("CLUSTER SLOTS")
                 if {master[1] for _, _, master, *_ in slots} != ports:
                     return False
             return True
 
         until(known, why="the nodes did not announce the proxies")
-        yield Rig(spoiler, f"redis+cluster://127.0.0.1:{proxies[0].port}", proxies)
+        yield Rig(spoiler, f"redis+cluster://127.0.0.1:{proxies[0].port}", proxies, admins)
 
 
 # --- What happens ---------------------------------------------------------------------------------
@@ -242,6 +253,7 @@ def play(rig: Rig, kind: type[Site], flow: str, fault: str, number: int) -> Outc
             proxy.drop()
     if len(names) < number:
         return None
+    rig.pass_time()
     saw = f"{status}, {_change(before, ann.cookie)}" if fault != PROCESS else "nothing"
     with kind(rig.new_url()) as site:  # another process of the site
         after = again = ann.get(site, "me")[1]

@@ -142,16 +142,29 @@ def encoded(sid: str | None, session: dict[str, Any]) -> bytes:
     return GUARD.dumps(session, label="session", key=key_of(sid))
 
 
-def storage_over(client: Any) -> SessionStorage:
+class Impatient(SessionStorage):
+    """Takes each rotation that is going on for one that was cut off."""
+
+    ROTATION_SECONDS = 0
+
+
+def storage_over(client: Any, kind: type[SessionStorage] = SessionStorage) -> SessionStorage:
     as_outage = functools.partial(server_error, "redis://somewhere")
-    return SessionStorage(lambda: client, GUARD, as_outage=as_outage)
+    return kind(lambda: client, GUARD, as_outage=as_outage)
 
 
 class Visitor(RuleBasedStateMachine):
     """One visitor, whose requests overlap."""
 
-    def __init__(self, server: redis.Redis, kinds: Sequence[str], losses: int) -> None:
+    def __init__(
+        self,
+        server: redis.Redis,
+        kinds: Sequence[str],
+        losses: int,
+        storage: type[SessionStorage] = SessionStorage,
+    ) -> None:
         super().__init__()
+        self.storage = storage
         self.redis, self.kinds, self.most_losses = server, kinds, losses
         self.redis.flushall()
         self.cookie = ""
@@ -186,7 +199,9 @@ class Visitor(RuleBasedStateMachine):
         request = Request(kind, self.cookie or None, self.logins, client)
         if kind in ("login", "logout"):
             self.uncertain.add(self.login_by_id.get(self.cookie, 0))
-        threading.Thread(target=request.run, args=(storage_over(client),), daemon=True).start()
+        threading.Thread(
+            target=request.run, args=(storage_over(client, self.storage),), daemon=True
+        ).start()
         self.running.append(request)
         self.wait(request)
 
@@ -283,17 +298,26 @@ def server() -> Iterator[RedisServer]:
 
 
 @pytest.mark.parametrize(
-    ("kinds", "losses", "examples"),
-    [(STAYING, 1, 60), (LEAVING, 1, 100), (LEAVING, 99, 60)],
-    ids=["staying, one loss a request", "leaving, one loss a request", "leaving, any losses"],
+    ("kinds", "losses", "examples", "storage"),
+    [
+        (STAYING, 1, 60, SessionStorage),
+        (LEAVING, 1, 100, SessionStorage),
+        (LEAVING, 99, 60, SessionStorage),
+        (LEAVING, 99, 60, Impatient),
+    ],
+    ids=["staying, one loss", "leaving, one loss", "leaving, any losses", "impatient"],
 )
 def test_a_logout_is_final_and_a_lost_message_is_none(
-    server: RedisServer, kinds: Sequence[str], losses: int, examples: int
+    server: RedisServer,
+    kinds: Sequence[str],
+    losses: int,
+    examples: int,
+    storage: type[SessionStorage],
 ) -> None:
     """Whatever is drawn; a failure is shown as the shortest program that leads to it."""
     with server.client() as client:
         run_state_machine_as_test(  # type: ignore[no-untyped-call]
-            lambda: Visitor(client, kinds, losses),
+            lambda: Visitor(client, kinds, losses, storage),
             settings=settings(
                 max_examples=examples * TIMES,
                 stateful_step_count=40,
@@ -343,3 +367,30 @@ def test_two_requests_in_every_order(
             visitor.begin("logout")
             visitor.finish()
             visitor.no_id_shows_another_login()
+
+
+@pytest.mark.parametrize("commands", [3, 4])  # read, create, tombstone, ask for the old key
+def test_a_rotation_that_was_cut_off_is_completed_by_the_next(
+    server: RedisServer, commands: int
+) -> None:
+    """The visitor is still logged in under the old id, and the next login is not refused."""
+    with server.client() as client:
+        visitor = Visitor(client, STAYING, 1, Impatient)
+        visitor.log_in_first()
+        before = visitor.cookie
+        for _ in range(2):  # the second one is cut off where it completes the first
+            visitor.begin("rotate")
+            [cut_off] = visitor.running
+            for _ in range(commands):
+                visitor.let(cut_off, ARRIVES)
+            visitor.let(cut_off, PROCESS_ENDS)
+            assert visitor.found(before)
+        visitor.begin("rotate")
+        [request] = visitor.running
+        while not request.over:
+            visitor.let(request, ARRIVES)
+        assert request.cookie
+        assert visitor.found(request.cookie) == visitor.login_by_id[before]
+        assert visitor.found(before) is None
+        storage_over(client).delete(key_of(before))
+        assert visitor.found(request.cookie) is None

@@ -72,6 +72,8 @@ def holds(one: Outcome) -> None:
     elif one.fault == NOTHING:
         assert one.answered
         assert one.logged_in
+    elif one.flow == "login":
+        assert one.again.startswith("ann"), "a login that was cut off can be repeated"
     if one.fault in (REQUEST, ANSWER):
         assert one.saw[:3] in ("200", "503"), "the visitor is told to try again"
         assert one.answered or one.saw == "503, cookie kept"
