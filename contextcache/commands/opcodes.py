@@ -51,12 +51,12 @@ def instructions(payload: bytes) -> Iterator[tuple[int, Any, int]]:
         DamagedPickleError: An opcode is unknown, or its argument cannot be read.
     """
     at, end = 0, len(payload)
-    readers = _READERS
+    readers, constants = _READERS, _CONSTANTS
     while at < end:
         opcode = payload[at]
         reader = readers[opcode]
         if reader is None:
-            yield opcode, None, at
+            yield opcode, constants[opcode], at
             at += 1
             if opcode == _STOP:
                 return
@@ -82,10 +82,6 @@ def _number(width: int, *, signed: bool = False) -> Reader:
 
 def _skip(width: int, argument: object = None) -> Reader:
     return lambda _payload, at: (argument, at + width)
-
-
-def _constant(argument: object) -> Reader:
-    return lambda _payload, at: (argument, at)
 
 
 # --- Arguments with their length before them ------------------------------------------------------
@@ -205,30 +201,32 @@ def _unknown(_payload: bytes, _at: int) -> tuple[None, int]:
 # --- The table ------------------------------------------------------------------------------------
 
 _STOP = ord(".")
-_WITHOUT = b".(012QRabdeosu\x81\x90\x92\x93\x94\x98"
+_WITHOUT: dict[int, object] = {
+    **dict.fromkeys(b".(012QRabdeosu\x81\x90\x92\x93\x94\x98"),
+    ord("]"): "list", ord("l"): "list", ord("}"): "dict", ord(")"): "tuple", ord("t"): "tuple",
+    0x8F: "set", 0x91: "frozenset", 0x85: 1, 0x86: 2, 0x87: 3, ord("N"): None, 0x88: True,
+    0x89: False,
+}  # fmt: skip
 _DATA: dict[int, Reader] = {
     ord("I"): _int_line, ord("L"): _int_line, ord("F"): _float_line, ord("S"): _string_line,
     ord("V"): _unicode_line, ord("J"): _number(4, signed=True), ord("K"): _number(1),
     ord("M"): _number(2), 0x8A: _sized_int(1), 0x8B: _sized_int(4), ord("G"): _skip(8, FLOAT),
-    ord("N"): _constant(None), 0x88: _constant(True), 0x89: _constant(False),
     ord("T"): _sized_text(4, "latin-1", "strict"), ord("U"): _sized_text(1, "latin-1", "strict"),
     ord("X"): _sized_text(4, "utf-8", "surrogatepass"),
     0x8C: _sized_text(1, "utf-8", "surrogatepass"), 0x8D: _sized_text(8, "utf-8", "surrogatepass"),
     ord("B"): _sized(4, BYTES), ord("C"): _sized(1, BYTES), 0x8E: _sized(8, BYTES),
     0x96: _sized(8, BYTEARRAY),
 }  # fmt: skip
-PUSHES_DATA = frozenset(_DATA)
+PUSHES_DATA = frozenset({*_DATA, ord("N"), 0x88, 0x89})
 """The opcodes of which the argument is what they push."""
 
 _OTHERS: dict[int, Reader] = {
     ord("c"): _name_lines, ord("i"): _name_lines, ord("P"): _line, ord("g"): _index_line,
     ord("p"): _index_line, ord("h"): _number(1), ord("q"): _number(1), ord("j"): _number(4),
     ord("r"): _number(4), 0x80: _number(1), 0x95: _skip(8), 0x82: _number(1), 0x83: _number(2),
-    0x84: _number(4, signed=True), ord("]"): _constant("list"), ord("}"): _constant("dict"),
-    ord(")"): _constant("tuple"), 0x8F: _constant("set"), ord("l"): _constant("list"),
-    ord("t"): _constant("tuple"), 0x91: _constant("frozenset"), 0x85: _constant(1),
-    0x86: _constant(2), 0x87: _constant(3),
+    0x84: _number(4, signed=True),
 }  # fmt: skip
+_CONSTANTS = [_WITHOUT.get(code) for code in range(256)]
 _READERS: list[Reader | None] = [
     _DATA.get(code) or _OTHERS.get(code) or (None if code in _WITHOUT else _unknown)
     for code in range(256)

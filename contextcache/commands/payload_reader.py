@@ -303,14 +303,16 @@ class _Machine(_Stack):
     def run(self, payload: bytes, progress: Callable[[float], None] | None) -> None:
         """Execute `payload`; afterwards `at` is its end, or where it is damaged."""
         handlers = {code: getattr(self, f"_{name}") for code, name in _HANDLERS.items()}
+        handlers |= dict.fromkeys(PUSHES_DATA)
         push, start = self._stack.append, self._starts.append
         for number, (opcode, argument, at) in enumerate(instructions(payload)):
             self.at = at
-            if opcode in PUSHES_DATA:
+            handler = handlers[opcode]
+            if handler is None:  # plain data
                 push(argument)
                 start(at)
             else:
-                handlers[opcode](argument)
+                handler(argument)
             if progress is not None and number % PROGRESS_STEP == 0:
                 progress(at / len(payload))
         self.at += 1
@@ -362,11 +364,15 @@ class _Machine(_Stack):
     # --- Containers -------------------------------------------------------------------------------
 
     def _empty(self, kind: str) -> None:
-        self._push(self._new(kind), self.at)
+        self._stack.append(self._new(kind))
+        self._starts.append(self.at)
 
     def _append(self, _: None) -> None:
-        found, start = self._pop()
-        holder = self._stack[-1]
+        stack, marks = self._stack, self._marks
+        if marks and marks[-1] >= len(stack):
+            raise DamagedPickleError("nothing above the mark")
+        found, start = stack.pop(), self._starts.pop()
+        holder = stack[-1]
         if type(holder) is not Node or holder.kind != "list":
             self._holder(_APPENDABLE, [found])
         position = holder.entries if type(holder) is Node else 0
@@ -471,13 +477,15 @@ class _Machine(_Stack):
             raise DamagedPickleError(f"a {name} is not called")
         self.calls = self.calls or bool(self.names) or self.computed
         first: tuple[Any, ...] = arguments.first if type(arguments) is Node else ()
+        if type(function) is not Name:
+            first = ()  # what a call has returned says nothing about its arguments
         if name in _FACTORIES and first:
             words = first[0].first if type(first[0]) is Node else ()
             name = ".".join(map(_word, words or first[:1]))
         if name == "_operator.getitem" and first[1:] == (0,) and _is_one_tuple(first[0]):
             return first[0].first[0]  # how contextcache stores one object in place of another
-        if name == "getattr" and len(first) == 2:
-            self._look_up(*first)
+        if name == "getattr" and len(first) >= 2:
+            self._look_up(*first[:2])
         made = self._new(name)
         if type(made) is Node:
             if name == _STRIPPED and arguments.entries == len(first) == 4:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import base64
+import collections
 import csv
+import datetime as dt
+import decimal
+import enum
+import fractions
 import gzip
 import io
+import ipaddress
 import json
+import pathlib
 import pickle
+import re
+import types
 import uuid
 import zlib
+import zoneinfo
 from typing import Any
 
 import msgspec
@@ -138,6 +148,41 @@ def test_what_runs_code_is_found_in_whatever_it_is_wrapped(name: str, wrapping: 
     payload = WRAPPED[wrapping](PLANTED[name])
     entry = judged(b"k", len(payload), payload, Trust())
     assert Problem.RUNS in [problem for problem, _ in entry.problems]
+
+
+class Color(enum.Enum):
+    RED = 1
+
+
+class Cart:
+    def __init__(self) -> None:
+        self.items = ["tea"]
+
+    @classmethod
+    def empty(cls) -> Cart:
+        return cls()
+
+    def add(self) -> None: ...
+
+
+ORDINARY: list[Any] = [
+    Cart(), Cart().add, Cart.empty, Cart, Color.RED, bytes(range(256)), bytearray(b"a"), 1j, {1, 2},
+    collections.Counter("aab"), collections.defaultdict(list, a=[1]), collections.deque([1], 3),
+    collections.OrderedDict(a=1), dt.datetime.now(dt.UTC), dt.timedelta(1), decimal.Decimal("1.5"),
+    dt.datetime(2026, 1, 1, tzinfo=zoneinfo.ZoneInfo("UTC")), fractions.Fraction(1, 2), range(3),
+    zoneinfo.ZoneInfo("Europe/Berlin"), re.compile("a"), pathlib.PurePosixPath("/a"), ValueError(),
+    ipaddress.ip_address("127.0.0.1"), uuid.UUID(int=1), frozenset({1}), len, iter([1]),
+    types.SimpleNamespace(a=1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("value", ORDINARY, ids=lambda value: type(value).__name__)
+def test_ordinary_values_are_no_alarm(value: object, protocol: int) -> None:
+    """Dates, zones, methods, paths: none of them is said to run code or to compute names."""
+    payload = pickle.dumps([value, value], protocol)
+    entry = judged(b"k", len(payload), payload, Trust())
+    assert (entry.form, entry.problems) == (Form.PICKLE, ())
 
 
 @pytest.mark.parametrize("protocol", range(6))

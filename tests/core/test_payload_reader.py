@@ -156,6 +156,11 @@ def test_nothing_is_run_or_imported() -> None:
         (b"cos\nsystem\nq\x05(S'id'\ntRh\x05.", "os:system"),
         (b"cmy\nname\ncbuiltins\ngetattr\n(h\x00", "builtins:getattr"),
         (b"cbuiltins\ngetattr\n(cshop\nos\nS'system'\ntR.", "shop:os.system"),
+        (b"cbuiltins\ngetattr\n(cshop\nos\nS'system'\nNtR.", "shop:os.system"),
+        (
+            b"c_operator\ngetitem\n(cbuiltins\ngetattr\ntK\0\x86R(cshop\nos\nS'popen'\ntR.",
+            "shop:os.popen",
+        ),
     ],
 )
 def test_what_the_unpickler_looks_up_is_seen(payload: bytes, name: str) -> None:
