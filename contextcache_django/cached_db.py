@@ -205,7 +205,8 @@ class SessionStore(Store, db.SessionStore):
         key, age = _cache_key(row.session_key), int(self.get_expiry_age(expiry=row.expire_date))
         try:
             if only_where_none:
-                if not self._cache.add(key, row.session_data, age) and not self._is_marked(key):
+                added = self._cache.add(key, row.session_data, age)
+                if added is False and not self._is_marked(key):
                     # What is there has not been read: from a secret before, say. Else each request
                     # would ask the database until it expires.
                     self._cache.delete(key)
