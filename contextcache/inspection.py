@@ -274,7 +274,7 @@ class Inspection:
     def _word(self, dump: Dump, search: Search) -> None:
         """Turn the hits of `dump` into findings, in the order in which pickle meets them.
 
-        Once the time is used up, one finding of a kind speaks for the others.
+        Once the time is used up, one finding of a kind speaks for the others, but to a developer.
         """
         deadline = time.perf_counter() + self._seconds
         first: dict[tuple[str, str], Finding] = {}
@@ -288,7 +288,7 @@ class Inspection:
             if place is not None and search.is_behind_proxy(place):
                 continue  # the proxy is the field to act on; what it points at is cleaned silently
             kind, path = kind_of(hit.rule.code, type(hit.leaf)), self._path(place)
-            if kind not in first or time.perf_counter() < deadline:
+            if self._debug or kind not in first or time.perf_counter() < deadline:
                 inner = list(self._inside(hit, path)) if place is not None else []
                 worded = inner or [self._finding(hit, path, place)]
                 first.setdefault(kind, worded[0])

@@ -15,6 +15,7 @@ from contextcache import Finding, Guard, UncacheableValueError
 from contextcache.budget import Budget
 from contextcache.inspection import Inspection
 from contextcache.sites import MAX_ALIKE, MAX_PLACES
+from contextcache.testing import capture_findings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -164,6 +165,16 @@ def test_without_time_each_kind_is_found_once() -> None:
     stored = guard.loads(guard.dumps(value, label="cache['rows']"))
     assert not any(stored[:500])
     assert {one.code for one in found} == {"CC110", "CC102"}
+
+
+@pytest.mark.parametrize("options", [{"debug": True}, {"mode": "raise"}], ids=str)
+def test_a_developer_and_ci_get_every_finding(options: dict[str, Any]) -> None:
+    """However long the lines of source and the packages take to look up."""
+    guard = Guard(budget=Budget(look=0.0), **options)
+    value = {letters(number): lambda: 0 for number in range(200)}
+    with capture_findings() as findings, contextlib.suppress(UncacheableValueError):
+        guard.dumps(value)
+    assert len(findings) == 200
 
 
 def test_without_time_the_finding_says_so(caplog: pytest.LogCaptureFixture) -> None:
