@@ -118,6 +118,7 @@ class Guard:
         self._names = None if self.config.loadable is None else _allow_list(self.config.loadable)
         self._table = Table(RuleBook(self.config.rules))
         self._sites: dict[str, Site] = {}
+        self._everywhere = Site()
         self._lock = ProcessLock()
         self._budget = BUDGET if budget is None else budget
         preload(debug=self._wants_sources())
@@ -293,6 +294,14 @@ class Guard:
             raise
         except Exception:  # noqa: BLE001  # the close look tells what it was, and where
             payload = None
+        if payload is None and site is None and self._everywhere.careful and self._is_spent():
+            dump = Dump(table, shown, capture=at_risk)
+            try:
+                payload = dump.careful(clean)
+            except MemoryError:
+                raise
+            except Exception:  # noqa: BLE001  # as above
+                payload = None
         if payload is None:  # out here, no error carries the first one and its text as context
             return self._inspected(value, label, careful=True)
         if not dump.hits and not dump.bare:
@@ -301,9 +310,11 @@ class Guard:
             if table.due:
                 self._renew()
             return payload
+        if table.due:
+            self._renew()
         keys = self._known_keys(site, dump, known) if site is not None else None
         if keys is None:
-            if site is not None and self._may_skip_diagnosis(site, dump, payload, value):
+            if self._may_skip_diagnosis(site or self._everywhere, dump, payload, value):
                 return payload
             return self._inspected(value, label, careful=careful)
         counted = self._reporter.count(keys)
@@ -347,15 +358,21 @@ class Guard:
 
         What is stripped or met for the first time must load all the same.
         """
-        kinds = dump.kinds()
-        if self.config.mode != "strip" or self._somebody_listens() or self._budget.left():
+        if not self._is_spent():
             return False
+        kinds = dump.kinds()
         if not kinds <= site.kinds.keys() or any(refuses(hit, value) for hit in dump.hits):
             return False
         if (dump.hits or dump.met) and not self._trusted(dump, payload):
             return False
         self._reporter.count({site.kinds[kind] for kind in kinds})
         return True
+
+    def _is_spent(self) -> bool:
+        """Return True if no time is left for a look that nobody has asked for."""
+        if self.config.mode != "strip" or self._somebody_listens():
+            return False
+        return not self._budget.left()
 
     def _knows_environs(self, site: Site) -> bool:
         """Tell whether the environment of a request was reported here and is cut without a word."""
@@ -530,6 +547,7 @@ class Guard:
         with self._lock:
             before = self._sites.pop(place, None) or Site()
             site = before.updated(look, value, careful=careful)
+            self._everywhere = self._everywhere.with_kinds(site)
             if len(self._sites) >= MOST_SITES:  # keys may be hostile: forget the oldest
                 forget_oldest(self._sites)
             self._sites[place] = site

@@ -85,6 +85,13 @@ class Site:
         site.everywhere = frozenset((self.everywhere | elsewhere) & site.kinds.keys())
         return site
 
+    def with_kinds(self, other: Site) -> Site:
+        """Return a site that knows the kinds of both, and no place."""
+        site = Site()
+        site.careful = self.careful or other.careful
+        site.kinds = _newest({**self.kinds, **other.kinds})
+        return site
+
     def known(self, value: object) -> dict[int, tuple[Steps, Key]]:
         """Return steps and key of each known place in `value`, by the id of what is there."""
         found: dict[int, tuple[Steps, Key]] = {}

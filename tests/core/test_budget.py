@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import sys
 import threading
 import uuid
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -130,6 +131,34 @@ def test_a_lock_at_ever_new_places_is_cut_without_a_look(looks: list[str]) -> No
         for _ in range(level):
             stored = stored["at"] if isinstance(stored, dict) else stored[0]
     assert len(looks) == 2
+
+
+@pytest.mark.parametrize("make", [threading.Lock, lambda: lambda: 0], ids=["lock", "lambda"])
+def test_a_known_kind_under_ever_new_keys_is_cut_without_a_look(
+    looks: list[str], make: Callable[[], object]
+) -> None:
+    """Once the time is used up, a visitor who makes up keys does not make each write dear."""
+    guard = Guard(budget=Budget())
+    guard.dumps({"n": 1, "it": [make()]}, label="cache['first']")
+    guard._budget = spent()
+    for number in range(50):
+        payload = guard.dumps({"n": 1, "it": [make()]}, label=f"cache['{letters(number)}']")
+        assert guard.loads(payload)["n"] == 1
+    assert len(looks) == 1
+
+
+def test_classes_of_one_write_leave_nothing_behind_without_time() -> None:
+    """Also where they stand beside a known offender, and no look is taken any more."""
+    guard = Guard(budget=spent())
+    module = sys.modules["made"] = ModuleType("made")
+    for number in range(300):
+        cls = type(f"Form{letters(number)}", (), {"__module__": "made"})
+        setattr(module, cls.__name__, cls)
+        guard.dumps({"form": cls(), "lock": threading.Lock()}, label="cache['form']")
+        delattr(module, cls.__name__)
+    del sys.modules["made"]
+    assert len(guard._table.due) < 10
+    assert len(guard._table) < 50
 
 
 class Demanding:
