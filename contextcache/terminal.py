@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
 from typing import TYPE_CHECKING
+
+from contextcache.masking import one_line
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -21,6 +24,9 @@ _SHAPES = {
     "ascii": {"branch": "|- ", "last": "`- ", "line": "|  ", "gap": "   ", "cross": "x",
               "more": "...", "times": "x"},
 }  # fmt: skip
+
+
+_PAINT = re.compile(r"(\x1b\[[0-9;]*m|\n)")  # our own colours, and the end of a line
 
 
 class Paper:
@@ -39,7 +45,11 @@ class Paper:
         self._shapes = _SHAPES["utf" if knows_lines else "ascii"]
 
     def write(self, line: str = "") -> None:
-        """Write one line; what the stream cannot show is escaped."""
+        """Write one line; what the stream cannot show is escaped, and what rules a terminal."""
+        line = "".join(
+            part if part == "\n" or _PAINT.fullmatch(part) else one_line(part)
+            for part in _PAINT.split(line)
+        )
         shown = line.encode(self._encoding, "backslashreplace").decode(self._encoding)
         self._out.write(shown + "\n")
 

@@ -29,6 +29,7 @@ from contextcache.commands.pages import page
 from contextcache.commands.tree import Bounds, Tree
 from contextcache.config import Config
 from contextcache.exceptions import ContextCacheError, UnreadablePayloadError
+from contextcache.masking import one_line, type_text
 from contextcache.origins import is_library, relative
 from contextcache.terminal import Paper, Progress, counted
 
@@ -183,13 +184,14 @@ def _write_findings(seen: Examination, paper: Paper) -> None:
     for same in groups.values():
         finding = same[0]
         more = f", and {counted(len(same) - 1, 'field')} like it" if len(same) > 1 else ""
-        head = f"{finding.code} {finding.path} ({finding.leaf_type}){more}: {finding.reason}"
+        leaf_type = type_text(finding.leaf_type, exact=True)
+        head = f"{finding.code} {finding.path} ({leaf_type}){more}: {one_line(finding.reason)}"
         paper.write()
         paper.write(paper.paint(head, "yellow"))
         if finding.field:
-            paper.write(f"  field   {finding.field}")
-        paper.write(f"  did     {finding.did}")
-        paper.write(paper.paint(f"  fix     {finding.fix}", "green"))
+            paper.write(f"  field   {one_line(finding.field)}")
+        paper.write(f"  did     {one_line(finding.did)}")
+        paper.write(paper.paint(f"  fix     {one_line(finding.fix)}", "green"))
         if finding.patch in shown:
             paper.write(f"          with the code above, of {shown[finding.patch]}")
             continue

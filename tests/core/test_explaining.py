@@ -19,7 +19,7 @@ from contextcache import Guard
 from contextcache.cli import main
 from contextcache.commands.pages import page
 from contextcache.findings import CODES
-from contextcache.terminal import in_words
+from contextcache.terminal import Paper, in_words
 from tests.child import ROOT
 
 if TYPE_CHECKING:
@@ -486,3 +486,11 @@ def test_a_stream_that_knows_no_lines_gets_plain_letters() -> None:
 def test_sizes_in_words(size: int, words: str) -> None:
     """In steps of a thousand, like the numbers beside them."""
     assert in_words(size) == words
+
+
+def test_nothing_that_is_shown_rules_the_terminal() -> None:
+    """A class made at run time may have any name; colours of our own stay."""
+    out = io.StringIO()
+    paper = Paper(out)
+    paper.write("a\x1b[31mred\x1b[0m \x1b[2J \u202e b\nc")
+    assert out.getvalue() == "a\x1b[31mred\x1b[0m \\x1b[2J \\u202e b\nc\n"
