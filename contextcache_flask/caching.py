@@ -215,10 +215,11 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
         if not prefix:
             return bool(self._write_client.flushdb())
         pattern = re.sub(r"([*?\[\]\\^])", r"\\\1", prefix) + "*"
-        found = self._write_client.scan_iter(match=pattern, count=SCANNED)
         deleted = 0
         failures: list[ServerError] = []
-        while keys := list(islice(_until_failure(found, failures), SCANNED)):
+        scanned = self._write_client.scan_iter(match=pattern, count=SCANNED)
+        found = _until_failure(scanned, failures)  # once: it closes what it reads when it ends
+        while keys := list(islice(found, SCANNED)):
             try:
                 deleted += self._write_client.delete(*keys)
             except ServerError as error:  # of one node; the others are still to be cleared
