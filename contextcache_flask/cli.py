@@ -185,11 +185,13 @@ def _places(app: Flask) -> Iterator[Place]:
     for backend in _caches_in_redis(app):
         prefix = glob.escape(backend._get_prefix())
         yield Place(backend._read_client, "cache", f"{prefix}*")
-    interface = app.session_interface
-    if type(interface).__module__ == "contextcache_flask.sessions":
-        server: Any = interface
-        _, client, _ = server._tools(app)
-        yield Place(client, "session", f"{glob.escape(server._key_prefix)}*")
+    interface: Any = app.session_interface
+    module = type(interface).__module__
+    if module == "contextcache_flask.sessions":
+        _, client, _ = interface._tools(app)
+        yield Place(client, "session", f"{glob.escape(interface._key_prefix)}*")
+    elif module.startswith("flask_session.redis"):
+        yield Place(interface.client, "session", f"{glob.escape(interface.key_prefix)}*")
 
 
 def _stored(app: Flask, target: str) -> tuple[tuple[Any, str] | None, str]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import flask
 import pytest
+from flask import session
+from flask_session import Session
 
 from contextcache.logs import DISABLED, ENABLE
 from contextcache_flask import ContextCache
@@ -58,6 +60,26 @@ def test_what_was_planted_is_told(redis_client: redis.Redis, redis_url: str) -> 
     assert "1 entry unsigned" in report
     assert "flask_cache_planted" in report
     assert run(make_app(redis_url, CONTEXTCACHE_ACCEPT_UNSIGNED=True), "audit")[0] == 0
+
+
+def test_sessions_of_flask_session_are_looked_through(
+    redis_client: redis.Redis, redis_url: str
+) -> None:
+    """MessagePack is left alone; what Flask-Session would unpickle without us is found."""
+    app = shop.make_app(redis_url)
+    app.config.update(SESSION_TYPE="redis", SESSION_REDIS=redis_client)
+    Session(app)
+    ContextCache(app)
+    app.add_url_rule("/in", "in", lambda: session.update(user=7) or "in")
+    app.test_client().get("/in")
+    [key] = redis_client.keys("session:*")
+    status, report = run(app, "audit", "--json")
+    assert (status, json.loads(report)["forms"]["other"]) == (0, 1)
+    redis_client.set(key, b"cos\nsystem\n(S'true'\ntR.")
+    status, report = run(app, "audit")
+    assert status == 1
+    assert "it names os:system" in report
+    assert key.decode() not in report  # it logs in
 
 
 def test_there_may_be_nothing_in_redis() -> None:
