@@ -1,8 +1,8 @@
 """Mask and escape the names that a visitor may have chosen, before they are logged.
 
-A key, attribute or label is split at `: . / - _` and at digits' ends of UUIDs and hashes. A part
-is printed if it is a word of at most 24 letters or a short integer, else it is `*`. So
-`user:42:profile` is printed as it is, and a token, a sentence or an e-mail address is not.
+A key, attribute or label is split at `: . / - _`. A part is printed if it is a word of at most 24
+letters, a short integer or two characters such as `s3`, else it is `*`. So `user:42:profile` is
+printed as it is, and a token, a sentence or an e-mail address is not.
 """
 
 from __future__ import annotations
@@ -43,9 +43,11 @@ def masked(text: str) -> str:
 
 
 def is_word(text: str) -> bool:
-    """Return True if `text` is a word of letters, or a short integer."""
+    """Return True if `text` is a word of letters, a short integer, or a name such as `s3`."""
     if text.isalpha():
         return len(text) <= MAX_WORD_LENGTH
+    if len(text) == 2 and text.isascii() and text[0].isalpha() and text[1].isdigit():
+        return True  # too short for a secret
     return len(text) <= MAX_DIGITS and text.isascii() and text.isdigit()
 
 

@@ -45,6 +45,8 @@ CONTROL = (
         ("größe", "größe"),
         ("", ""),
         ("hunter2", "*"),
+        ("s3:k2", "s3:k2"),
+        ("a1b-c2d", "*"),
         ("sk_live_4eC39HqLyjWDarjtT1zdp7dcABCD", "sk_live_*"),
         ("alice.smith@example.com", "*"),
         ("user:alice.smith@example.com:cart", "user:*:cart"),
