@@ -70,8 +70,10 @@ class FastConnection(CountedConnection):
             raise
         except BaseException as error:
             self.disconnect()
-            if isinstance(error, OSError):
-                raise redis.ConnectionError("Error while reading from the socket") from error
+            if isinstance(error, OSError):  # the parsers of some versions leave it as it is
+                timed_out = isinstance(error, TimeoutError)
+                kind = redis.TimeoutError if timed_out else redis.ConnectionError
+                raise kind("Error while reading from the socket") from error
             raise
         if isinstance(answer, redis.ResponseError):
             self.answered(answer)
