@@ -138,14 +138,15 @@ class Table(dict[type, "Reducer"]):
             unset: Attributes to leave out.
         """
         known = self.known(cls)
-        before = start = known.facts
+        before = known.facts
         known.suspect = known.suspect or suspect
         known.sound = known.sound or sound
         known.unset |= unset
         while before != (facts := known.facts):  # other threads and handlers learn, too
             known.reducer = self._classify(cls, known)
             before = facts
-        return self.renewed() if known.facts != start and cls in self else self
+        found = dict.get(self, cls)  # stale where another thread has learned it
+        return self if found is None or found is known.reducer else self.renewed()
 
     def renewed(self) -> Table:
         """Return a table that C finds in what is due, and no class that has left its module."""
