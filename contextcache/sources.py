@@ -111,7 +111,7 @@ def class_source(cls: type) -> tuple[ast.ClassDef, str, int] | None:
         # Below an `if`, a nested class may stay indented as it is, multi-line strings included.
         above = "if 1:\n" if lines[0][:1].isspace() else "\n"
         tree = ast.parse(above + "".join(lines))
-    except (OSError, TypeError, SyntaxError, ValueError):
+    except (OSError, TypeError, SyntaxError, ValueError, SystemError):  # cpython#106905, in threads
         return None
     found = next((node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)), None)
     return None if path is None or found is None else (found, path, first - 2)
