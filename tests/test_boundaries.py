@@ -83,6 +83,7 @@ ORDER = [
     "commands.pages",
     "commands.opcodes",
     "commands.nodes",
+    "commands.pickle_stack",
     "commands.payload_reader",
     "commands.formats",
     "commands.examination",

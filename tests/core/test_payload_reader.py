@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from contextcache import Guard, Path, UnreadablePayloadError
 from contextcache.commands.nodes import MAX_DEPTH, MAX_FINDINGS, offenders, place
-from contextcache.commands.payload_reader import MAX_NAMES, MAX_NODES, read, scan
+from contextcache.commands.payload_reader import read, scan
+from contextcache.commands.pickle_stack import MAX_NAMES, MAX_NODES
 
 
 class Client:
@@ -331,7 +332,7 @@ def test_what_is_left_out_is_counted() -> None:
 
 def test_nodes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the most, parts count for their holder; the sizes still add up."""
-    monkeypatch.setattr("contextcache.commands.payload_reader.MAX_NODES", 10)
+    monkeypatch.setattr("contextcache.commands.pickle_stack.MAX_NODES", 10)
     payload = pickle.dumps([[[number]] for number in range(100)], 4)
     reading = scan(payload)
     assert sum(1 for _ in reading.root.walk()) <= 11
@@ -342,7 +343,7 @@ def test_nodes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_small_parts_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was dropped for its size does not count against the most."""
-    monkeypatch.setattr("contextcache.commands.payload_reader.MAX_NODES", 2000)
+    monkeypatch.setattr("contextcache.commands.pickle_stack.MAX_NODES", 2000)
     rows = [[number] for number in range(10_000)]
     reading = scan(pickle.dumps([rows, "x" * 20_000, [1] * 20_000], 5), smallest=10_000)
     assert [part.kind for part in reading.root.parts] == ["list", "str", "list"]
