@@ -89,7 +89,8 @@ def _try_options(pool: Any, address: Address) -> None:
     try:
         pool.connection_class(**pool.connection_kwargs)
     except TypeError as error:
-        name = str(error).rpartition(" ")[2]  # of an "unexpected keyword argument 'name'"
+        # Of "unexpected keyword argument 'name'", which Python may follow by what else was meant.
+        name = str(error).partition("argument ")[2].partition(".")[0]
         raise ConfigurationError(
             f"{address.public}: redis-py's connections have no option {name}"
         ) from None
