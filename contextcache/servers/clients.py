@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+import redis.cluster
 from redis.backoff import NoBackoff
 from redis.cluster import REDIS_ALLOWED_KEYS, ClusterNode, RedisCluster
 from redis.connection import Connection, ConnectionPool, SSLConnection, parse_url
@@ -142,6 +143,9 @@ def _cluster(address: Address, seconds: float, settings: dict[str, Any]) -> Clus
 
     def make_node_pool(host: str, port: int) -> ConnectionPool:
         options = {**settings, "retry": Retry(NoBackoff(), 0)}
+        # The parser for one server gives ASK, MOVED and TRYAGAIN no types in older versions.
+        if (parser := getattr(redis.cluster, "ClusterParser", None)) is not None:
+            options.setdefault("parser_class", parser)
         options.pop("require_full_coverage", None)
         pool: ConnectionPool = adapted(ConnectionPool)(host=host, port=port, **options)
         return pool
