@@ -11,19 +11,20 @@ What differs from Django's `cached_db`, and why:
   written after its row, while that is locked. A logout deletes the row and puts a marker in the
   place of the entry, while the row is locked, too: none that was read before gets into the cache.
 * The same holds for a request that has read it before and gives it another id: `cycle_key` raises
-  `UpdateError` then. It makes the old row a tombstone, which has expired and says where the session
-  went, so that a logout with the old id finds it.
+  `UpdateError` then. It puts a tombstone in the place of the old row, which has expired and says
+  where the session went, so that a logout with the old id finds it.
 * A cache that cannot be reached costs a query and a warning, never the session. Only what makes an
   id worthless fails then, a logout and `cycle_key`: it would be undone when the cache is back with
   the entry still in it. What else is written meanwhile is in the database; a cache that comes back
   with what it held before answers with that until the session is written again.
-* A database that cannot be reached is an error, not "the session was deleted".
+* A database that cannot be reached, or refuses a row, is an error, not "the session was deleted".
 * The key in the cache is a hash of the session id.
 """
 
 from __future__ import annotations
 
 import hashlib
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -31,17 +32,18 @@ from django.conf import settings
 from django.contrib.sessions.backends import db
 from django.contrib.sessions.backends.base import CreateError, UpdateError
 from django.core.cache import caches
-from django.db import DatabaseError, IntegrityError, OperationalError, router, transaction
+from django.db import DatabaseError, IntegrityError, router, transaction
 from django.utils import timezone
 
 from contextcache import ServerError, current_scope
 from contextcache.logs import error_name, log
-from contextcache.storage.sessions import was_lost
+from contextcache.storage.sessions import TOMBSTONE_SECONDS, was_lost
 from contextcache_django.cache import RedisCache
 from contextcache_django.sessions import LoggedOutError, Store
 
 if TYPE_CHECKING:
     from django.contrib.sessions.base_session import AbstractBaseSession
+    from django.db.models import QuerySet
 
 KEY_PREFIX = "contextcache.cached_db."
 MOVED_PREFIX = "moved."  # what the ids of tombstones begin with
@@ -113,7 +115,8 @@ class SessionStore(Store, db.SessionStore):
             return
         self._session_key = self._get_new_session_key()  # type: ignore[attr-defined]
         try:
-            self._rotate(old, self.create_model_instance(session))
+            row = self.create_model_instance(session)
+            self._rotate(old, row, self.create_model_instance({MOVED_TO: row.session_key}))
         except BaseException:
             self._session_key = old
             raise
@@ -128,10 +131,24 @@ class SessionStore(Store, db.SessionStore):
         self._session_key = await self._aget_new_session_key()  # type: ignore[attr-defined]
         try:
             row = await self.acreate_model_instance(session)
-            await sync_to_async(self._rotate)(old, row)
+            tombstone = await self.acreate_model_instance({MOVED_TO: row.session_key})
+            await sync_to_async(self._rotate)(old, row, tombstone)
         except BaseException:
             self._session_key = old
             raise
+
+    @classmethod
+    def clear_expired(cls) -> None:
+        """Delete what has expired, except the tombstones that a late logout may need."""
+        now = timezone.now()
+        recent = now - timedelta(seconds=TOMBSTONE_SECONDS)
+        rows = cls.get_model_class().objects.filter(expire_date__lt=now)
+        rows.exclude(session_key__startswith=MOVED_PREFIX, expire_date__gt=recent).delete()
+
+    @classmethod
+    async def aclear_expired(cls) -> None:
+        """Delete what has expired; see `clear_expired`."""
+        await sync_to_async(cls.clear_expired)()
 
     # --- The parts ------------------------------------------------------------------------------
 
@@ -147,7 +164,7 @@ class SessionStore(Store, db.SessionStore):
         except DatabaseError as error:
             if must_create and isinstance(error, IntegrityError):
                 raise CreateError from error
-            if not must_create and not isinstance(error, (IntegrityError, OperationalError)):
+            if not must_create and _found_no_row(error, type(row)):
                 raise UpdateError from error
             raise
         if must_create:
@@ -162,8 +179,8 @@ class SessionStore(Store, db.SessionStore):
         with transaction.atomic(using=using):
             rows = self.model.objects.using(using)
             while place is not None:
-                deleted, _ = rows.filter(session_key=place).delete()
-                existed = existed or (deleted > 0 and place == first)
+                deleted = self._delete_row(rows, place)
+                existed = existed or (deleted and place == first)
                 self._uncache(place)
                 # Locked, because it may have been written by what the deletion has waited for.
                 tombstone = rows.filter(session_key=_moved(place)).select_for_update().first()
@@ -173,25 +190,28 @@ class SessionStore(Store, db.SessionStore):
                 tombstone.delete()
         return existed
 
-    def _rotate(self, old: str, row: AbstractBaseSession) -> None:
-        """Store a session under its new id, and make the row of the old one a tombstone."""
+    def _rotate(self, old: str, row: AbstractBaseSession, tombstone: AbstractBaseSession) -> None:
+        """Store a session under its new id, and a tombstone in the place of the old one.
+
+        The old row is deleted and not changed: other rows may refer to it, and the model may have
+        columns of its own, of which the tombstone has what a session without a user has.
+        """
+        tombstone.session_key = _moved(old)
+        tombstone.expire_date = timezone.now()  # nobody takes it for a session
         using = router.db_for_write(self.model, instance=row)
         with transaction.atomic(using=using):
-            moved = (
-                self.model.objects.using(using)
-                .filter(session_key=old)
-                .update(
-                    session_key=_moved(old),
-                    session_data=self.encode({MOVED_TO: row.session_key}),
-                    expire_date=timezone.now(),  # nobody takes it for a session
-                )
-            )
-            if not moved:
+            if not self._delete_row(self.model.objects.using(using), old):
                 raise LoggedOutError
+            tombstone.save(force_insert=True, using=using)
             row.save(force_insert=True, using=using)
             self._uncache(old)
         self._cache_text(row, only_where_none=True)
         self.modified = True
+
+    def _delete_row(self, rows: QuerySet[Any], session_key: str) -> bool:
+        """Delete a row and what goes with it, and return whether it was there."""
+        _, deleted = rows.filter(session_key=session_key).delete()
+        return deleted.get(self.model._meta.label, 0) > 0
 
     def _cache_row(self, row: AbstractBaseSession) -> bool:
         """Cache a row that was read, and return whether it is still there."""
@@ -262,6 +282,15 @@ def _cache_key(session_key: str) -> str:
 def _moved(session_key: str) -> str:
     """Return the id of the tombstone for `session_key`, of at most 40 characters."""
     return MOVED_PREFIX + hashlib.sha256(session_key.encode()).hexdigest()[:34]
+
+
+def _found_no_row(error: DatabaseError, row_type: type[AbstractBaseSession]) -> bool:
+    """Return whether Django itself raised `error`, because an update found no row.
+
+    What a database refuses is of another type, or has the error of its driver as the cause.
+    """
+    types = (DatabaseError, getattr(row_type, "NotUpdated", DatabaseError))  # since Django 6.0
+    return type(error) in types and error.__cause__ is None
 
 
 def _warn(error: Exception) -> None:

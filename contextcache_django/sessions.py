@@ -12,7 +12,7 @@ What differs from Django's cached sessions, and why:
 * A Redis that takes no writes still has the session, and a page that reads it is served. One that
   writes it is a 503 page: any other would tell of a login or a cart that is not there.
 * A session that was logged out elsewhere is not resurrected, whatever a request that has read it
-  before does with it: `save` and `cycle_key` then raise `UpdateError`. See
+  before does with it: `save`, `cycle_key` and `create` then raise `UpdateError`. See
   `contextcache.storage.sessions`. It takes one trip instead of two.
 * A message that is lost while the id changes logs nobody out: it is sent once more.
 * The key in Redis is a hash of the session id. Who can list the keys cannot take over a session.
@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.base import (
     VALID_KEY_CHARS,
     CreateError,
@@ -99,6 +100,42 @@ class Store(SessionBase):
         for key in items:
             _note_assignment(key)
 
+    def create(self) -> None:
+        """Store the session under a new id; one that was read leaves its old id by `cycle_key`."""
+        if self._read():
+            self.cycle_key()
+        else:
+            self._create()
+
+    async def acreate(self) -> None:
+        """Store the session under a new id; see `create`."""
+        if self._read():
+            await self.acycle_key()
+        else:
+            await self._acreate()
+
+    def _create(self) -> None:
+        for _ in range(ATTEMPTS):
+            self._session_key = get_random_string(32, VALID_KEY_CHARS)
+            try:
+                self.save(must_create=True)
+            except CreateError:
+                continue
+            self.modified = True
+            return
+        raise RuntimeError(f"{ATTEMPTS} random session ids in a row were taken")
+
+    async def _acreate(self) -> None:
+        for _ in range(ATTEMPTS):
+            self._session_key = get_random_string(32, VALID_KEY_CHARS)
+            try:
+                await self.asave(must_create=True)
+            except CreateError:
+                continue
+            self.modified = True
+            return
+        raise RuntimeError(f"{ATTEMPTS} random session ids in a row were taken")
+
     def flush(self) -> None:
         """Delete the session; what is put in later gets another id.
 
@@ -136,7 +173,12 @@ class Store(SessionBase):
         return self.__dict__.get("_session_cache", {}) if self.session_key else {}
 
     def _refuse_what_is_lost(self, session: Mapping[str, Any]) -> None:
-        if self._lost and carries_over(self._lost, session):
+        if not self._lost:
+            return
+        before, now = self._lost.get(SESSION_KEY), session.get(SESSION_KEY)
+        if None not in (before, now) and before != now:
+            return  # another user has logged in, by the same backend
+        if carries_over(self._lost, session):
             raise LoggedOutError
 
     def _miss(self, session_key: str | None) -> dict[str, Any]:
@@ -222,30 +264,6 @@ class SessionStore(Store):
         store = self._stored(session, must_create, await self.aget_expiry_age())
         await sync_to_async(store)()
 
-    def create(self) -> None:
-        """Store the session under a new id."""
-        for _ in range(ATTEMPTS):
-            self._session_key = get_random_string(32, VALID_KEY_CHARS)
-            try:
-                self.save(must_create=True)
-            except CreateError:
-                continue
-            self.modified = True
-            return
-        raise RuntimeError(f"{ATTEMPTS} random session ids in a row were taken")
-
-    async def acreate(self) -> None:
-        """Store the session under a new id; see `create`."""
-        for _ in range(ATTEMPTS):
-            self._session_key = get_random_string(32, VALID_KEY_CHARS)
-            try:
-                await self.asave(must_create=True)
-            except CreateError:
-                continue
-            self.modified = True
-            return
-        raise RuntimeError(f"{ATTEMPTS} random session ids in a row were taken")
-
     def cycle_key(self) -> None:
         """Give the session another id, under which alone it is found from then.
 
@@ -257,7 +275,7 @@ class SessionStore(Store):
         # A change of the password is in the database already, and the old session worth nothing.
         self._left = self._left or old is not None
         try:
-            self.create()
+            self._create()
             self._rotate(old)
         except BaseException:
             self._session_key = old
@@ -269,7 +287,7 @@ class SessionStore(Store):
         old = self.session_key
         self._left = self._left or old is not None
         try:
-            await self.acreate()
+            await self._acreate()
             await sync_to_async(self._rotate)(old)
         except BaseException:
             self._session_key = old

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.contrib.auth import update_session_auth_hash
+from django.contrib.auth import SESSION_KEY, login, update_session_auth_hash
 from django.contrib.auth.models import User
 from django.contrib.sessions.backends.base import UpdateError
 from django.contrib.sessions.exceptions import SessionInterrupted
@@ -64,6 +64,10 @@ def cycles_and_saves(session: Any, call: Callable[..., Any]) -> None:
     call(session, "save")
 
 
+def creates(session: Any, call: Callable[..., Any]) -> None:
+    call(session, "create")
+
+
 def flushes_and_fills(session: Any, call: Callable[..., Any]) -> None:
     data = dict(session.items())
     call(session, "flush")
@@ -83,7 +87,9 @@ def saves(session: Any, call: Callable[..., Any]) -> None:
     call(session, "save")
 
 
-WAYS = [cycles, cycles_and_saves, flushes_and_fills, flushes_and_fills_in_part, saves]
+WAYS = [
+    *(cycles, cycles_and_saves, creates, flushes_and_fills, flushes_and_fills_in_part, saves),
+]
 
 
 def password_change(session: Any, _: Callable[..., Any]) -> None:
@@ -146,6 +152,47 @@ def test_a_login_after_a_flush_needs_nothing_of_before(
     page["uid"] = 888
     call(page, "save")
     assert store(page.session_key).load() == {"uid": 888}
+
+
+def test_another_user_logs_in_where_the_old_session_was_gone(
+    store: Any, call: Callable[..., Any]
+) -> None:
+    """By the same backend, of which the session holds the name as well."""
+    ann, bob = (User.objects.create_user(name) for name in ("ann", "bob"))
+    request = RequestFactory().get("/")
+    request.session = store()
+    login(request, ann, backend="django.contrib.auth.backends.ModelBackend")
+    request.session.save()
+    key = request.session.session_key
+    request.session = store(key)
+    assert request.session[SESSION_KEY] == str(ann.pk)
+    call(store(key), "flush")
+    login(request, bob, backend="django.contrib.auth.backends.ModelBackend")
+    call(request.session, "save")
+    assert store(request.session.session_key)[SESSION_KEY] == str(bob.pk)
+
+
+def test_a_session_that_is_created_anew_leaves_its_old_id(
+    store: Any, call: Callable[..., Any]
+) -> None:
+    """What was read is not there twice, so a logout with either id ends it."""
+    key = logged_in(store)
+    page = store(key)
+    assert page["uid"] == 777
+    call(page, "create")
+    assert page.session_key != key
+    assert store(key).load() == {}
+    call(store(key), "flush")
+    assert store(page.session_key).load() == {}
+
+
+def test_a_session_that_was_not_read_is_created_empty(store: Any, call: Callable[..., Any]) -> None:
+    """And the one whose id was given is left as it was."""
+    key = logged_in(store)
+    page = store(key)
+    call(page, "create")
+    assert store(page.session_key).load() == {}
+    assert store(key).load() == {"uid": 777}
 
 
 @pytest.mark.parametrize("rotations", [1, 3])
