@@ -66,6 +66,12 @@ class UntrustedPayloadError(UnreadablePayloadError):
     """Stored bytes that this application did not write, or not there; nothing of them was run."""
 
 
+_KINDS: tuple[type[Exception], ...] = (
+    *(pickle.PicklingError, pickle.UnpicklingError, EOFError, ImportError, IndexError, KeyError),
+    *(TypeError, AttributeError, RecursionError, ValueError),
+)  # that pickle and json raise by themselves; UnicodeError is a ValueError
+
+
 def without_text(error: BaseException, text: str) -> Exception:
     """Return an error of the same kind that says nothing of the value, to be a cause.
 
@@ -76,8 +82,7 @@ def without_text(error: BaseException, text: str) -> Exception:
         error: The error.
         text: What to say instead.
     """
-    known = (TypeError, AttributeError, RecursionError, pickle.PicklingError, ValueError)
-    kind = next((kind for kind in known if isinstance(error, kind)), ContextCacheError)
+    kind = next((kind for kind in _KINDS if isinstance(error, kind)), ContextCacheError)
     return kind(text).with_traceback(error.__traceback__)
 
 
