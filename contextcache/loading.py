@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import zlib
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -138,7 +139,10 @@ def unreadable(error: Exception, label: str, compression: str = "") -> Unreadabl
         case _ if not by_pickle:  # a method of the value's own raised
             kind, reason = "rebuilding it raised", f"rebuilding it raised {error_name(error)}"
             remedy = "mend __setstate__ or __reduce__ of its class, or delete the entry"
-        case pickle.UnpicklingError() | EOFError() | IndexError() | KeyError() | ValueError():
+        case (
+            pickle.UnpicklingError() | EOFError() | IndexError() | KeyError() | ValueError()
+            | zlib.error()
+        ):  # fmt: skip
             kind = reason = "its bytes are no pickle, or a damaged one"
             remedy = "delete the entry; if it comes back, look for who else writes this key"
         case _:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING, Any
 
-from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache, InvalidCacheKey
+from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError
 from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
 
@@ -17,6 +16,7 @@ from contextcache_django.serializers import cache_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from types import TracebackType
 
     from contextcache import Guard
 
@@ -26,6 +26,7 @@ class Wrapper(BaseCache):
 
     _location: str | list[str]
     _params: dict[str, Any]
+    _raises_of_values = True
 
     def __init__(self, location: str | list[str], params: dict[str, Any], **own: Any) -> None:
         # Timeouts, prefix and version are the backend's; BaseCache would read them once more.
@@ -55,6 +56,7 @@ class Wrapper(BaseCache):
         except ImportError as error:
             raise ImproperlyConfigured(f"OPTIONS['BACKEND']: {error}") from error
         if _PYMEMCACHE in (f"{one.__module__}.{one.__qualname__}" for one in kind.__mro__):
+            vars(self)["_raises_of_values"] = "serde" in options
             options.setdefault("serde", _pymemcache_serde())
         made: BaseCache = kind(self._location, {**self._params, "OPTIONS": options})
         if isinstance(made, Guarded):
@@ -192,8 +194,9 @@ def _pymemcache_serde() -> Any:
 
 _PYMEMCACHE = "django.core.cache.backends.memcached.PyMemcacheCache"
 
-# What a backend raises of its own accord, and not because a value cannot be unpickled.
-_BACKEND_ERRORS = (OSError, DatabaseError, ImproperlyConfigured, InvalidCacheKey)
+NOBODYS_KEY = "contextcache:nobody"
+"""A key that is read to see whether a backend works."""
+
 _CLIENTS = ("django", "django_redis", "pylibmc", "pymemcache", "redis", "valkey")
 
 
@@ -237,8 +240,9 @@ class GuardedCache(Guarded, Wrapper):
         try:
             return self._value(key, backend.get(key, MISSING, version), default)
         except Exception as error:
-            if not _is_unreadable(error, backend):
+            if not self._works([key], version):
                 raise
+            error.__traceback__ = _within_value(error, backend)
             return self._unreadable(key, error, default)
 
     def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
@@ -246,12 +250,27 @@ class GuardedCache(Guarded, Wrapper):
         keys, backend = list(keys), self.backend
         try:
             found = backend.get_many(keys, version)
-        except Exception as error:
-            if not _is_unreadable(error, backend):
+        except Exception:
+            if not self._works(keys, version):
                 raise
             found = {key: self.get(key, MISSING, version) for key in keys}  # the others can be
         values = {key: self._value(key, held, MISSING) for key, held in found.items()}
         return {key: value for key, value in values.items() if value is not MISSING}
+
+    def _works(self, keys: list[Any], version: int | None) -> bool:
+        """Return whether the backend answers, so that an error was about a value under `keys`.
+
+        The error does not show it: values raise what backends raise, and the other way round.
+        """
+        if not self._raises_of_values:
+            return False
+        try:
+            for key in keys:
+                self.backend.validate_key(self.backend.make_key(key, version))
+            self.backend.get(NOBODYS_KEY)
+        except Exception:  # noqa: BLE001  # the error of the operation itself is raised
+            return False
+        return True
 
     def _value(self, key: Any, held: Any, default: Any) -> Any:
         if type(held) is Payload:  # of a backend that pickles nothing
@@ -294,11 +313,8 @@ class GuardedCache(Guarded, Wrapper):
         return [*(self.backend.set_many(payloads, timeout, version) or ()), *skipped]
 
 
-def _is_unreadable(error: Exception, backend: BaseCache) -> bool:
-    """Return whether a backend raised `error` because it could not unpickle a value.
-
-    If so, the traceback of the error is left with the value's own code, of which a report speaks.
-    """
+def _within_value(error: Exception, backend: BaseCache) -> TracebackType | None:
+    """Return the part of a traceback that is the value's own code, of which a report speaks."""
     clients = {*_CLIENTS, type(backend).__module__.partition(".")[0]}
     traceback = error.__traceback__
     rest = traceback and traceback.tb_next  # after the frame here
@@ -307,8 +323,4 @@ def _is_unreadable(error: Exception, backend: BaseCache) -> bool:
         if package in clients:
             rest = traceback.tb_next
         traceback = traceback.tb_next
-    in_pickle = type(error).__module__ in {"_pickle", "builtins"}
-    if isinstance(error, _BACKEND_ERRORS) or (rest is None and not in_pickle):
-        return False
-    error.__traceback__ = rest
-    return True
+    return rest

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import pickle
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from cachelib import BaseCache
@@ -31,8 +30,6 @@ from contextcache_flask.serializers import (
 from contextcache_flask.settings import EXTENSION, settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from cachelib.serializers import BaseSerializer
     from flask import Flask
 
@@ -47,8 +44,8 @@ _PLACES = {"RedisCache": "redis", "SimpleCache": "memory", "FileSystemCache": "f
 _SCALARS = frozenset({bool, bytes, float, int, str, type(None)})
 SKIPPED = object()
 
-# What unpickling raises where a class is gone or bytes are damaged, and any reader of what is deep
-UNREADABLE = (AttributeError, EOFError, ImportError, RecursionError, pickle.UnpicklingError)
+NOBODYS_KEY = "contextcache:nobody"
+"""A key that is read to see whether a backend works."""
 
 
 def guarded(
@@ -160,36 +157,59 @@ class GuardedBackend(BaseCache):
         return not now.unreadable
 
     def _read(self, key: str, now: Reading) -> Any:
-        return self._readable(now, super().get, key)
-
-    def _readable(self, now: Reading, read: Callable[[Any], Any], source: Any) -> Any:
-        """Return what `read` makes of `source`, or None where it cannot be read."""
         with reading(now):
             try:
-                return read(source)
-            except UNREADABLE as error:
-                if isinstance(vars(self).get("serializer"), GuardedSerializer):
-                    raise  # it is about something else
-                now.unreadable = True
-                self.miss(unreadable(now.label, error))
+                return super().get(key)
+            except Exception as error:
+                if not self._works():
+                    raise
+                self._missed(now, error)
                 return None
+
+    def _works(self) -> bool:
+        """Return whether the backend answers, so that an error was about the value it read.
+
+        The error does not show it: values raise what backends raise, and the other way round.
+        """
+        if isinstance(vars(self).get("serializer"), GuardedSerializer):
+            return False  # which raises nothing
+        try:
+            super().get(NOBODYS_KEY)
+        except Exception:  # noqa: BLE001  # the error of the operation itself is raised
+            return False
+        return True
+
+    def _missed(self, now: Reading, error: Exception) -> None:
+        now.unreadable = True
+        self.miss(unreadable(now.label, error))
 
     def get_many(self, *keys: str) -> list[Any]:
         """Return the values under `keys`, None for each that is missing or cannot be read."""
         backend: Any = self
         if not hasattr(backend, "_read_client"):
-            try:
-                return super().get_many(*keys)
-            except UNREADABLE:  # one of them; the others can be read
-                return [self.get(key) for key in keys]
+            return super().get_many(*keys)
         if not keys:
             return []
         values = []
         payloads = backend._read_client.mget([self._place(key) for key in keys])
         for key, payload in zip(keys, payloads, strict=True):
             now = Reading(self._label(key), self._place(key))
-            values.append(self._readable(now, self.serializer.loads, payload))
+            with reading(now):
+                try:
+                    values.append(self.serializer.loads(payload))
+                except Exception as error:  # noqa: BLE001  # a serializer of the application's own
+                    self._missed(now, error)
+                    values.append(None)
         return values
+
+    def get_dict(self, *keys: str) -> dict[str, Any]:
+        """Return the values by their keys; see `get_many`, which memcached calls this for."""
+        try:
+            return super().get_dict(*keys)
+        except Exception:
+            if not self._works():
+                raise
+            return {key: self.get(key) for key in keys}  # the others can be read
 
     def set(self, key: str, value: Any, *args: Any, **kwargs: Any) -> bool | None:
         """Store `value` under `key`, and return whether it was stored."""

@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import pickle
 import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,17 +15,17 @@ from django.core.cache import caches
 from django.core.cache.backends.base import InvalidCacheKey
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
-from django.db import OperationalError
+from django.db import DatabaseError, OperationalError
 
 from contextcache import UncacheableValueError
 from contextcache.testing import capture_findings
 from contextcache_django.cache import GuardedCache
 from contextcache_django.cache_proxy import Payload
 from tests.django.shop import Client, Item, PerThread, dirty_cart, generator
+from tests.redis_server import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from pytest_django.fixtures import SettingsWrapper
 
@@ -258,12 +259,11 @@ def test_an_unreadable_payload_costs_only_its_own_key(
         assert call("get", "rotten") == 5
 
 
-class OwnError(Exception):
-    """Raised by a class of the application while it is rebuilt."""
+RAISED = {error.__name__: error for error in (ValueError, OSError, DatabaseError)}
 
 
 def fail(name: str) -> None:
-    raise {"own": OwnError, "value": ValueError, "key": KeyError}[name]("secret")
+    raise RAISED[name]("secret")
 
 
 ROTTEN = {
@@ -274,13 +274,13 @@ ROTTEN = {
     ),
 } | {
     f"\x80\x02c{__name__}\nfail\nX{chr(len(name))}\0\0\0{name}\x85R.".encode("latin-1"): (
-        f"rebuilding it raised {raised}"
+        f"rebuilding it raised {name}"
     )
-    for name, raised in {"own": "OwnError", "value": "ValueError", "key": "KeyError"}.items()
+    for name in RAISED
 }
 
 
-@pytest.mark.parametrize("raised", [ConnectionError, OperationalError, InvalidCacheKey])
+@pytest.mark.parametrize("raised", [ConnectionError, OperationalError, InvalidCacheKey, TypeError])
 def test_what_a_backend_raises_of_its_own_accord_gets_out(
     guarded: GuardedCache, raised: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,6 +294,65 @@ def test_what_a_backend_raises_of_its_own_accord_gets_out(
     for read in (lambda: guarded.get("key"), lambda: guarded.get_many(["key"])):
         with pytest.raises(raised):
             read()
+
+
+def test_a_server_that_is_gone_is_no_entry_that_cannot_be_read(
+    settings: SettingsWrapper, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where the client leaves it alone after the first error, and answers the next read."""
+    settings.CACHES = {
+        "default": {
+            "BACKEND": WRAPPER,
+            "LOCATION": f"127.0.0.1:{free_port()}",
+            "OPTIONS": {"BACKEND": f"{DJANGO}.memcached.PyMemcacheCache"},
+        }
+    }
+    with pytest.raises(ConnectionError):
+        caches["default"].get("key")
+    assert caches["default"].get("key") is None
+    assert "cannot be read" not in caplog.text
+
+
+def test_what_a_key_function_raises_gets_out(settings: SettingsWrapper) -> None:
+    """It is the code of the application, as that of a value is, and says nothing of an entry."""
+
+    def key_function(key: str, prefix: str, version: int) -> str:
+        return {"good": "good", "contextcache:nobody": "nobody"}[key]
+
+    settings.CACHES = {
+        "default": {
+            "BACKEND": WRAPPER,
+            "OPTIONS": {"BACKEND": f"{DJANGO}.locmem.LocMemCache"},
+            "KEY_FUNCTION": key_function,
+        }
+    }
+    cache = caches["default"]
+    for read in (lambda: cache.get("bad"), lambda: cache.get_many(["good", "bad"])):
+        with pytest.raises(KeyError):
+            read()
+
+
+def test_a_file_that_is_damaged_is_a_miss(
+    settings: SettingsWrapper, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Wherever it is cut off: in the expiry, the compressed bytes or the pickle in them."""
+    settings.CACHES = {
+        "default": {
+            "BACKEND": WRAPPER,
+            "LOCATION": str(tmp_path),
+            "OPTIONS": {"BACKEND": f"{DJANGO}.filebased.FileBasedCache"},
+        }
+    }
+    cache: Any = caches["default"]
+    cache.set("good", 1)
+    cache.set("bad", {"a": [1, 2, 3]})
+    file = Path(cache._key_to_file("bad"))
+    whole = file.read_bytes()
+    for length in range(1, len(whole)):
+        file.write_bytes(whole[:length])
+        assert cache.get("bad", "default") == "default"
+        assert cache.get_many(["bad", "good"]) == {"good": 1}
+    assert "its bytes are no pickle, or a damaged one" in caplog.text
 
 
 def test_modes_of_an_alias(entry: dict[str, Any], settings: SettingsWrapper) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import sys
 import zlib
 
 import cachelib
@@ -18,10 +17,12 @@ from pymemcache import PooledClient
 from pymemcache.serde import pickle_serde
 from werkzeug.local import LocalProxy
 
-from contextcache import UncacheableValueError, is_stripped
+from contextcache import Config, UncacheableValueError, is_stripped
 from contextcache.testing import capture_findings
 from contextcache_flask import ContextCache, guarded
+from contextcache_flask.serializers import AsStored
 from tests.flask.shop import Basket, add_cache, make_app
+from tests.redis_server import free_port
 from tests.sealing import sealed
 
 SINKS = {
@@ -261,7 +262,7 @@ class Compressed(BaseSerializer):
         return zlib.compress(pickle.dumps(value, protocol))
 
     def loads(self, bvalue):
-        return pickle.loads(zlib.decompress(bvalue))
+        return None if bvalue is None else pickle.loads(zlib.decompress(bvalue))
 
 
 @pytest.mark.parametrize("place", ["SimpleCache", "contextcache_flask.RedisCache"])
@@ -286,29 +287,53 @@ def test_a_serializer_of_the_application_is_given_clean_values(serializer, place
             ]
 
 
-class Leaving:
-    """A class that the next version of the application does not have any more."""
+def fail(number):
+    raise (OSError, TypeError, ValueError, NotImplementedError)[number]("secret")
 
 
-@pytest.mark.parametrize("kind", ["SimpleCache", "memcached"])
-def test_a_class_that_is_gone_is_a_miss_for_those_who_pickle_by_themselves(
-    kind, memcached, monkeypatch, caplog
+ROTTEN = {
+    "its class is gone": b"cgone\ngone\n.",
+    "it is damaged": b"garbage",
+    **{
+        f"error {number}": b"c%b\nfail\n(I%d\ntR." % (__name__.encode(), number)
+        for number in range(4)
+    },
+}
+
+
+@pytest.mark.parametrize("rotten", ROTTEN)
+@pytest.mark.parametrize("kind", ["SimpleCache", "memcached", "redis"])
+def test_what_cannot_be_rebuilt_is_a_miss_for_those_who_pickle_by_themselves(
+    kind, rotten, memcached, redis_client, caplog
 ):
     """A serializer of the application's, and memcached's client, raise it: today an error page."""
+    client = PooledClient(memcached, serde=Eager(), default_noreply=False)
     if kind == "memcached":
-        client = PooledClient(memcached, serde=Eager(), default_noreply=False)
-        backend = guarded(cachelib.MemcachedCache(client))
-    else:
-        backend = guarded(cachelib.SimpleCache())
+        backend = guarded(cachelib.MemcachedCache(client), config=Config())
+    elif kind == "redis":
+        backend = guarded(cachelib.RedisCache(host=redis_client), config=Config())
         backend.serializer = Compressed()
-    backend.set_many({"gone": Leaving(), "here": 1})
-    monkeypatch.delattr(sys.modules[__name__], "Leaving")
-    assert backend.get_many("gone", "here") == [None, 1]
-    assert backend.get("gone") is None
-    assert backend.has("gone") is False
-    assert "cache['gone'] cannot be read and counts as a miss" in caplog.text
-    if kind == "memcached":
-        client.close()
+    else:
+        backend = guarded(cachelib.SimpleCache(), config=Config())
+        backend.serializer = Compressed()
+    backend.set_many({"bad": AsStored(ROTTEN[rotten]), "here": 1})
+    assert backend.get_many("bad", "here") == [None, 1]
+    assert backend.get_dict("bad", "here") == {"bad": None, "here": 1}
+    assert backend.get("bad") is None
+    assert backend.has("bad") is False
+    assert "cache['bad'] cannot be read and counts as a miss" in caplog.text
+    assert "secret" not in caplog.text
+    client.close()
+
+
+def test_a_server_that_is_gone_is_no_entry_that_cannot_be_read(memcached, caplog):
+    """What the client raises gets out, as from the backend alone."""
+    client = PooledClient(("127.0.0.1", free_port()), serde=Eager())
+    backend = guarded(cachelib.MemcachedCache(client))
+    for read in (backend.get, backend.get_many, backend.get_dict, backend.has):
+        with pytest.raises(ConnectionError):
+            read("key")
+    assert "cannot be read" not in caplog.text
 
 
 class Eager:
