@@ -37,7 +37,8 @@ from django.utils import timezone
 
 from contextcache import ServerError, current_scope
 from contextcache.logs import error_name, log
-from contextcache.storage.sessions import TOMBSTONE_SECONDS, was_lost
+from contextcache.storage.commands import was_lost
+from contextcache.storage.sessions import TOMBSTONE_SECONDS
 from contextcache_django.cache import RedisCache
 from contextcache_django.sessions import LoggedOutError, Store
 

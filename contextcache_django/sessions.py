@@ -47,7 +47,7 @@ from django.utils.crypto import get_random_string
 from django.utils.functional import cached_property
 
 from contextcache import current_scope
-from contextcache.storage.sessions import SessionStorage, carries_over
+from contextcache.storage.sessions import SessionStorage, shares_values
 from contextcache_django.cache import RedisCache
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class Store(SessionBase):
         before, now = self._lost.get(SESSION_KEY), session.get(SESSION_KEY)
         if None not in (before, now) and before != now:
             return  # another user has logged in, by the same backend
-        if carries_over(self._lost, session):
+        if shares_values(self._lost, session):
             raise LoggedOutError
 
     def _miss(self, session_key: str | None) -> dict[str, Any]:

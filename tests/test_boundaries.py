@@ -76,6 +76,7 @@ ORDER = [
     "servers.cluster",
     "servers.clients",
     "servers",
+    "storage.commands",
     "storage.sessions",
     "storage",
     "commands",
@@ -146,6 +147,7 @@ PUBLIC_MODULES = (
     "contextcache.markup",
     "contextcache.preload",
     "contextcache.servers",
+    "contextcache.storage.commands",
     "contextcache.storage.sessions",
     "contextcache.testing",
 )

@@ -30,19 +30,18 @@ once more, and a tombstone that is there already is compared.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from contextcache.exceptions import ReadOnlyServerError, ServerError, UnreadablePayloadError
+from contextcache.exceptions import ServerError, UnreadablePayloadError
 from contextcache.logs import class_name
-from contextcache.scopes import current_scope, enter_scope, exit_scope
-from contextcache.servers.outages import diagnose
+from contextcache.scopes import enter_scope, exit_scope
+from contextcache.storage.commands import LABEL, Commands, raised_outage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from contextcache.guard import Guard
 
-LABEL = "session"
 TOMBSTONE = ":moved"  # what the key of a tombstone ends with
 TOMBSTONE_SECONDS = 60
 MAX_MOVES = 32  # rotations of one session within `TOMBSTONE_SECONDS` that a logout follows
@@ -62,20 +61,29 @@ def carries_over(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     )
 
 
-def was_lost(error: Exception) -> bool:
-    """Return whether a client raised `error` for want of an answer, so that it may help to repeat.
+def shares_values(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Return whether two sessions have any value in common, however deep, except of yes and no.
 
-    What Redis has refused it refuses again.
+    Stricter than `carries_over`: a copy of a part of what was read is found as well.
     """
-    diagnosis = diagnose(error)
-    return diagnosis is not None and diagnosis.counts
+    return not set(_leaves(before)).isdisjoint(_leaves(after))
+
+
+def _leaves(value: object) -> Iterator[object]:
+    waiting, seen = [value], set[int]()
+    while waiting:
+        one = waiting.pop()
+        if type(one) in _PLAIN:
+            yield one
+        elif isinstance(one, (dict, list, tuple, set, frozenset)):
+            if id(one) not in seen:
+                seen.add(id(one))
+                waiting += one.values() if isinstance(one, dict) else one
+        elif one is not None and type(one) is not bool:
+            yield (id(one),)
 
 
 _PLAIN = {str, bytes, int, float}
-
-
-def _as_outage(error: Exception) -> ServerError | None:
-    return error if isinstance(error, ServerError) else None
 
 
 class SessionStorage:
@@ -102,12 +110,10 @@ class SessionStorage:
         client: Callable[[], Any],
         guard: Guard,
         *,
-        as_outage: Callable[[Exception], ServerError | None] = _as_outage,
+        as_outage: Callable[[Exception], ServerError | None] = raised_outage,
     ) -> None:
-        self._client = client
+        self._redis = Commands(client, as_outage)
         self._guard = guard
-        self._as_outage = as_outage
-        self._knows_getex = True
 
     # --- Reading --------------------------------------------------------------------------------
 
@@ -118,13 +124,7 @@ class SessionStorage:
             redis_key: Its key.
             prolong: Seconds that it lives from now on; by default its expiry stays.
         """
-        try:
-            if prolong is None:
-                payload = self._client().get(redis_key)
-            else:
-                payload = self._get_and_prolong(redis_key, prolong)
-        except Exception as error:  # noqa: BLE001  # those of another client's own, too
-            self._fail(error)
+        payload = self._redis.read(redis_key, prolong)
         if payload is None:
             return None
         try:
@@ -143,7 +143,7 @@ class SessionStorage:
 
     def exists(self, redis_key: str) -> bool:
         """Return whether there is a session under this key."""
-        return bool(self._send("exists", redis_key))
+        return bool(self._redis.send("exists", redis_key))
 
     # --- Writing --------------------------------------------------------------------------------
 
@@ -174,9 +174,9 @@ class SessionStorage:
         if seconds <= 0:  # Redis has no expiry in the past, or within the second
             return not self.exists(redis_key)
         if not twice:
-            return bool(self._send("set", redis_key, payload, ex=seconds, nx=True))
-        stored = self._send_twice("set", redis_key, payload, ex=seconds, nx=True)
-        return bool(stored or self._send("get", redis_key) == payload)
+            return bool(self._redis.send("set", redis_key, payload, ex=seconds, nx=True))
+        stored = self._redis.send_twice("set", redis_key, payload, ex=seconds, nx=True)
+        return bool(stored or self._redis.send("get", redis_key) == payload)
 
     def replace(self, redis_key: str, payload: bytes, seconds: int, *, twice: bool = False) -> bool:
         """Store a session that was there before.
@@ -193,7 +193,7 @@ class SessionStorage:
         Returns:
             Whether it existed.
         """
-        send = self._send_twice if twice else self._send
+        send = self._redis.send_twice if twice else self._redis.send
         if seconds <= 0:
             return bool(send("delete", redis_key))
         return bool(send("set", redis_key, payload, ex=seconds, xx=True))
@@ -217,19 +217,19 @@ class SessionStorage:
         """
         moved, tombstone = old + TOMBSTONE, self._tombstone(old, new)
         found = tombstone
-        if not self._send_twice("set", moved, tombstone, ex=TOMBSTONE_SECONDS, nx=True):
+        if not self._redis.send_twice("set", moved, tombstone, ex=TOMBSTONE_SECONDS, nx=True):
             # It may be its own, of which the answer was lost.
-            found = self._send_twice("get", moved)
-        if found == tombstone and self._send_twice("exists", old):
-            self._send_twice("delete", old)
+            found = self._redis.send_twice("get", moved)
+        if found == tombstone and self._redis.send_twice("exists", old):
+            self._redis.send_twice("delete", old)
             return True
         if found not in (tombstone, None) and self._was_cut_off(old, moved):
             # It has got as far as `place`, of which nobody knows the id.
             place = self._moved_to(found, moved)
             if place is not None and self.rotate(place, new):
-                self._send_twice("delete", old)
+                self._redis.send_twice("delete", old)
                 return True
-        self._send_twice("delete", new)
+        self._redis.send_twice("delete", new)
         return False
 
     def _was_cut_off(self, old: str, moved: str) -> bool:
@@ -237,9 +237,9 @@ class SessionStorage:
 
         One that goes on all the same does no harm: a logout finds both, one after the other.
         """
-        if not self._send_twice("exists", old):
+        if not self._redis.send_twice("exists", old):
             return False
-        left: int = self._send_twice("pttl", moved)
+        left: int = self._redis.send_twice("pttl", moved)
         return left <= (TOMBSTONE_SECONDS - self.ROTATION_SECONDS) * 1000
 
     def delete(self, redis_key: str, *, twice: bool = False) -> bool:
@@ -256,7 +256,7 @@ class SessionStorage:
         Returns:
             Whether there was a session under this key itself, as far as the answers tell.
         """
-        send = self._send_twice if twice else self._send
+        send = self._redis.send_twice if twice else self._redis.send
         place: str | None = redis_key
         existed = False
         for _ in range(MAX_MOVES):
@@ -288,51 +288,3 @@ class SessionStorage:
             self._guard.report_unreadable(error)
             return None
         return place if isinstance(place, str) else None
-
-    # --- Commands -------------------------------------------------------------------------------
-
-    def _send(self, command: str, *args: Any, **options: Any) -> Any:
-        try:
-            return getattr(self._client(), command)(*args, **options)
-        except Exception as error:  # noqa: BLE001  # those of another client's own, too
-            self._fail(error)
-
-    def _send_twice(self, command: str, *args: Any, **options: Any) -> Any:
-        """Send a command that may be executed twice, once more where the answer is lost."""
-        try:
-            return getattr(self._client(), command)(*args, **options)
-        except Exception as error:  # noqa: BLE001  # those of another client's own, too
-            if not was_lost(error):
-                self._fail(error)
-        return self._send(command, *args, **options)
-
-    def _fail(self, error: Exception) -> NoReturn:
-        """Raise the outage behind `error`, and note it in the request scope."""
-        outage = self._as_outage(error)
-        if outage is None:
-            raise error
-        if (scope := current_scope()) is not None:
-            scope.outage = outage
-            scope.lost(outage.reason, label=LABEL)
-        if outage is error:
-            raise error
-        raise outage from error
-
-    def _get_and_prolong(self, redis_key: str, seconds: int) -> Any:
-        client = self._client()
-        if self._knows_getex:
-            try:
-                return client.execute_command("GETEX", redis_key, "EX", seconds)
-            except Exception as error:
-                if isinstance(self._as_outage(error), ReadOnlyServerError):
-                    return client.get(redis_key)
-                if not str(error).startswith("unknown command"):
-                    raise
-                self._knows_getex = False  # before Redis 6.2
-        both = client.pipeline(transaction=False)
-        both.get(redis_key)
-        both.expire(redis_key, seconds)
-        payload = both.execute(raise_on_error=False)[0]  # a Redis that takes no writes still reads
-        if isinstance(payload, Exception):
-            raise payload
-        return payload

@@ -901,6 +901,20 @@ def test_flask_login_rotates_the_id(app):
         assert thief.get("/who").json == {"id": None}
 
 
+def test_being_remembered_rotates_the_id(app):
+    """It is a login, too, and an id that somebody planted must not take part in it."""
+    client = with_login(app)
+    client.get("/login")
+    remembered = client.get_cookie("remember_token").value
+    other, thief = app.test_client(), app.test_client()
+    other.put("/write/before")
+    thief.set_cookie("session", sid_of(other))
+    other.set_cookie("remember_token", remembered)
+    assert other.get("/who").json == {"id": 42}
+    assert other.get("/all").json["name"] == "before"
+    assert thief.get("/who").json == {"id": None}
+
+
 def test_flask_login_over_flask_s_own_session():
     """A session of another kind is left alone when somebody logs in."""
     app = make_app()
@@ -910,9 +924,17 @@ def test_flask_login_over_flask_s_own_session():
     assert client.get("/who").json == {"id": 42}
 
 
-def test_a_redis_without_getex():
-    """Redis before 6.2 has no GETEX: two commands at once, in one trip."""
-    with running_redis("--rename-command", "GETEX", "") as url:
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--rename-command", "GETEX", ""),
+        ("--user", "default", "on", "nopass", "~*", "+@all", "-getex"),
+    ],
+    ids=["unknown", "forbidden"],
+)
+def test_a_redis_without_getex(option):
+    """One before 6.2, or for a user without the right: two commands at once, in one trip."""
+    with running_redis(*option) as url:
         app = make(url, PERMANENT_SESSION_LIFETIME=timedelta(seconds=100))
         client = app.test_client()
         client.put("/write/ann")

@@ -1,0 +1,111 @@
+"""The commands of the session storage: sent once or twice, and what their errors mean."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from contextcache.exceptions import ReadOnlyServerError, ServerError
+from contextcache.scopes import current_scope
+from contextcache.servers.outages import diagnose
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LABEL = "session"
+
+
+def was_lost(error: Exception) -> bool:
+    """Return whether a client raised `error` for want of an answer, so that it may help to repeat.
+
+    What Redis has refused it refuses again.
+    """
+    diagnosis = diagnose(error)
+    return diagnosis is not None and diagnosis.counts
+
+
+def raised_outage(error: Exception) -> ServerError | None:
+    """Return `error` if it is an outage itself, as a client of contextcache raises it."""
+    return error if isinstance(error, ServerError) else None
+
+
+def _is_without_command(error: Exception) -> bool:
+    """Return whether Redis, before 6.2, lacks the command, or this user may not use it."""
+    names = {type(one).__name__ for one in (error, error.__cause__)}
+    return "NoPermissionError" in names or str(error).startswith("unknown command")
+
+
+class Commands:
+    """Sends commands to the Redis of the sessions, and notes outages in the request scope.
+
+    Args:
+        client: Returns the client of redis-py.
+        as_outage: Returns the outage behind an error of the client, or None.
+
+    Raises:
+        ServerError: From each method: Redis cannot be reached or used.
+    """
+
+    def __init__(
+        self,
+        client: Callable[[], Any],
+        as_outage: Callable[[Exception], ServerError | None] = raised_outage,
+    ) -> None:
+        self._client = client
+        self._as_outage = as_outage
+        self._knows_getex = True
+
+    def read(self, redis_key: str, prolong: int | None) -> Any:
+        """Return what is under a key, and let it live for `prolong` seconds from now on."""
+        try:
+            if prolong is None:
+                return self._client().get(redis_key)
+            return self._get_and_prolong(redis_key, prolong)
+        except Exception as error:  # noqa: BLE001  # those of another client's own, too
+            self._fail(error)
+
+    def send(self, command: str, *args: Any, **options: Any) -> Any:
+        """Send a command, once."""
+        try:
+            return getattr(self._client(), command)(*args, **options)
+        except Exception as error:  # noqa: BLE001  # those of another client's own, too
+            self._fail(error)
+
+    def send_twice(self, command: str, *args: Any, **options: Any) -> Any:
+        """Send a command that may be executed twice, once more where the answer is lost."""
+        try:
+            return getattr(self._client(), command)(*args, **options)
+        except Exception as error:  # noqa: BLE001  # those of another client's own, too
+            if not was_lost(error):
+                self._fail(error)
+        return self.send(command, *args, **options)
+
+    def _fail(self, error: Exception) -> NoReturn:
+        """Raise the outage behind `error`, and note it in the request scope."""
+        outage = self._as_outage(error)
+        if outage is None:
+            raise error
+        if (scope := current_scope()) is not None:
+            scope.outage = outage
+            scope.lost(outage.reason, label=LABEL)
+        if outage is error:
+            raise error
+        raise outage from error
+
+    def _get_and_prolong(self, redis_key: str, seconds: int) -> Any:
+        client = self._client()
+        if self._knows_getex:
+            try:
+                return client.execute_command("GETEX", redis_key, "EX", seconds)
+            except Exception as error:
+                if isinstance(self._as_outage(error), ReadOnlyServerError):
+                    return client.get(redis_key)
+                if not _is_without_command(error):
+                    raise
+                self._knows_getex = False
+        both = client.pipeline(transaction=False)
+        both.get(redis_key)
+        both.expire(redis_key, seconds)
+        payload = both.execute(raise_on_error=False)[0]  # a Redis that takes no writes still reads
+        if isinstance(payload, Exception):
+            raise payload
+        return payload
