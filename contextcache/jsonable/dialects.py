@@ -40,12 +40,14 @@ class Dialect(NamedTuple):
         types: The fate of each type that it holds.
         keys: The types of keys that come back as they were.
         changed_keys: The types of keys that come back as strings.
+        sorts: Whether the encoder sorts keys, and so fails where they are of different types.
     """
 
     name: str
     types: Mapping[str, Fate]
     keys: frozenset[str]
     changed_keys: frozenset[str]
+    sorts: bool = False
 
 
 KEPT = Fate()
@@ -109,7 +111,8 @@ FLASK = PLAIN._replace(
         ),
         "dataclass": back("a dict", "an object"),
         "__html__": back("Markup", "an object"),
-    }
+    },
+    sorts=True,
 )
 """Flask's `TaggedJSONSerializer`, of the cookie session."""
 

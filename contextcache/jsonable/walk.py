@@ -7,6 +7,7 @@ other is walked once, in the order in which it is encoded; what cannot be held i
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -180,8 +181,8 @@ class Look:
         value: The value.
         root: The path of it.
         types: What becomes of each type.
-        refused: Returns the code by which the encoder refuses an object of a type that is not among
-            them, empty if it takes it.
+        refused: Returns the code by which the encoder or, with `deep=True`, the decoder refuses an
+            object; empty if neither does.
         sink: The words for where it is being stored.
 
     Attributes:
@@ -195,7 +196,7 @@ class Look:
         value: Any,
         root: Path,
         types: Treatments,
-        refused: Callable[[Any], str],
+        refused: Callable[..., str],
         sink: str,
     ) -> None:
         self.kept = value
@@ -273,7 +274,7 @@ class Look:
             return
         fate = treatment.fate
         if fate is None:
-            refused = self._refused(stored)
+            refused = self._refused(stored, deep=True)
             if refused:
                 self._cut(frame, stored, treatment.fix, code=refused)
             else:
@@ -334,10 +335,11 @@ class Look:
             names = [qualified_name(base) for base in class_mro(type(key))]
             if any(name in dialect.changed_keys for name in names):
                 changed.add(names[0])
-            elif any(name in dialect.keys for name in names):
+            elif any(name in dialect.keys for name in names) and _is_simple(key):
                 continue
-            elif not self._refused({key: None}):  # a member of an enumeration, for msgspec
-                plain.add(names[0])
+            elif not self._refused({key: None}, deep=True):  # of an Enum, for msgspec
+                if "tuple" not in names:
+                    plain.add(names[0])
             else:
                 path = self._path() / Step(StepKind.KEY, at)
                 did = "left out the key and what is under it, stored the rest"
@@ -353,7 +355,7 @@ class Look:
                 fix="use text for keys, or turn them back on read",
                 reason=f"its keys of type {', '.join(map(type_text, sorted(changed)))} become text",
             )
-            frame.texts = True
+            frame.texts = dialect.sorts or any(type(key) is bool for key, _ in frame.items)
         if plain:
             self.note(
                 "CC141",
@@ -451,11 +453,16 @@ def _items(obj: Any, parts: type) -> list[tuple[Any, Any]]:
     return list(enumerate(parts.__iter__(obj)))  # type: ignore[attr-defined]
 
 
+def _is_simple(key: Any) -> bool:
+    """Tell whether a key is none that may hold what cannot be read again as part of a key."""
+    return not issubclass(type(key), tuple) or all(type(part) in (int, str) for part in key)
+
+
 def _unchanged(key: Any) -> Any:
     return key
 
 
 _TEXTS: Mapping[int, Callable[[Any], Any]] = {  # by id: a metaclass may refuse to be hashed
-    id(int): int.__repr__, id(float): float.__repr__,
+    id(int): int.__repr__, id(float): json.dumps,
     id(bool): lambda key: "true" if key else "false", id(type(None)): lambda _: "null",
 }  # fmt: skip
