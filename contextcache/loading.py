@@ -128,7 +128,7 @@ def unreadable(error: Exception, label: str, compression: str = "") -> Unreadabl
                 "it does what is not allowed",
             )
         case ModuleNotFoundError(name=str(name)) if re.fullmatch(r"[\w.]{1,80}", name):
-            kind, reason = "its module is gone", f"its module {name} is gone"
+            kind, reason = "its module is gone", f"its module {type_text(name)} is gone"
             remedy = "restore it under its old name, or delete the entry"
         case AttributeError() if by_pickle and (gone := _gone(error)):
             kind = "its class or attribute is gone"

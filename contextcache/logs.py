@@ -3,7 +3,8 @@
 `logging.config.dictConfig` disables each logger that exists and that it does not name, unless it
 is told otherwise. So contextcache makes no logger by this name: it uses the one that the
 application has made, and else one of its own that `logging` does not know and whose records go
-to the handlers of the root logger.
+to the handlers of the root logger. Where the configuration has disabled the one that the
+application has made, the log says so once, by a logger of contextcache's own.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ ENABLE = (
 )
 
 _development: list[bool] = []
+_disabled: list[logging.Logger] = []
 
 
 def log(level: str, template: str, *args: object, extra: dict[str, Any] | None = None) -> None:
@@ -39,7 +41,11 @@ def log(level: str, template: str, *args: object, extra: dict[str, Any] | None =
     import logging  # noqa: PLC0415  # a clean process logs nothing
 
     with contextlib.suppress(Exception):  # a filter of the application's must not break the write
-        _logger().log(getattr(logging, level.upper()), template, *args, extra=extra)
+        logger = _logger()
+        logger.log(getattr(logging, level.upper()), template, *args, extra=extra)
+        if logger.disabled and not _disabled:
+            _disabled.append(logger)
+            _unregistered().warning("contextcache: %s %s", DISABLED, ENABLE)
 
 
 def error_name(error: BaseException) -> str:
@@ -77,16 +83,21 @@ def _known() -> logging.Logger | None:
 def _logger() -> logging.Logger:
     import logging  # noqa: PLC0415
 
-    logger = _known()
-    if logger is None:
-        logger = logging.getLoggerClass()(NAME)  # a new one: nobody resets what it has cached
-        logger.parent = logging.root
+    logger = _known() or _unregistered()
     if _development and not _is_handled(logger):
         from contextcache.records import DevelopmentFormatter  # noqa: PLC0415
 
         handler = logging.StreamHandler()
         handler.setFormatter(DevelopmentFormatter())
         logger.addHandler(handler)
+    return logger
+
+
+def _unregistered() -> logging.Logger:
+    import logging  # noqa: PLC0415
+
+    logger = logging.getLoggerClass()(NAME)  # a new one: nobody resets what it has cached
+    logger.parent = logging.root
     return logger
 
 

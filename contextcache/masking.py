@@ -72,10 +72,10 @@ def shortened(text: str, limit: int) -> str:
 
 
 def type_text(name: str, *, exact: bool = False) -> str:
-    """Return the qualified name of a type as it may be logged.
+    """Return the qualified name of a type or view as it may be logged.
 
-    A class can be made at run time, with a name from a form or a table. Such a name is masked as
-    a key is. The name of a class that stands in source code is printed.
+    A class or function can be made at run time, with a name from a form or a table. Such a name is
+    masked as a key is. A name that stands in source code is printed.
 
     Args:
         name: The name, such as `shop.models.Cart`.
@@ -96,18 +96,19 @@ def _masked_type(name: str) -> str:
 
 
 def _is_in_source(module: str, qualname: list[str]) -> bool:
-    """Return True if the class of this name was written down, and not made from data."""
+    """Return True if the class or function of this name stands in source code."""
     try:
         found: Any = sys.modules[module]
         file = getattr(found, "__file__", None) or ""
         for part in qualname:
             found = vars(found)[part]
-        if not found.__flags__ & _HEAP_TYPE or found.__flags__ & _IMMUTABLE_TYPE:
+        flags = found.__flags__ if isinstance(found, type) else _HEAP_TYPE
+        if not flags & _HEAP_TYPE or flags & _IMMUTABLE_TYPE:
             return True  # written in C
         import linecache  # noqa: PLC0415  # only a name with digits in it needs it
 
         name = re.escape(qualname[-1])
-        statement = re.compile(rf"\s*(?:class\s+{name}\b|{name}\s*[:=])")
+        statement = re.compile(rf"\s*(?:(?:class|(?:async\s+)?def)\s+{name}\b|{name}\s*[:=])")
         return any(map(statement.match, linecache.getlines(file)))
     except Exception:  # noqa: BLE001  # a module may be an object of any kind
         return False

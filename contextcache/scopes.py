@@ -13,7 +13,7 @@ import time
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
-from contextcache.masking import masked, one_line, shortened
+from contextcache.masking import masked, one_line, shortened, type_text
 from contextcache.origins import call_site
 from contextcache.paths import Path, StepKind, item, printable
 
@@ -238,8 +238,8 @@ class RequestScope:
         name, location = self.view
         text = self.request_line
         if name:
-            text += f" · {name}"
-        if location and (self.collect or not name.startswith("__main__.")):  # a script: any name
+            text += f" · {type_text(name, exact=self.collect)}"
+        if location and self.trace:  # for a developer; the dotted name is enough in production
             text += f" ({location})"
         return one_line(text)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from contextcache import logs
+from contextcache.logs import DISABLED, ENABLE
 from tests.child import ROOT, run
 
 if TYPE_CHECKING:
@@ -57,6 +58,17 @@ def test_no_configuration_of_logging_silences_findings(order: str, debug: bool) 
     assert lines == ["own WARNING contextcache: contextcache CC102: value"] * expected
 
 
+@pytest.mark.parametrize(
+    "own", ["addHandler(logging.StreamHandler(sys.stdout))", "setLevel('INFO')"]
+)
+def test_a_logger_that_the_configuration_has_disabled_is_reported_in_the_log(own: str) -> None:
+    """Once, by the handlers of the root logger: else data would be cut without a line."""
+    own = f"import logging\nlogging.getLogger('contextcache').{own}\n"
+    write = WRITE.format(debug=False)
+    told = run("import sys\n" + IMPORT + own + CONFIGURE.replace(".25s", "s") + write + write)
+    assert told.splitlines() == [f"own WARNING contextcache: contextcache: {DISABLED} {ENABLE}"]
+
+
 def test_importing_makes_no_logger() -> None:
     """Nor does a finding: what does not exist cannot be disabled."""
     code = IMPORT + WRITE.format(debug=False)
@@ -68,16 +80,21 @@ def test_importing_makes_no_logger() -> None:
 
 
 def test_the_logger_of_the_application_is_used_and_respected(
-    logger: logging.Logger, caplog: pytest.LogCaptureFixture
+    logger: logging.Logger, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its level, handlers and filters, and that it is disabled, which `check` reports."""
+    """Its level, handlers and filters, and that it is disabled, which `check` reports, too."""
+    monkeypatch.setattr(logs, "_disabled", [])
     logs.log("warning", "one %s", 1, extra={"contextcache_x": 1})
     assert [record.name for record in caplog.records] == ["contextcache"]
     assert not logs.is_disabled()
     logger.disabled = True
     logs.log("warning", "two")
+    logs.log("warning", "three")
     assert logs.is_disabled()
-    assert len(caplog.records) == 1
+    assert [record.message for record in caplog.records] == [
+        "one 1",
+        f"contextcache: {DISABLED} {ENABLE}",
+    ]
 
 
 def test_no_module_asks_for_the_logger_by_itself() -> None:

@@ -70,6 +70,9 @@ def test_a_part_is_printed_if_it_is_a_word_or_a_short_integer(text: str, printed
 class Line2D:
     """A class that stands in source code, with a digit in its name."""
 
+    async def step12(self) -> None:
+        """Do nothing, under a name with digits."""
+
 
 def made(name: str, module: str = __name__) -> type:
     cls = type(name, (), {"__module__": module})
@@ -82,6 +85,8 @@ def test_the_name_of_a_class_is_printed_if_somebody_has_written_it_down() -> Non
     """A class can be made at run time from a form, a table or a message."""
     made("Row_4711x")
     assert type_text(f"{__name__}.Line2D") == f"{__name__}.Line2D"
+    assert type_text(f"{__name__}.Line2D.step12") == f"{__name__}.Line2D.step12"
+    assert type_text(f"{__name__}.Line2D.step13") == f"{__name__}.*.*"
     assert sqlite3.Connection
     assert type_text("sqlite3.Connection") == "sqlite3.Connection"
     assert type_text("f.<locals>.Row") == "f.<locals>.Row"
@@ -343,6 +348,19 @@ def test_an_error_has_no_cause_with_notes_or_text_of_another() -> None:
     assert SECRET not in f"{unread.value} {unread.value.__cause__}"
     assert unread.value.label == f"cache['{SECRET}']"
     assert unread.value.__context__ is unread.value.__cause__ or unread.value.__context__ is None
+
+
+@pytest.mark.parametrize("payload", [b"c%b\nx\n.", b"cos\n%b\n.", b"c%b.y\nx\n.", b"ccopy\n%b\n."])
+def test_a_name_in_a_planted_payload_is_masked(
+    caplog: pytest.LogCaptureFixture, payload: bytes
+) -> None:
+    """Anyone who writes an unsigned cache chooses the modules and classes that it names."""
+    guard = Guard()
+    with pytest.raises(UnreadablePayloadError) as caught:
+        guard.loads(payload % b"hunter2Zq9x", label="cache['k']")
+    guard.report_unreadable(caught.value)
+    assert "is gone" in str(caught.value)
+    assert "hunter2" not in f"{caught.value} {caught.value.reason} {said(caplog)}"
 
 
 class Unloaded:

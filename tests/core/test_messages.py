@@ -16,7 +16,7 @@ import sys
 import textwrap
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -33,6 +33,9 @@ from contextcache.records import BLOCK, LINE, TAIL, DevelopmentFormatter, record
 from contextcache.testing import capture_findings
 from tests.child import ROOT
 from tests.waiting import PATIENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HERE = Path(__file__).relative_to(ROOT)
 
@@ -56,8 +59,18 @@ def _at_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def in_request() -> Any:
+    yield from _request()
+
+
+@pytest.fixture
+def in_development() -> Any:
+    yield from _request(collect=True)
+
+
+def _request(**options: bool) -> Iterator[None]:
     view = ("shop.views.add_to_cart", "shop/views.py:41")
-    token = enter_scope(RequestScope("PUT", "/cart", request_id="r1", view=lambda: view))
+    scope = RequestScope("PUT", "/cart", request_id="r1", view=lambda: view, **options)
+    token = enter_scope(scope)
     yield
     exit_scope(token)
 
@@ -74,7 +87,7 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
 # The development block
 
 
-@pytest.mark.usefixtures("in_request")
+@pytest.mark.usefixtures("in_development")
 def test_the_development_block(caplog: pytest.LogCaptureFixture) -> None:
     """Where, which field, what was done, what to do, how to silence it: always in this order."""
     guard = Guard(debug=True, sink="session in redis", session=True)
@@ -155,7 +168,7 @@ def test_the_production_line(caplog: pytest.LogCaptureFixture) -> None:
         (
             "contextcache CC102: session['cart'].items[0]._lock (_thread.lock) cannot be stored: "
             "a lock belongs to this process"
-            " · at: PUT /cart · shop.views.add_to_cart (shop/views.py:41)"
+            " · at: PUT /cart · shop.views.add_to_cart"
             f" · stored at {HERE}:{line} · session in redis"
             " · did: stored the rest; on load this field is a new, unlocked lock"
             " · fix: leave it out in __getstate__ of Client; across processes it protects nothing"
@@ -219,9 +232,7 @@ def test_the_record_carries_the_documented_fields_and_no_others(
         "contextcache_owner_type": f"{__name__}.Client",
         "contextcache_action": "recreated",
         "contextcache_sink": "session in redis",
-        "contextcache_origin": (
-            f"PUT /cart · shop.views.add_to_cart (shop/views.py:41) · stored at {HERE}:{line}"
-        ),
+        "contextcache_origin": (f"PUT /cart · shop.views.add_to_cart · stored at {HERE}:{line}"),
         "contextcache_count": 1,
         "contextcache_leaves": [
             {
@@ -458,7 +469,7 @@ def test_several_fields_of_one_object_are_one_line(caplog: pytest.LogCaptureFixt
             "contextcache CC102: session['wire']._lock (_thread.lock) cannot be stored: "
             "a lock belongs to this process"
             " · also: ._local (_thread._local) CC101, ._rows (generator) CC109"
-            " · at: PUT /cart · shop.views.add_to_cart (shop/views.py:41)"
+            " · at: PUT /cart · shop.views.add_to_cart"
             f" · stored at {HERE}:{line} · session in redis"
             " · did: ._lock: stored the rest; on load this field is a new, unlocked lock; "
             "._local: stored the rest; on load this field is a new, empty thread-local; "
@@ -480,7 +491,7 @@ def test_several_fields_of_one_object_are_one_line(caplog: pytest.LogCaptureFixt
     assert [leaf["code"] for leaf in record.contextcache_leaves] == ["CC102", "CC101", "CC109"]
 
 
-@pytest.mark.usefixtures("in_request")
+@pytest.mark.usefixtures("in_development")
 def test_the_block_of_several_fields(caplog: pytest.LogCaptureFixture) -> None:
     """What differs from field to field stands on a line of its own, the rest once."""
     Guard(debug=True, sink="session in redis").dumps({"wire": Wire()}, label="session")

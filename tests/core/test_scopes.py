@@ -70,8 +70,22 @@ def test_a_scope_belongs_to_its_context() -> None:
     ],
 )
 def test_a_scope_names_request_and_view(view: object, text: str) -> None:
-    """The text of a scope is the first half of the log's `at` line."""
-    assert str(RequestScope("PUT", "/cart", view=view)) == text  # type: ignore[arg-type]
+    """The text of a scope is the first half of the log's `at` line; the file is for developers."""
+    for options in ({"collect": True}, {"trace": True}):
+        assert str(RequestScope("PUT", "/cart", view=view, **options)) == text  # type: ignore[arg-type]
+    assert str(RequestScope("PUT", "/cart", view=view)) == text.partition(" (")[0]  # type: ignore[arg-type]
+
+
+def test_the_name_of_a_view_is_masked_as_that_of_a_class() -> None:
+    """A view can be made at run time; the name of one that stands in source code is shown."""
+    made = RequestScope("GET", "/", view=lambda: (f"{__name__}.zebra9 x\n", "f.py:1"))
+    assert str(made) == f"GET / · {__name__}.*"
+    written = RequestScope("GET", "/", view=lambda: (f"{__name__}.page12", "f.py:1"))
+    assert str(written) == f"GET / · {__name__}.page12"
+
+
+def page12() -> None:
+    """A view with digits in its name."""
 
 
 def test_the_view_is_asked_for_once_it_is_known_and_only_once() -> None:

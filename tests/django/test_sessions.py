@@ -109,7 +109,7 @@ def test_a_cart_that_holds_a_client_survives_and_each_finding_names_the_view(
     view = "async_session" if browser.use_async else "add_to_cart"
     for finding in findings:
         assert finding.sink == "session in redis"
-        assert f"tests.django.views.{view} (tests/django/views.py:" in finding.origin
+        assert f" · tests.django.views.{view}" in finding.origin
     shown = browser.get("/session").json()
     assert shown["keys"] == ["cart"]
     if not browser.use_async:
