@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections import deque
+from gc import get_referents
+from math import prod
 from sys import getrefcount
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -47,6 +48,7 @@ class CheckedUnpickler(_Base):  # type: ignore[misc]
         self._callables = set(self._names)
         self._results: dict[int, object] = {}  # holds them, so that each keeps its id
         self._unchangeable: set[int] = set(self._names)
+        self._excess: dict[int, int] = {}  # how many more references a new object has
         self._rules: dict[type, ClassRules] = {}
 
     def find_class(self, module: str, name: str) -> Any:
@@ -59,9 +61,11 @@ class CheckedUnpickler(_Base):  # type: ignore[misc]
 
     def _make(self, make: Any, args: Any, keywords: Any = {}) -> Any:  # noqa: B006  # never changed
         value, references = _counted(make, args, keywords)
-        shared = references > _REFERENCES or getweakrefcount(value) > 0
-        if shared or id(value) in self._results or issubclass(type(value), _ALWAYS_SHARED):
+        shared = getweakrefcount(value) > 0 or issubclass(type(value), _ALWAYS_SHARED)
+        if shared or id(value) in self._results:
             self._unchangeable.add(id(value))
+        elif references > _REFERENCES:
+            self._excess[id(value)] = references - _REFERENCES
         self._results[id(value)] = value
         return value
 
@@ -75,12 +79,13 @@ class CheckedUnpickler(_Base):  # type: ignore[misc]
 
     def _check(self, target: object, methods: tuple[str, ...]) -> None:
         """Raise `RefusedOperationError` unless the object is this payload's and incomplete."""
-        if id(target) in self._unchangeable:
+        excess = self._excess.pop(id(target), 0)
+        if id(target) in self._unchangeable or (excess and _own_references(target) < excess):
             raise RefusedOperationError("changes an object that it has not made")
         if type(target) in _BASIC:
             return
         rules = self._rules_of(target)
-        if methods and not _is_container(type(target), methods):
+        if methods and rules.methods.isdisjoint(methods):
             raise RefusedOperationError(f"fills {rules.name}, which is no container")
         attributes, references = _attributes(target)
         if references > _REFERENCES_TO_ATTRIBUTES:
@@ -119,7 +124,12 @@ class CheckedUnpickler(_Base):  # type: ignore[misc]
         target, state = self.stack[-2:]
         self._check(target, ())
         self._rules_of(target).check_state(state)
+        if defined(type(target), "__setstate__") is None:
+            self.stack[-1] = _without_methods(state)
+        layout = _layout(target)
         _Base.load_build(self)
+        if layout is not None and not _has_layout(target, *layout):
+            raise RefusedOperationError("changes the layout of a numpy.dtype")
         self._unchangeable.add(id(target))
 
 
@@ -153,23 +163,71 @@ CheckedUnpickler.dispatch.update({
 })  # fmt: skip
 
 _BASIC = frozenset({bytearray, dict, list, set})
-_CONTAINERS = (bytearray, deque, dict, list, set)
 _ALWAYS_SHARED = (type, FunctionType, MethodType, ModuleType)
-
-
-def _is_container(cls: type, methods: tuple[str, ...]) -> bool:
-    """Return whether an object that a function returns holds by itself what it is filled with.
-
-    A view in C, such as a `memoryview` or a slice of an array, is new and writes to another object.
-    """
-    if issubclass(cls, _CONTAINERS):
-        return True
-    return any(type(defined(cls, method)) is FunctionType for method in methods)
 
 
 def _counted(make: Any, args: Any, keywords: Any) -> tuple[Any, int]:
     value = make(*args, **keywords)
     return value, getrefcount(value)
+
+
+def _layout(target: Any) -> tuple[int, int] | None:
+    """Return the flags and the size of a dtype of numpy, None for anything else."""
+    numpy_dtype: Any = getattr(sys.modules.get("numpy"), "dtype", ())
+    if isinstance(target, numpy_dtype):
+        return target.flags & _NPY_OBJECTS, target.itemsize
+    return None
+
+
+def _has_layout(dtype: Any, flags: int, size: int) -> bool:
+    """Return whether a dtype still means the memory that it meant before its state was set.
+
+    numpy does not verify a state. It would take bytes for objects, or read behind the end.
+    """
+    fields = dtype.fields or {}
+    parts = [(field[0], field[1], 1) for field in fields.values()]
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        parts.append((base, 0, prod(shape)))
+    return (
+        dtype.flags & _NPY_OBJECTS == flags
+        and dtype.itemsize == size
+        and set(dtype.names or ()) <= fields.keys()
+        and all(
+            not part.hasobject and 0 <= offset <= size - count * part.itemsize
+            for part, offset, count in parts
+        )
+    )
+
+
+_NPY_OBJECTS = (
+    0b0100_0111  # NPY_ITEM_REFCOUNT, NPY_LIST_PICKLE, NPY_ITEM_IS_POINTER, NPY_USE_SETITEM
+)
+
+
+def _own_references(target: object) -> int:
+    """Count the references to an object from what it alone holds, such as a list of itself."""
+    count, pending = 0, [target]
+    while pending:
+        for referent, references in _counted_referents(pending.pop()):
+            if referent is target:
+                count += 1
+            elif references <= _REFERENCES_TO_OWNED:
+                pending.append(referent)
+    return count
+
+
+def _counted_referents(target: object) -> list[tuple[object, int]]:
+    return [(referent, getrefcount(referent)) for referent in get_referents(target)]
+
+
+def _without_methods(state: object) -> object:
+    """Return a state with a plain dict: one of another class can hold an `items` of its own."""
+    if type(state) is tuple:
+        return tuple(map(_without_methods, state))
+    if isinstance(state, dict) and type(state) is not dict:
+        return dict(dict.items(state))
+    return state
 
 
 def _attributes(target: Any) -> tuple[Any, int]:
@@ -191,3 +249,4 @@ class _Plain:
 # How many references there are to what nobody else refers to differs by version of Python.
 _REFERENCES = _counted(object, (), {})[1]
 _REFERENCES_TO_ATTRIBUTES = _attributes(_Plain())[1]
+_REFERENCES_TO_OWNED = _counted_referents([object()])[0][1]

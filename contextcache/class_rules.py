@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copyreg
 import re
+import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
@@ -38,19 +40,18 @@ class ClassRules:
         data_only: Whether it is called with plain data only.
     """
 
-    __slots__ = ("_arguments", "allocated", "called", "cls", "methods", "name", "plain")
+    __slots__ = ("_arguments", "allocated", "called", "cls", "methods", "name")
 
     def __init__(self, cls: type, *, data_only: bool = False) -> None:
         self.cls = cls
         name = f"{cls.__module__}:{cls.__qualname__}"
         # Of what a function returns, a class may have been made and named at run time.
         self.name = name if re.fullmatch(r"[\w.:]{1,200}", name) else "a class"
-        self.plain = cls in _PLAIN
         self.allocated = _allocation(cls)
         self.called = max(self.allocated, _construction(cls))
         if defined(cls, "__getinitargs__") is not None:
             self.allocated = self.called  # the unpickler then calls it where others are allocated
-        self.methods = {name for name in _CHANGES if defined(cls, name) is not None}
+        self.methods = {name for name in _FILLED if _may_fill(cls, name)}
         self._arguments = _argument_check(cls, data_only=data_only)
 
     def check_arguments(self, args: tuple[Any, ...]) -> None:
@@ -79,10 +80,12 @@ class ClassRules:
     def _is_settable(self, name: str) -> bool:
         """Return whether setting an attribute of an instance calls no descriptor of the class."""
         for base in self.cls.__mro__:
+            if base is BaseException and name == "args":
+                return True  # from 3.12 on, it is in the state of an AttributeError
             if name in vars(base):
                 kind = type(vars(base)[name])
-                is_slot = kind is MemberDescriptorType and "__slots__" in vars(base)
-                return is_slot or not hasattr(kind, "__set__")
+                is_slot = "__slots__" in vars(base) or base in _EXCEPTIONS_WITH_STATE
+                return (is_slot and kind is MemberDescriptorType) or not hasattr(kind, "__set__")
         return True
 
 
@@ -128,7 +131,24 @@ def _stands_for_dict(state: object) -> bool:
     return type(rules) is ClassRules and issubclass(rules.cls, dict)
 
 
-_CHANGES = ("__setitem__", "add", "append", "extend")
+def _may_fill(cls: type, method: str) -> bool:
+    """Return whether a payload may call a method of an instance with items.
+
+    Picklers do for containers, and for a class that says itself how it is pickled. In others, `add`
+    or `append` are methods of the application.
+    """
+    if issubclass(cls, _FILLED[method]):
+        return True
+    methods = ("__reduce__", "__reduce_ex__")
+    own = any(defined(cls, name) is not vars(object)[name] for name in methods)
+    reduced = own or cls in copyreg.dispatch_table
+    return reduced and method != "add" and type(defined(cls, method)) is FunctionType
+
+
+_FILLED: dict[str, tuple[type, ...]] = {
+    "__setitem__": (dict,), "add": (set,), "append": (list, deque), "extend": (list, deque),
+}  # fmt: skip
+_EXCEPTIONS_WITH_STATE = (AttributeError, ImportError)  # what they hold is in members in C
 _SETSTATE_OF_EXCEPTIONS = vars(BaseException)["__setstate__"]
 _ALLOCATORS = frozenset({
     BaseException, OrderedDict, SimpleNamespace, bytearray, bytes, complex, date, datetime,
@@ -143,51 +163,80 @@ _ALLOCATORS = frozenset({
 
 def only_data(args: Iterable[object]) -> bool:
     """Return whether arguments are plain data, or symbols of such."""
-    return all(type(arg) in _DATA or _is_plain(arg) for arg in args)
+    return all(_kind(arg) in _DATA for arg in args)
 
 
-def _is_plain(symbol: object) -> bool:
-    rules = getattr(type(symbol), "rules", None)
-    return type(rules) is ClassRules and rules.plain
+def _only_scalars(args: Iterable[object]) -> bool:
+    # A text or a number is made of what is in a list, too, by methods of its items.
+    return all(_kind(arg) in _SCALARS for arg in args)
 
 
-def _factory_and_data(args: tuple[Any, ...]) -> bool:
-    named = args and (getattr(args[0], "is_name", False) or _is_marker(args[0]))
-    return only_data(args[1:] if named else args)
+def _only_dicts(args: Iterable[object]) -> bool:
+    return all(_kind(arg) is dict for arg in args)
 
 
-def _is_marker(symbol: object) -> bool:
-    rules = getattr(type(symbol), "rules", None)
-    return type(rules) is ClassRules and rules.name == "contextcache.standins:Stripped"
+def _factory_and_dict(args: tuple[Any, ...]) -> bool:
+    if not args:
+        return True
+    factory, *rest = args
+    marker = getattr(type(factory), "rules", None)
+    named = factory is None or getattr(factory, "is_name", False)
+    named = named or getattr(marker, "name", "") == "contextcache.standins:Stripped"
+    return named and _only_dicts(rest)
+
+
+def _moment_and_zone(args: tuple[Any, ...]) -> bool:
+    """Return whether these are the arguments of a datetime; its zone may be of any class."""
+    return _only_scalars(args) or (len(args) == 2 and _kind(args[0]) in {bytes, str})
 
 
 def _no_arguments(args: tuple[Any, ...]) -> bool:
     return not args
 
 
-_DATA = frozenset({
-    bool, bytearray, bytes, complex, dict, float, frozenset, int, list, set, str, tuple, type(None),
-})  # fmt: skip
+def _never(_args: tuple[Any, ...]) -> bool:
+    return False
+
+
+def _one_argument(args: tuple[Any, ...]) -> bool:
+    return len(args) <= 1
+
+
+def _kind(arg: object) -> type:
+    """Return the type of an argument, or of what a symbol stands for."""
+    rules = getattr(type(arg), "rules", None)
+    return rules.cls if type(rules) is ClassRules else type(arg)
+
+
 _PLAIN = frozenset({
     Decimal, Fraction, IPv4Address, IPv6Address, ZoneInfo, bool, bytes, complex, date, datetime,
     float, frozenset, int, range, str, time, timedelta, timezone, tuple,
 })  # fmt: skip
-_DATA_ONLY = _PLAIN.difference({datetime, time}) | {
-    Counter, OrderedDict, UUID, bytearray, deque, dict, list, set,
+_DATA = _PLAIN | {bytearray, dict, list, set, type(None)}
+_SCALARS = _DATA - {datetime, dict, frozenset, list, range, set, time, tuple}
+_OF_SCALARS = (_PLAIN | {UUID, bytearray, slice}) - {frozenset, tuple}
+_OF_DATA = frozenset({Counter, deque, frozenset, list, set, tuple})
+_ARGUMENTS: dict[type, Callable[[tuple[Any, ...]], bool]] = {
+    **dict.fromkeys(_OF_SCALARS, _only_scalars),
+    **dict.fromkeys(_OF_DATA, only_data),
+    OrderedDict: _only_dicts, dict: _only_dicts, defaultdict: _factory_and_dict,
+    datetime: _moment_and_zone, time: _moment_and_zone,
+    SimpleNamespace: _no_arguments,  # from 3.13 on, a mapping would set attributes
 }  # fmt: skip
 
 
 def _argument_check(cls: type, *, data_only: bool) -> Callable[[tuple[Any, ...]], bool] | None:
     """Return what verifies the arguments of a class; None where its own code takes them."""
-    if defined(cls, "__init__") is vars(defaultdict)["__init__"]:
-        return _factory_and_data
-    if defined(cls, "__init__") is vars(SimpleNamespace)["__init__"]:
-        return _no_arguments  # from 3.13 on, a mapping would set attributes
-    if cls in {datetime, time}:
-        return None  # their zone may be of any class; they verify it themselves
+    if issubclass(cls, Enum):
+        return _one_argument  # with more, an enum without members makes a class of them
+    if issubclass(cls, getattr(sys.modules.get("numpy"), "ndarray", ())):
+        return _never  # it takes bytes for objects; pickles use `_reconstruct`
+    for with_init in (defaultdict, SimpleNamespace):
+        if defined(cls, "__init__") is vars(with_init)["__init__"]:
+            return _ARGUMENTS[with_init]
     for base in cls.__mro__:
-        if data_only or base in _DATA_ONLY:
-            return only_data
+        if base in _ARGUMENTS:
+            return _ARGUMENTS[base]
         if "__new__" in vars(base) or "__init__" in vars(base):
             break
-    return None
+    return only_data if data_only else None

@@ -102,6 +102,81 @@ class Space(types.SimpleNamespace):
     """A namespace of its own."""
 
 
+class Basket:
+    """With methods that look like those of a container, and with what its instances share."""
+
+    shared: ClassVar[list[object]] = []
+
+    def add(self, item: object) -> None:
+        called.append("a method")
+        self.shared.append(item)
+
+    append = extend = add
+
+    def __setitem__(self, _key: object, item: object) -> None:
+        self.add(item)
+
+
+class Shelf(Basket):
+    """Says itself how it is pickled, with its items."""
+
+    def __init__(self) -> None:
+        self.items: list[object] = []
+
+    def append(self, item: object) -> None:
+        self.items.append(item)
+
+    def extend(self, items: list[object]) -> None:
+        self.items.extend(items)
+
+    def __reduce__(self) -> Any:
+        return Shelf, (), None, iter(self.items)
+
+
+class Talkative:
+    """Has all the methods that conversions call."""
+
+    def _called(self, *_args: object) -> Any:
+        called.append("a method")
+        return 1
+
+    __index__ = __float__ = __len__ = _called
+
+    def __iter__(self) -> Any:
+        called.append("a method")
+        return iter(())
+
+    def __repr__(self) -> str:
+        called.append("a method")
+        return "Talkative"
+
+
+class Empty(enum.Enum):
+    """Without members: a call with two arguments makes a class."""
+
+
+class SelfError(Exception):
+    """Refers to itself, as a ValidationError of Django does."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.errors = {"all": [self], "run": self.run, "self": self}
+
+    def run(self) -> None:
+        pass
+
+
+class KeptError(Exception):
+    """Refers to itself, and is kept by its class, too."""
+
+    kept: ClassVar[list[object]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors = [self]
+        self.kept[:] = [self.errors]
+
+
 class OddError(Exception):
     """With a property that must not be set by a payload."""
 
@@ -309,9 +384,10 @@ def discount(price: float, rate: float = 0.1) -> float:
 LISTED = [
     f"{__name__}:{found}"
     for found in (
-        "Bag", "Borg", "CART", "Caller", "Cart", "Factory", "Group", "Initialized", "Items",
-        "InitArgs", "KeptByMeta", "LateBorg", "Numbered", "OddError", "Proxy", "Right", "Role",
-        "SharedAttributes", "Singleton", "Slots", "Space", "Stateful", "Status", "Text", "Watched",
+        "Bag", "Basket", "Borg", "CART", "Caller", "Cart", "Empty", "Factory", "Group",
+        "InitArgs", "Initialized", "Items", "KeptByMeta", "KeptError", "LateBorg", "Numbered",
+        "OddError", "Proxy", "Right", "Role", "SelfError", "SharedAttributes", "Shelf",
+        "Singleton", "Slots", "Space", "Stateful", "Status", "Talkative", "Text", "Watched",
         "a_class", "a_function", "discount", "fresh_cart", "fresh_rows", "given", "shared_bytes",
         "shared_cart", "shared_rows", "shared_table",
     )

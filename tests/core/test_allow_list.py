@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from django.core.exceptions import ValidationError
 
 from contextcache import Guard, UnreadablePayloadError, UntrustedPayloadError
 from contextcache.allow_list import AllowList
@@ -122,8 +123,13 @@ CHANGES = {
     ),
     "the method that takes the items": build(new(own("Items")), state(extend=own("discount")))
     + b"(" + TRUE + b"e",
+    "what an object and its class hold": build(call(own("KeptError")), BOTH),
     "an object that takes no items": new(own("Cart")) + TRUE + b"a",
     "an object that takes no elements": new(own("Cart")) + b"(" + TRUE + b"\x90",
+    "a list behind an append": new(own("Basket")) + TRUE + b"a",
+    "a list behind an extend": new(own("Basket")) + b"(" + TRUE + b"e",
+    "a list behind an item": new(own("Basket")) + TRUE + TRUE + b"s",
+    "a list behind an add": new(own("Shelf")) + b"(" + TRUE + b"\x90",
     "a property": build(new(own("Watched")), slots(price=TRUE)),
     "a property of an exception": build(call(own("OddError")), state(source=TRUE)),
     "the class of an object": build(new(own("Cart")), slots(__class__=own("Caller"))),
@@ -148,6 +154,11 @@ CALLS = {
         call(own("a_function")),
     ),
     "a named object": call(own("CART")),
+    "what an enum calls for its members": call(
+        own("Empty"), text("X"), mapping((text("__new__"), call(own("a_function"))), (TRUE, TRUE))
+    ),
+    "what an enum calls, by NEWOBJ": new(own("Empty"), text("X"), b"]"),
+    "a class that an enum makes": call(own("Empty"), text("X"), b"]" + text("A") + b"a"),
     "the keys of an object": call(
         name("builtins", "dict"),
         build(call(name("types", "SimpleNamespace")), state(keys=call(own("a_function")))),
@@ -234,6 +245,37 @@ def test_what_is_refused_is_refused_before_anything_runs() -> None:
     assert programs.ran == []
 
 
+def test_the_items_of_a_state_are_its_own() -> None:
+    """A dict can hold an `items` that a function has returned."""
+    bag = build(new(own("Bag")) + text("a") + TRUE + b"s", state(items=call(own("a_function"))))
+    programs.called.clear()
+    loaded = ALLOWED.loads(PROTOCOL + build(call(own("Initialized")), bag) + b".")
+    assert vars(loaded) == {"args": (), "a": True}
+    assert programs.called == []
+
+
+CONVERTERS = [
+    "builtins:bool", "builtins:bytearray", "builtins:bytes", "builtins:complex", "builtins:dict",
+    "builtins:float", "builtins:int", "builtins:range", "builtins:str", "collections:Counter",
+    "collections:OrderedDict", "collections:defaultdict", "datetime:date", "datetime:datetime",
+    "datetime:time", "datetime:timedelta", "decimal:Decimal", "fractions:Fraction",
+    "ipaddress:IPv4Address", "ipaddress:IPv6Address", "uuid:UUID", "zoneinfo:ZoneInfo",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("converter", CONVERTERS)
+def test_what_is_always_allowed_calls_no_method_of_its_arguments(converter: str) -> None:
+    """Neither of these nor of what is in them: `str` of a list calls `__repr__` of its items."""
+    function, one = name(*converter.split(":")), new(own("Talkative"))
+    programs.called.clear()
+    for given in (one, b"]" + one + b"a", row(one), row(row(one)), call(name("builtins", "list"),
+                  b"]" + one + b"a")):  # fmt: skip
+        for args in ((given,), (NONE, given), (b"K\x07", given), (b"K\x07", b"K\x07", given)):
+            with suppress(Exception):
+                ALLOWED.loads(PROTOCOL + call(function, *args) + b".")
+    assert programs.called == []
+
+
 LOADED = {
     "an object": (build(new(own("Cart")), BOTH), programs.Cart),
     "one with slots": (
@@ -255,6 +297,12 @@ LOADED = {
     ),
     "an exception with notes": (
         build(call(own("OddError"), TRUE), state(code=TRUE, __notes__=b"]")), programs.OddError
+    ),
+    "an exception that refers to itself": (
+        build(call(own("SelfError"), text("x")), BOTH), programs.SelfError
+    ),
+    "an object that says how it is pickled": (
+        call(own("Shelf")) + b"(" + TRUE + b"e", programs.Shelf
     ),
     "a reconstructed object": (
         build(
@@ -326,6 +374,31 @@ def test_what_pickle_writes_of_listed_classes_loads(case: zoo.Case, protocol: in
         assert error.name_used == "builtins:getattr"  # noqa: PT017  # a method, by its name
     else:
         assert type(loaded) is type(expected)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("m", name="n", path="p"),
+        ModuleNotFoundError("m", name="n"),
+        AttributeError("a", name="n", obj=1),
+        OSError(2, "x", "file"),
+        ValidationError("x", code="y", params={"a": 1}),
+        ValidationError({"field": ["x", "y"]}),
+    ],
+    ids=repr,
+)
+def test_exceptions_load_with_their_state(error: Exception, protocol: int) -> None:
+    """Some hold it in members in C, and one of Django holds itself."""
+    body = pickle.dumps(error, protocol)
+    reader = _Names(body)
+    expected = reader.load()
+    loaded: Any = AllowList(reader.names - set(HARMLESS)).loads(body)
+    assert repr(loaded) == repr(expected)
+    assert vars(loaded).keys() == vars(expected).keys()
+    for attribute in ("name", "path", "filename"):
+        assert getattr(loaded, attribute, None) == getattr(expected, attribute, None)
 
 
 def test_what_contextcache_makes_of_locks_loads() -> None:
