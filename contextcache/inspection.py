@@ -382,6 +382,8 @@ class Inspection:
         gone = hit.action in (Action.STRIPPED, Action.LEFT_OUT)
         if place is None or (hit.rule.verb is Verb.SNAPSHOT and gone):
             return None
+        if hit.rule.verb is Verb.TRIM and hit.action is Action.SNAPSHOTTED:
+            return None  # all but a part is stored: no method that leaves it out stores as much
         owner, field = None, ""
         at = place_to_act_on(place)
         if at is not None and at.parent is not None and origins.is_own(type(at.parent.obj)):

@@ -11,6 +11,7 @@ form that cannot be mistaken for one:
 `<arg 1>`      the second argument with which pickle rebuilds the object
 `<state>`      what `__getstate__` returned, where no attribute holds it
 `<function>`   the callable with which pickle rebuilds the object, where it is an object itself
+`.all()`       what a related manager of Django returns, where that is loaded
 =============  ==================================================================
 """
 
@@ -46,6 +47,7 @@ class StepKind(StrEnum):
     ARGUMENT = "argument"
     STATE = "state"
     FUNCTION = "function"
+    CALL = "call"
 
 
 class Step(NamedTuple):
@@ -68,6 +70,8 @@ class Step(NamedTuple):
                 return f"<arg {self.name}>"
             case StepKind.STATE | StepKind.FUNCTION:
                 return f"<{self.kind.value}>"
+            case StepKind.CALL:
+                return f".{self.name}()"
             case _:
                 return f"<{self.kind.value} {self.name}>"
 
@@ -108,7 +112,7 @@ class Step(NamedTuple):
     def pattern(self) -> str:
         """The step with positions generalised, so that equal fields of many items are one."""
         match self.kind:
-            case StepKind.ATTRIBUTE | StepKind.STATE | StepKind.FUNCTION:
+            case StepKind.ATTRIBUTE | StepKind.STATE | StepKind.FUNCTION | StepKind.CALL:
                 return str(self)
             case StepKind.ITEM:
                 return "[*]" if isinstance(self.name, int) else generalised(str(self))
@@ -485,6 +489,8 @@ def _follow(holder: object, step: Step) -> object:
             return list(_mapping(holder).keys(holder))[name]  # type: ignore[index]
         case StepKind.VALUE:
             return list(_mapping(holder).values(holder))[name]  # type: ignore[index]
+        case StepKind.CALL:
+            return getattr(holder, str(name))()
         case StepKind.ARGUMENT:
             return holder.__reduce_ex__(5)[1][name]  # type: ignore[index]
     raise LookupError(f"{step} has no accessor")

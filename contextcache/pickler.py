@@ -370,9 +370,11 @@ class Dump:
         trimmed = rule.make(obj, reduced) if rule.make is not None else None
         if trimmed is None:
             return None
-        changed, left_out = trimmed
+        changed, left_out, *did = trimmed
         outer = self.covered.get(id(obj))
-        if outer is not None:
+        if did:
+            self.hit(obj, rule, Action.SNAPSHOTTED, did[0] or rule.did)
+        elif outer is not None:
             outer.did = rule.did
         for leaf in left_out:
             found = self.hit(leaf, rule, Action.LEFT_OUT, rule.did or "stored the rest without it")

@@ -59,7 +59,8 @@ class Rule:
             For `recreate`: returns the callable and the arguments that build a fresh one on load;
             by default its type, called without arguments.
             For `trim`: called with the object and its reduce value, returns the changed reduce
-            value and what was left out of it, or None.
+            value and what was left out of it, or None; with a third item, which says what was
+            stored or is empty, the object itself is reported.
             For `replace`: called with the object, returns what the application wants stored in
             its place, about which there is nothing to report; the object itself to store it whole.
         when: Tells whether an object of the type is an offender at all; by default it is.
@@ -606,8 +607,15 @@ BUILT_IN: Mapping[str, Rule] = {
         fix="store it encrypted, or fetch it where it is used",
     ),
     **_rows(
-        "CC120", Verb.TRIM,
-        "django.contrib.auth.base_user.AbstractBaseUser", "flask_login:UserMixin",
+        "CC120", Verb.TRIM, "django.contrib.auth.base_user.AbstractBaseUser",
+        make=snapshots.without_user_password,
+        did="stored it without the password hash, which is read from the database on use",
+        reason="the row of a user carries the password hash",
+        fix="store its primary key (.pk), once it is saved, and fetch the user on read",
+        force=True,
+    ),
+    **_rows(
+        "CC120", Verb.TRIM, "flask_login:UserMixin",
         make=snapshots.without_password, behind=True,
         did="stored the user it stands for, without the password hash",
     ),

@@ -376,6 +376,31 @@ PASSWORD_FIELDS = frozenset(
 )
 
 
+def without_user_password(obj: Any, reduced: Reduced) -> tuple[Reduced, list[object], str] | None:
+    """Defer the password hash of a row of a Django user model.
+
+    Django asks the database for a field that is missing from the instance dictionary. A row that
+    is not saved keeps its hash, because there is no other copy of it. The password itself, which
+    `set_password` keeps until the row is saved, is never stored.
+
+    Returns:
+        The changed reduce value, no field that is reported by itself, and what was stored of the
+        row where that is not what the rule says.
+    """
+    state = _state(reduced)
+    meta, model_state = type(obj)._meta, state.get("_state")
+    hashes = PASSWORD_FIELDS.intersection([field.attname for field in meta.concrete_fields])
+    hashes &= {name for name, value in state.items() if value}
+    if not hashes and state.get("_password") is None:
+        return None
+    keys = [state.get(field.attname) for field in meta.pk_fields]
+    hidden, did = {"_password"}, "stored it with the password hash: it is not saved yet"
+    if model_state is not None and not model_state.adding and None not in keys:
+        hidden, did = hidden | hashes, ""
+    kept = {name: value for name, value in state.items() if name not in hidden}
+    return (*reduced[:2], kept, *reduced[3:]), [], did
+
+
 def without_password(_obj: object, reduced: Reduced) -> tuple[Reduced, list[object]] | None:
     """Leave the password hash out of a user.
 

@@ -37,6 +37,7 @@ from contextcache.paths import (
     instance_dict,
     item,
 )
+from contextcache.relations import hides_attributes, relations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,9 +63,10 @@ class Place:
         parent: Where it was reached from; None for the value itself.
         owner: The object that pickling made this one for, such as the state of an instance;
             None for what the value really holds.
+        private: Whether no path leads here from the parent that a developer would use.
     """
 
-    __slots__ = ("_key", "_position", "_step", "obj", "owner", "parent")
+    __slots__ = ("_key", "_position", "_step", "obj", "owner", "parent", "private")
 
     _key: object
 
@@ -78,6 +80,7 @@ class Place:
         self.obj = obj
         self.parent = parent
         self.owner = owner
+        self.private = False
         self._step = step
         self._position = -1
 
@@ -105,7 +108,13 @@ class Place:
 
     def path(self, root: str) -> Path:
         """Return the path of this place under `root`."""
-        return Path(root, tuple(place.step for place in self.chain() if place.step is not None))
+        steps: list[Step] = []
+        for place in self.chain():
+            if place.private:  # the path ends at the object whose private matter it is
+                break
+            if place.step is not None:
+                steps.append(place.step)
+        return Path(root, tuple(steps))
 
     @property
     def holder(self) -> Place | None:
@@ -186,7 +195,14 @@ class Search:
                 if id(type(child)) not in ATOMS
             ]
         captured = self._captured.get(id(obj))
-        return self._parts(place, captured[1]) if captured is not None else []
+        if captured is None:
+            return []
+        parts = self._parts(place, captured[1])
+        related = relations(obj)
+        if related or hides_attributes(type(obj)):
+            for part in parts:
+                part.private = part.owner is not None or hides_attributes(type(obj))
+        return [_related(steps, child, place) for steps, child in related] + parts
 
     def _parts(self, place: Place, reduced: tuple[Any, ...]) -> list[Place]:
         obj = place.obj
@@ -222,7 +238,9 @@ class Search:
             return Place(child, place, step)
         name = self._name(place.owner, child, step.name)
         if name is not None:
-            return Place(child, place.owner, name)
+            named = Place(child, place.owner, name)
+            named.private = hides_attributes(type(place.owner.obj))
+            return named
         return Place(child, place, step, place.owner if id(type(child)) in _CONTAINERS else None)
 
     def _part(self, part: object, step: Step, place: Place) -> Place:
@@ -293,6 +311,12 @@ class Search:
                     seen.add(id(child))
                     queue.append(below)
         return None
+
+
+def _related(steps: tuple[Step, ...], child: object, place: Place) -> Place:
+    for step in steps[:-1]:
+        place = Place(child, place, step)
+    return Place(child, place, steps[-1] if steps else None)
 
 
 def _is_item(obj: Any, index: int, child: object) -> bool:
@@ -403,22 +427,36 @@ def _members(obj: object) -> Iterator[tuple[str, object]]:
 def reach(value: Any, steps: tuple[Step, ...]) -> Any:
     """Return what `steps` lead to from `value` without running any code of it; None if nothing.
 
-    Only what an instance dictionary, a slot or a builtin container holds is reached.
+    Only what an instance dictionary, a slot, a builtin container, a subclass of one, or a loaded
+    row or queryset of Django holds is reached.
     """
     for kind, name in steps:
         if kind is StepKind.ATTRIBUTE:
             own = instance_dict(value)
             if own is None or name not in own:
                 own = attributes(value)
-            value = own[str(name)] if name in own else _member(value, str(name))
+            if name in own:
+                value = own[str(name)]
+            else:
+                value = _member(value, str(name)) or _relation(value, Step(kind, name))
         elif kind is StepKind.ITEM and id(type(value)) in _MAPPINGS:
             value = value.get(name)
-        elif kind is StepKind.ITEM and _is_sequence(value) and type(name) is int:
-            held = value[name : name + 1] if name >= 0 else ()  # another thread may shorten it
+        elif kind is StepKind.ITEM and issubclass(type(value), dict):
+            value = dict.get(value, name)
+        elif kind is StepKind.ITEM and issubclass(type(value), (list, tuple)) and type(name) is int:
+            base: Any = list if issubclass(type(value), list) else tuple
+            # Another thread may shorten it.
+            held = base.__getitem__(value, slice(name, name + 1)) if name >= 0 else ()
             value = held[0] if held else None
+        elif kind is StepKind.ITEM:
+            value = _relation(value, Step(kind, name))
         else:
             return None
     return value
+
+
+def _relation(value: object, wanted: Step) -> object:
+    return next((child for steps, child in relations(value) if steps == (wanted,)), None)
 
 
 def too_deep(value: object, most: int) -> object:
