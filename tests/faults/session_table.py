@@ -164,8 +164,8 @@ class Rig:
 
 
 @contextlib.contextmanager
-def one_server() -> Iterator[Rig]:
-    spoiler = Spoiler()
+def one_server(spoiler: Spoiler | None = None) -> Iterator[Rig]:
+    spoiler = spoiler or Spoiler()
     with running_server() as server:
         proxy = CommandProxy(server.port, spoiler)
         with contextlib.closing(proxy), server.client() as admin:
