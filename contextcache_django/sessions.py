@@ -176,8 +176,8 @@ class Store(SessionBase):
         if not self._lost:
             return
         before, now = self._lost.get(SESSION_KEY), session.get(SESSION_KEY)
-        if None not in (before, now) and before != now:
-            return  # another user has logged in, by the same backend
+        if before is not None and now != before:
+            return  # a cart that a logout keeps, or the same backend by which another logs in
         if shares_values(self._lost, session):
             raise LoggedOutError
 

@@ -48,24 +48,22 @@ MAX_MOVES = 32  # rotations of one session within `TOMBSTONE_SECONDS` that a log
 
 
 def carries_over(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Return whether a session that was cleared and filled again holds something of before.
+    """Return whether a session that was cleared and filled again holds all that it held before.
 
-    Then it is the same session under another id, and else a login, or a page after a logout.
+    Then it is the same session under another id. Else it is a login, or a page after a logout,
+    which may keep a language or a cart.
     """
-    plain = {value for value in before.values() if type(value) in _PLAIN}
-    others = {id(value) for value in before.values()}
-    return any(
-        value in plain if type(value) in _PLAIN else id(value) in others
-        for value in after.values()
-        if value is not None and type(value) is not bool
+    return bool(before) and all(
+        key in after and _is_same(value, after[key]) for key, value in before.items()
     )
 
 
-def shares_values(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Return whether two sessions have any value in common, however deep, except of yes and no.
+def _is_same(one: object, other: object) -> bool:
+    return one is other or (type(one) is type(other) and type(one) in _PLAIN and one == other)
 
-    Stricter than `carries_over`: a copy of a part of what was read is found as well.
-    """
+
+def shares_values(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Return whether two sessions have any value in common, however deep, but for yes and no."""
     return not set(_leaves(before)).isdisjoint(_leaves(after))
 
 

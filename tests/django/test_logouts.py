@@ -181,6 +181,25 @@ def test_another_user_logs_in_where_the_old_session_was_gone(
     assert store(request.session.session_key)[SESSION_KEY] == str(bob.pk)
 
 
+def test_a_logout_keeps_a_cart_where_the_session_was_gone(
+    store: Any, call: Callable[..., Any]
+) -> None:
+    """The page is no error, because nobody is logged in by what it stores."""
+    request = RequestFactory().get("/")
+    request.session = store()
+    login(request, User.objects.create_user("ann"))
+    request.session["cart"] = ["tea"]
+    request.session.save()
+    key = request.session.session_key
+    page = store(key)
+    cart = page["cart"]
+    call(store(key), "flush")
+    call(page, "flush")
+    page["cart"] = cart
+    call(page, "save")
+    assert store(page.session_key).load() == {"cart": ["tea"]}
+
+
 def test_a_session_that_is_created_anew_leaves_its_old_id(
     store: Any, call: Callable[..., Any]
 ) -> None:

@@ -64,7 +64,7 @@ WAYS = [
     *(rotates, renews, renews_in_part, renews_twice, rotates_and_renews, renews_and_rotates),
     *(empties_and_fills, writes),
 ]
-LOGOUTS = ["/logout", "/read-and-logout", "/flashing-logout", "/pop-all"]
+LOGOUTS = ["/logout", "/read-and-logout", "/flashing-logout", "/keeping-logout", "/pop-all"]
 
 
 @pytest.fixture
@@ -92,6 +92,11 @@ def app(any_url):
         session.clear()
         flash("bye")
 
+    def log_out_and_keep_the_cart():
+        cart = session.get("cart", [])
+        session.clear()
+        session["cart"] = cart
+
     def pop_all():
         for key in list(session):
             session.pop(key)
@@ -103,6 +108,7 @@ def app(any_url):
         "/logout": lambda: session.clear(),
         "/read-and-logout": read_and_log_out,
         "/flashing-logout": log_out_flashing,
+        "/keeping-logout": log_out_and_keep_the_cart,
         "/pop-all": pop_all,
         "/fl-in": lambda: flask_login.login_user(User(42)),
         "/fl-out": lambda: flask_login.logout_user(),
@@ -148,7 +154,7 @@ def test_without_a_logout_the_visitor_stays(app, way):
         assert before.get("/me").text == "None"
 
 
-@pytest.mark.parametrize("logout", LOGOUTS[:3])  # where nothing is found, nothing is taken out
+@pytest.mark.parametrize("logout", LOGOUTS[:4])  # where nothing is found, nothing is taken out
 @pytest.mark.parametrize("way", [rotates, renews, rotates_and_renews])
 def test_a_logout_with_the_old_id_finds_the_new_one(app, way, logout):
     """The response with the new cookie may come after that of the logout."""
@@ -164,7 +170,7 @@ def test_a_logout_with_the_old_id_finds_the_new_one(app, way, logout):
 
 @pytest.mark.parametrize("logout", LOGOUTS)
 def test_a_logout_that_has_read_it_finds_what_it_was_moved_to_meanwhile(app, logout):
-    """Even one that leaves a message in the session."""
+    """Even one that leaves a message in the session, or keeps the cart."""
     client = app.test_client()
     client.get("/in")
     other = twin(client)
