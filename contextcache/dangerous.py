@@ -54,19 +54,19 @@ _PACKAGES = frozenset({
     "django.template.loader", "django.utils.autoreload", "django.utils.module_loading",
     "django.views.debug", "eventlet.green.subprocess", "fabric", "fire", "flask.cli",
     "flask.templating", "gevent.builtins", "gevent.os", "gevent.subprocess", "git", "gunicorn",
-    "hydra", "invoke", "IPython", "jinja2.bccache", "jinja2.compiler", "jinja2.environment",
-    "jinja2.loaders", "jinja2.nativetypes", "jinja2.sandbox", "joblib", "jsonpickle", "keras",
-    "kombu.serialization", "kombu.utils.imports", "mako", "mlflow", "multiprocess", "nbconvert",
-    "numexpr", "numpy.ctypeslib", "numpy.distutils", "numpy.f2py", "numpy.lib._npyio_impl",
-    "numpy.lib.format", "numpy.lib.npyio", "numpy.testing", "pandas.core.computation", "pandas.io",
-    "paramiko", "pathos", "pexpect", "PIL.ImageMath", "PIL.ImageShow", "pip", "pkg_resources",
-    "plumbum", "psutil", "ptyprocess", "pudb", "pydantic.deprecated.parse", "pydantic.v1.parse",
-    "pytest", "ray", "requests.api", "rq.utils", "ruamel.yaml", "setuptools",
-    "sqlalchemy.ext.serializer", "stevedore", "sympy.parsing", "sympy.utilities.lambdify",
-    "tensorflow", "test.support", "torch._dynamo", "torch._inductor", "torch.hub", "torch.jit",
-    "torch.package", "torch.serialization", "torch.utils.cpp_extension", "torch.utils.model_zoo",
-    "trio._subprocess", "twisted.persisted", "twisted.python.reflect", "uvicorn", "werkzeug.debug",
-    "werkzeug.serving", "yaml", "zope.dottedname",
+    "httpx._api", "hydra", "invoke", "IPython", "jinja2.bccache", "jinja2.compiler",
+    "jinja2.environment", "jinja2.loaders", "jinja2.nativetypes", "jinja2.sandbox", "joblib",
+    "jsonpickle", "keras", "kombu.serialization", "kombu.utils.imports", "mako", "mlflow",
+    "multiprocess", "nbconvert", "numexpr", "numpy.ctypeslib", "numpy.distutils", "numpy.f2py",
+    "numpy.lib._npyio_impl", "numpy.lib.format", "numpy.lib.npyio", "numpy.testing",
+    "pandas.core.computation", "pandas.io", "paramiko", "pathos", "pexpect", "PIL.ImageMath",
+    "PIL.ImageShow", "pip", "pkg_resources", "plumbum", "psutil", "ptyprocess", "pudb",
+    "pydantic.deprecated.parse", "pydantic.v1.parse", "pytest", "ray", "requests.api", "rq.utils",
+    "ruamel.yaml", "setuptools", "sqlalchemy.ext.serializer", "stevedore", "sympy.parsing",
+    "sympy.utilities.lambdify", "tensorflow", "test.support", "torch._dynamo", "torch._inductor",
+    "torch.hub", "torch.jit", "torch.package", "torch.serialization", "torch.utils.cpp_extension",
+    "torch.utils.model_zoo", "trio._subprocess", "twisted.persisted", "twisted.python.reflect",
+    "uvicorn", "werkzeug.debug", "werkzeug.serving", "yaml", "zope.dottedname",
 })  # fmt: skip
 """The same with all their submodules: first those of Python, then others."""
 
@@ -104,10 +104,12 @@ _NAMES = {
     "dataclasses": "dataclass make_dataclass",
     "django.conf": "LazySettings Settings UserSettingsHolder",
     "django.core.signing": "loads",
+    "django.shortcuts": "render",
     "django.urls": "get_callable",
     "fileinput": "FileInput input",
     "flask": (
-        "Config.from_envvar Config.from_object Config.from_pyfile find_package get_root_path"
+        "Blueprint Config.from_envvar Config.from_object Config.from_pyfile Flask find_package "
+        "get_root_path"
     ),
     "greenlet": "greenlet",
     "gzip": "GzipFile open",
@@ -119,8 +121,8 @@ _NAMES = {
     "lzma": "LZMAFile open",
     "networkx": "read_gpickle",
     "numpy": (
-        "apply_along_axis apply_over_axes fromfile fromregex frompyfunc genfromtxt load loadtxt "
-        "memmap piecewise save savetxt savez savez_compressed vectorize"
+        "apply_along_axis apply_over_axes as_strided fromfile fromregex frompyfunc genfromtxt load "
+        "loadtxt memmap piecewise save savetxt savez savez_compressed vectorize"
     ),
     "pandas": (
         "DataFrame.eval DataFrame.query DataFrame.to_pickle NDFrame.pipe NDFrame.to_pickle eval "
@@ -132,7 +134,7 @@ _NAMES = {
     ),
     "operator": _OPERATORS,
     "platform": "_syscmd_file _syscmd_ver popen",
-    "pydantic": "ImportString _import_string_logic import_string",
+    "pydantic": "ImportString _import_string_logic create_model import_string",
     "sqlalchemy.util": "_exec_code_in_env import_",
     "sympy": "lambdify parse_expr sympify",
     "threading": "Thread Timer setprofile setprofile_all_threads settrace settrace_all_threads",
@@ -201,6 +203,8 @@ def can_run_code(found: object) -> bool:
         found: What a name in `LOADABLE` or in a payload stands for.
     """
     for _ in range(_MAX_WRAPPERS):
+        if any("__class__" in vars(base) for base in type(found).__mro__[:-1]):
+            return True  # a proxy of whatever there is at that time
         if isinstance(found, type):
             return _class_runs_code(found)
         if isinstance(found, MethodType):

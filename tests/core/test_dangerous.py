@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import code
 import contextlib
+import contextvars
 import ctypes
 import datetime as dt
 import enum
@@ -22,6 +23,7 @@ import webbrowser
 from typing import Any, Generic, TypeVar
 
 import pytest
+import werkzeug.local
 
 from contextcache import ConfigurationError, Guard
 from contextcache.dangerous import can_run_code, runs_code
@@ -164,6 +166,9 @@ DANGEROUS = {
     "a constructor that runs": Made,
     "an instance that runs": Runner(),
     "a static method": Cart.evaluate,
+    "a proxy": werkzeug.local.LocalProxy(lambda: None),
+    "a proxy of nothing": werkzeug.local.LocalProxy(contextvars.ContextVar("empty")),
+    "a proxy of a class": werkzeug.local.LocalProxy(lambda: Cart),
 }
 HARMLESS = {
     "a class": Cart,
@@ -228,6 +233,8 @@ def test_data_and_functions_of_an_application_are_accepted(found: object) -> Non
         "concurrent.futures.ThreadPoolExecutor.submit", "uuid._get_command_stdout", "gzip.open",
         "xml.sax.make_parser", "argparse.FileType", "flask.helpers.get_root_path",
         "doctest.testfile", "trace.Trace", "code.interact", "attr.define",
+        "flask.Flask", "flask.Blueprint", "flask.current_app", "flask.request", "httpx.get",
+        "django.shortcuts.render", "pydantic.create_model", "numpy.lib.stride_tricks.as_strided",
     ],
 )  # fmt: skip
 def test_runners_of_libraries_cannot_be_listed(name: str) -> None:
