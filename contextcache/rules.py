@@ -355,7 +355,8 @@ BUILT_IN: Mapping[str, Rule] = {
     ),
     **_rows(
         "CC105", Verb.SNAPSHOT, "django.utils.functional.SimpleLazyObject",
-        make=snapshots.lazy_value, did="stored what it evaluates to, cleaned in turn",
+        make=snapshots.lazy_value, when=snapshots.stands_for_object,
+        did="stored what it evaluates to, cleaned in turn",
         fix="store its primary key (.pk) and fetch the object on read",
         force=True,
     ),
@@ -368,6 +369,9 @@ BUILT_IN: Mapping[str, Rule] = {
         force=True,
     ),
     # Requests and what lives as long as one
+    **_rows(  # our own, which stands in the environment of a request
+        "CC106", Verb.REPLACE, "contextcache.scopes.RequestScope", make=lambda _: None,
+    ),
     **_rows(
         "CC106", Verb.SNAPSHOT,
         "django.http.request.HttpRequest", "rest_framework.request.Request",

@@ -80,12 +80,13 @@ class RequestScope:
         loaded: What the session held when it was read; None where none was read.
         assigned: The keys of the session that this request has set.
         assignments: The line that last put something under a key of the session, by its path.
+        token: What `exit_scope` needs, where a signal opens the scope and another one closes it.
         outage: Why the session of this request could not be read or stored, if it could not.
     """
 
     __slots__ = (
         "_named", "_request_id", "_route", "_view", "assigned", "assignments", "collect",
-        "findings", "loaded", "method", "outage", "path", "trace", "writes",
+        "findings", "loaded", "method", "outage", "path", "token", "trace", "writes",
     )  # fmt: skip
 
     HEADER = "X-ContextCache"
@@ -111,6 +112,7 @@ class RequestScope:
         self.loaded: dict[object, object] | None = None
         self.assigned: set[object] = set()
         self.assignments: dict[str, str] = {}
+        self.token: Token[RequestScope | None] | None = None
         self.outage: ServerError | None = None
         self.writes: list[Write] = []
         self._view = view

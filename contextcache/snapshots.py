@@ -170,6 +170,32 @@ def lazy_value(obj: object) -> object:
     return wrapped
 
 
+MOST_LAZY = 8  # lazy objects that stand for each other
+_DATA = frozenset({
+    "NoneType", "bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int",
+    "list", "range", "set", "slice", "str", "tuple", "array.array", "collections.deque",
+    "datetime.date", "datetime.time", "datetime.timedelta", "datetime.tzinfo", "decimal.Decimal",
+    "fractions.Fraction", "ipaddress._IPAddressBase", "pathlib.PurePath",
+    "pathlib._local.PurePath", "re.Pattern", "uuid.UUID", "django.db.models.query.QuerySet",
+    "django.forms.forms.BaseForm", "django.utils.functional.Promise",
+})  # fmt: skip
+
+
+def stands_for_object(obj: object) -> bool:
+    """Return True if a lazy object stands for more than data.
+
+    Pickle stores what it stands for, so a lazy list or pattern loads as one. An object of a class
+    of the application may be the user, whose data would be frozen as they are in this request.
+    """
+    held = lazy_value(obj)
+    for _ in range(MOST_LAZY):  # a pattern of Django's validators stands behind two
+        names = {qualified_name(base) for base in class_mro(type(held))}
+        if "django.utils.functional.LazyObject" not in names:
+            return _DATA.isdisjoint(names)
+        held = lazy_value(held)
+    return True
+
+
 _AWAIT = "in an async view, await it before: user = await request.auser()"
 
 

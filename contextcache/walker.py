@@ -208,6 +208,8 @@ class Search:
         obj = place.obj
         function, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
         found: list[Place] = []
+        if getattr(function, "__name__", "") == "unpickle_lazyobject" and len(arguments) == 1:
+            return [Place(arguments[0], place)]  # of Django: attributes are those of what is behind
         if not _is_code(function):
             found.append(self._part(function, Step(StepKind.FUNCTION, None), place))
         for index, argument in enumerate(arguments):

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _SCOPE = "contextcache.scope"
 _LOADED = "contextcache.loaded"
-_TOKEN = "contextcache.token"  # noqa: S105  # the key of a ContextVar's token
 
 # What the proxies stand for; each attribute that is asked of a proxy costs as much as a lookup.
 _current_request: Callable[[], Request] = request._get_current_object  # type: ignore[attr-defined]
@@ -95,7 +94,7 @@ def note_loaded(session: Mapping[str, Any]) -> None:
 def _open(app: Flask, **_: object) -> None:
     current = _current_request()
     scope = _scope_of(current, app)
-    current.environ[_TOKEN] = enter_scope(scope)
+    scope.token = enter_scope(scope)
     if scope.collect:
         request_finished.connect(_name_findings, app)
 
@@ -104,14 +103,14 @@ def _close(app: Flask, **_: object) -> None:
     environ = _current_request().environ
     scope: RequestScope | None = environ.get(_SCOPE)
     # A copied context is torn down as well, where nothing was opened or in another thread.
-    if current_scope() is scope:
-        token = environ.pop(_TOKEN, None)
+    if scope is not None and current_scope() is scope:
+        token, scope.token = scope.token, None
         if token is not None:
             try:  # noqa: SIM105  # which takes three calls more, in every request
                 exit_scope(token)
             except ValueError:
                 pass
-            if scope is not None and scope.collect:
+            if scope.collect:
                 settings_of(app).notebook.note(scope)
 
 

@@ -10,6 +10,8 @@ import math
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from contextcache.paths import class_mro, qualified_name
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -41,6 +43,7 @@ class Dialect(NamedTuple):
         keys: The types of keys that come back as they were.
         changed_keys: The types of keys that come back as strings.
         sorts: Whether the encoder sorts keys, and so fails where they are of different types.
+        asks_items: Whether it asks a dict for its items, as which some show one value of several.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Dialect(NamedTuple):
     keys: frozenset[str]
     changed_keys: frozenset[str]
     sorts: bool = False
+    asks_items: bool = True
 
 
 KEPT = Fate()
@@ -64,6 +68,25 @@ def back(stored: str, given: str) -> Fate:
 def _strings(*types: str) -> dict[str, Fate]:
     return {name: back("a string", f"a {name.rpartition('.')[2]}") for name in types}
 
+
+def loses_values(obj: dict[Any, Any]) -> Fate | None:
+    """Return the fate of a dict that shows one value of several under a key; None of any other."""
+    names = {qualified_name(base) for base in class_mro(type(obj))}
+    shown = next((_SEVERAL[name] for name in names if name in _SEVERAL), "")
+    if not shown or all(type(held) is list and len(held) < 2 for held in dict.values(obj)):
+        return None
+    return Fate(
+        f"stored the {shown} value of each key; the others are lost",
+        "store dict(value.lists()), such as dict(request.GET.lists())"
+        if shown == "last"
+        else "store value.to_dict(flat=False)",
+    )
+
+
+_SEVERAL = {
+    "django.utils.datastructures.MultiValueDict": "last",
+    "werkzeug.datastructures.structures.MultiDict": "first",
+}
 
 _NOT_A_NUMBER = "store None instead of nan and inf"
 _SIMPLE = dict.fromkeys(("str", "int", "bool", "NoneType", "list", "dict"), KEPT)
@@ -138,6 +161,7 @@ MSGPACK = Dialect(
     },
     frozenset({"str", "int", "float", "bool", "NoneType", "bytes", "tuple"}),
     frozenset({*_TEMPORAL, *_WRITTEN}),
+    asks_items=False,
 )
 """msgspec's MessagePack, of Flask-Session."""
 
@@ -150,6 +174,7 @@ MSGSPEC_JSON = Dialect(
     },
     frozenset({"str"}),
     frozenset({"int", "float", "bytes", *_TEMPORAL, *_WRITTEN}),
+    asks_items=False,
 )
 """msgspec's JSON, of Flask-Session."""
 
@@ -168,7 +193,7 @@ FIXES: Mapping[str, str] = {
     "pathlib.PurePath": "store str(value)",
     "BaseException": "store str(value)",
     "django.db.models.base.Model": "store its primary key (.pk), and fetch the object on read",
-    "django.utils.functional.LazyObject": "store its primary key (.pk)",
+    "django.utils.functional.LazyObject": "store the data, or the primary key (.pk) of a row",
     "django.db.models.query.QuerySet": "store list(queryset.values_list('pk', flat=True))",
     "django.utils.functional.Promise": "store str(value), or the untranslated text",
     "dataclass": "store dataclasses.asdict(value)",

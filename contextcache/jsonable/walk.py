@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from contextcache.classes import ClassMemo, is_permanent
 from contextcache.findings import CODES, Action, Finding
-from contextcache.jsonable.dialects import FIXES, KEPT, PLAIN_DATA, Dialect, Fate, back
+from contextcache.jsonable.dialects import (
+    FIXES,
+    KEPT,
+    PLAIN_DATA,
+    Dialect,
+    Fate,
+    back,
+    loses_values,
+)
 from contextcache.masking import type_text
 from contextcache.paths import (
     Path,
@@ -27,7 +35,7 @@ from contextcache.paths import (
     qualified_name,
 )
 from contextcache.rules import Rule, RuleBook, Verb
-from contextcache.scopes import origin_of
+from contextcache.scopes import SESSION, origin_of
 from contextcache.snapshots import NothingThere
 
 if TYPE_CHECKING:
@@ -93,6 +101,8 @@ class Treatments:
     def _treatment(self, cls: type) -> Treatment:
         found = self._book.lookup(cls)
         rule = found if found is not None and found.type in self._own else None
+        if found is not None and found.verb is Verb.REPLACE and rule is None:
+            return Treatment(KEPT, plain=found.make)
         mro = class_mro(cls)[:-1]
         names = [qualified_name(base) for base in mro]
         parts = next((base for base in mro if any(base is one for one in _CONTAINERS)), None)
@@ -280,7 +290,10 @@ class Look:
             else:
                 frame.put(frame.at, stored)
             return
-        if (fate.did or fate.fix) and (fate.when is None or fate.when(stored)):
+        changes = (fate.did or fate.fix) and (fate.when is None or fate.when(stored))
+        if changes and not self._is_flash(stored):
+            if treatment.parts is dict and self._types.dialect.asks_items:
+                fate = loses_values(stored) or fate
             self.note("CC141", self._path(), stored, Action.OBSERVED, did=fate.did, fix=fate.fix)
         if treatment.plain is not None:
             stored = treatment.plain(stored)
@@ -372,6 +385,13 @@ class Look:
         self._done[id(frame.obj)] = frame.obj, (stored := frame.result())
         holder = self._stack[-1]
         holder.put(holder.at, stored)
+
+    def _is_flash(self, stored: object) -> bool:
+        """Return True for a flashed message of Flask, which reads a list as well as a tuple."""
+        if type(stored) is not tuple or len(stored) != 2 or self.root.root != SESSION:
+            return False
+        steps = self._path().steps
+        return len(steps) == 2 and steps[0] == item("_flashes", 0)
 
     def _path(self) -> Path:
         """Return the path of what is being looked at."""

@@ -20,12 +20,13 @@ import flask
 import msgspec
 import pytest
 from django.core.serializers.json import DjangoJSONEncoder
+from django.utils.datastructures import MultiValueDict
 from django.utils.functional import lazystr
 from flask.sessions import session_json_serializer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markupsafe import Markup
-from werkzeug.datastructures import MultiDict
+from werkzeug.datastructures import ImmutableMultiDict, MultiDict
 from werkzeug.local import LocalProxy
 
 from contextcache import Config, Rule, UncacheableValueError
@@ -345,6 +346,28 @@ SAMPLES: list[Any] = [
     lazystr("lazy"), Line(), Line({1}, 2), Opaque(), SimpleNamespace(a=1), range(3), PurePath("a"),
     {}.keys(), ValueError("x"), {1: 1, "a": 2}, {dt.date(2026, 1, 2): 1},
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("depth", range(3))
+@pytest.mark.parametrize(
+    ("cls", "fix"),
+    [
+        (MultiDict, "value.to_dict(flat=False)"),
+        (ImmutableMultiDict, "value.to_dict(flat=False)"),
+        (MultiValueDict, "dict(value.lists())"),
+    ],
+)
+def test_a_dict_with_several_values_says_which_are_lost(cls: Any, fix: str, depth: int) -> None:
+    """JSON asks for its items, which are one value of each key; the fix keeps all."""
+    for several, words in ((["1", "2"], "are lost"), (["1"], "plain dict")):
+        value = cls({"cat": several})
+        with capture_findings() as findings:
+            JSONGuard(json.dumps, Config()).dumps([{"q": value}, {"a": [value]}, value][depth])
+        [finding] = findings
+        assert finding.code == "CC141"
+        assert words in finding.did
+        assert (fix in finding.fix) == (len(several) > 1)
+        assert eval(fix, {"value": value}) == {"cat": several}
 
 
 @pytest.fixture

@@ -6,8 +6,10 @@ import datetime as dt
 import decimal
 import io
 import pickle
+import re
 import secrets
 import tempfile
+import threading
 import uuid
 import zoneinfo
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ from channels.layers import InMemoryChannelLayer
 from django import forms
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.messages.storage.base import Message
+from django.core import validators
 from django.core.exceptions import ValidationError
 from django.core.files.base import ContentFile, File
 from django.core.files.uploadedfile import SimpleUploadedFile, TemporaryUploadedFile
@@ -35,6 +38,7 @@ from django.http import (
     QueryDict,
     StreamingHttpResponse,
 )
+from django.middleware.csrf import get_token
 from django.template import Context, Template, engines
 from django.template.response import SimpleTemplateResponse
 from django.test import RequestFactory
@@ -54,7 +58,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.test import APIRequestFactory
 
-from contextcache import RequestSnapshot, is_stripped
+from contextcache import Guard, RequestSnapshot, is_stripped
 from contextcache.testing import capture_findings
 
 if TYPE_CHECKING:
@@ -218,6 +222,52 @@ def test_a_queryset_is_stored_with_its_rows(cache: RedisCache) -> None:
         cache.set("groups", Group.objects.all())
         assert [group.name for group in cache.get("groups")] == ["staff"]
     assert len(asked) == 1
+
+
+LAZY_DATA = {
+    "text": lambda: "Shop",
+    "safe text": lambda: mark_safe("<b>Shop</b>"),
+    "list": lambda: [{"title": "Home"}],
+    "tuple": lambda: (1, 2.5, None),
+    "set": lambda: {1},
+    "none": lambda: None,
+    "pattern": lambda: re.compile("^a$"),
+    "date": lambda: dt.date(2026, 1, 2),
+    "number": lambda: decimal.Decimal("1.5"),
+    "parameters": lambda: QueryDict("cat=1&cat=2"),
+    "translation": lambda: gettext_lazy("Monday"),
+    "form": lambda: forms.Form(),
+    "twice": lambda: SimpleLazyObject(lambda: [1]),
+    "path": lambda: reverse_lazy("admin:index"),
+    "token": lambda: get_token(RequestFactory().get("/")),
+}
+
+
+@pytest.mark.parametrize("name", LAZY_DATA)
+def test_a_lazy_object_that_stands_for_data_is_clean(cache: RedisCache, name: str) -> None:
+    """Pickle stores what it stands for, and a list has no primary key."""
+    value = {"lazy": SimpleLazyObject(LAZY_DATA[name]), "more": [SimpleLazyObject(LAZY_DATA[name])]}
+    assert Guard(mode="raise").dumps(value) == pickle.dumps(value, 5)
+    _, findings = through(cache, value)
+    assert findings == set()
+
+
+def test_validators_with_lazy_patterns_are_clean(cache: RedisCache) -> None:
+    """Django compiles its patterns lazily: a form with a URL or a slug holds some."""
+    fields = [forms.SlugField(), forms.RegexField("^a$"), forms.EmailField()]
+    value = [*fields, validators.URLValidator(), validators.validate_ipv46_address]
+    assert Guard(mode="raise").dumps(value) == pickle.dumps(value, 5)
+    _, findings = through(cache, value)
+    assert findings == set()
+
+
+def test_what_stands_in_a_lazy_list_has_the_path_of_a_list(cache: RedisCache) -> None:
+    """The attribute in which Django keeps it is not named."""
+    value = {"menu": SimpleLazyObject(lambda: [threading.Lock()])}
+    _, paths = through(cache, value)
+    assert paths == {"cache['key']['menu'][0]"}
+    [finding] = Guard().explain(value)
+    assert finding.path.resolve(value) is value["menu"][0]
 
 
 @pytest.mark.parametrize("what", ["user", "rows"])

@@ -217,6 +217,21 @@ def test_the_cookie_keeps_the_keys_that_it_keeps_without_us(key: Any) -> None:
     assert guarded.dumps({"kept": [{key: 3}]}) == stock.dumps({"kept": [{key: 3}]})
 
 
+@pytest.mark.parametrize("form", ["msgpack", "json"])
+def test_flashed_messages_are_no_finding(form: str) -> None:
+    """Flask reads the list of pairs as well as the tuples; other tuples are still reported."""
+    values = {
+        "_flashes": [("message", "Saved"), ("ok", "Twice"), ("ok", ("a", "b"))],
+        "pairs": [("c", "d")],
+    }
+    app = make_app(dict, SESSION_SERIALIZATION_FORMAT=form)
+    serializer = MessageSerializer(MsgSpecSerializer(app, form), app)
+    with app.test_request_context(), capture_findings() as findings:
+        serializer.encode(values)
+    paths = [str(finding.path) for finding in findings]
+    assert paths == ["session['_flashes'][2][1]", "session['pairs'][0]"]
+
+
 def test_tags_of_the_application_are_its_own_business() -> None:
     """A type that the application has registered a tag for is held, and no finding."""
 

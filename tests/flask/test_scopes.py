@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
+import json
 import threading
 from typing import Any
 
 import pytest
 import requests
-from flask import Flask, Response, copy_current_request_context, session, stream_with_context
+from flask import (
+    Flask,
+    Response,
+    copy_current_request_context,
+    request,
+    session,
+    stream_with_context,
+)
 
-from contextcache import Guard, current_scope
+from contextcache import Config, Guard, current_scope
+from contextcache.jsonable import JSONGuard
 from contextcache.testing import capture_findings
 from contextcache_flask import ContextCache
 from contextcache_flask.scopes import view_of
@@ -56,6 +65,23 @@ def test_views_are_found_behind_decorators_and_partials(app):
     assert view_of(app, "a", "GET") == expected
     assert view_of(app, "b", "GET") == expected
     assert view_of(app, "no such", "GET") == view_of(app, None, "GET") == ("", "")
+
+
+def test_what_is_kept_in_the_environ_is_no_finding(app):
+    """Nobody can act on a record about the keys of contextcache in an environ."""
+
+    def view():
+        environ = request.environ
+        deep = {"list": [environ], "copy": {"deep": [dict(environ)]}}
+        Guard().dumps(deep, label="own")
+        JSONGuard(json.dumps, Config()).dumps(deep, label="own")
+        return ""
+
+    app.add_url_rule("/own", view_func=view)
+    with capture_findings() as findings:
+        app.test_client().get("/own", headers={"Authorization": "Bearer TOKEN"})
+    assert findings
+    assert [finding for finding in findings if "contextcache" in f"{finding} {finding.path}"] == []
 
 
 def test_the_session_is_saved_within_the_request(app):
