@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -80,3 +81,11 @@ def _collect_what_is_new(_register_random: None) -> None:
 def _tell_of_every_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test keep quiet what another one has been told within this minute."""
     monkeypatch.setattr("contextcache.servers.outages._told", {})
+
+
+@pytest.fixture(autouse=True)
+def _empty_the_embedded_server() -> None:
+    """Let no test read what another one has stored where no server was named."""
+    servers = sys.modules.get("contextcache.servers")
+    if servers is not None and servers._embedded:
+        servers.connect(servers.DEFAULT_URL).flushall()
