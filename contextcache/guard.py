@@ -365,7 +365,7 @@ class Guard:
             return False
         if (dump.hits or dump.met) and not self._trusted(dump, payload):
             return False
-        self._reporter.count({site.kinds[kind] for kind in kinds})
+        self._reporter.repeat({site.kinds[kind] for kind in kinds})
         return True
 
     def _is_spent(self) -> bool:

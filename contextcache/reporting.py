@@ -80,6 +80,20 @@ class Reporter:
         bounded = dict.fromkeys(map(self._bounded, keys))
         return {key: self._count(key) for key in bounded}
 
+    def repeat(self, keys: Iterable[Key]) -> None:
+        """Count known findings without a new look, and log the 10th, 100th... occurrence.
+
+        The record is that of the first occurrence with another count.
+        """
+        counted = self.count(keys)
+        milestones = [
+            dataclasses.replace(self._told[key], count=count)
+            for key, count in counted.items()
+            if is_milestone(count) and key in self._told
+        ]
+        if milestones:
+            self._say(milestones)
+
     def report(
         self,
         findings: Sequence[Finding],

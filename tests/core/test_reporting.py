@@ -27,6 +27,7 @@ from contextcache import (
     reporting,
     summary,
 )
+from contextcache.budget import Budget
 from contextcache.guard import MOST_SITES
 from contextcache.paths import Path, attribute, item
 from contextcache.reporting import (
@@ -71,6 +72,16 @@ def counts(caplog: pytest.LogCaptureFixture) -> list[int]:
 def test_a_pattern_is_logged_at_its_1st_10th_100th_time(caplog: pytest.LogCaptureFixture) -> None:
     """A hot page says it once, and then ever more rarely how often."""
     guard = Guard()
+    for number in range(1001):
+        guard.dumps({"cart": Client()}, label=f"cache['user:{number}']")
+    assert counts(caplog) == [1, 10, 100, 1000]
+
+
+def test_it_is_logged_as_often_where_no_time_is_left_to_look(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The first occurrence was looked at; its words are used again."""
+    guard = Guard(budget=Budget(first=0.0, share=0.0))
     for number in range(1001):
         guard.dumps({"cart": Client()}, label=f"cache['user:{number}']")
     assert counts(caplog) == [1, 10, 100, 1000]
