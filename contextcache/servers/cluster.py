@@ -20,21 +20,22 @@ from redis.crc import key_slot
 
 from contextcache.exceptions import ServerError
 from contextcache.servers.deadlines import Deadline
+from contextcache.servers.everywhere import EveryNode, complete
 from contextcache.servers.operations import Client, Operation, Quick, Server
 from contextcache.servers.outages import diagnose, worded
 from contextcache.servers.slots import SlotMap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from contextcache.servers.urls import Address
 
-    class _ClusterBase: ...
+    _ClusterBase = EveryNode
 
     class _PipelineBase: ...
 else:
 
-    class _ClusterBase(Quick, RedisClusterCommands):
+    class _ClusterBase(EveryNode, Quick, RedisClusterCommands):
         """Quick for what is asked most, and redis-py's methods for the rest."""
 
     class _PipelineBase(Quick, CoreCommands):
@@ -43,7 +44,6 @@ else:
 
 REDIRECTIONS = 5  # that one command follows
 TRY_AGAIN_PAUSE = 0.02  # seconds
-SCANS = 3  # of all nodes, while keys move from one to another
 
 # Commands whose first argument is their only key, or which take several of one slot.
 _KEY_FIRST = frozenset(
@@ -138,7 +138,6 @@ class ClusterClient(_ClusterBase):
                 node, asking = self._map.moved(error, node), False
             except redis.exceptions.AskError as error:
                 node, asking = self._map.node_at(error.host, error.port, node), True
-                self._map.redirections += 1
             except redis.exceptions.TryAgainError as error:
                 failure = error
                 time.sleep(TRY_AGAIN_PAUSE)
@@ -152,33 +151,33 @@ class ClusterClient(_ClusterBase):
     def mget(self, keys: Any, *others: Any) -> Any:
         """Return the values under `keys`."""
         answers = self._each("GET", _listed(keys, others))
-        return _complete([None if _is_no_value(answer) else answer for answer in answers])
+        return complete([None if _is_no_value(answer) else answer for answer in answers])
 
     def mset(self, mapping: Mapping[Any, Any]) -> Any:
         """Store every value of `mapping` under its key."""
         pipeline = ClusterPipeline(self)
         for item in mapping.items():
             pipeline.execute_command("SET", *item)
-        _complete(pipeline.execute(raise_on_error=False))
+        complete(pipeline.execute(raise_on_error=False))
         return True
 
     mget_nonatomic, mset_nonatomic = mget, mset
 
     def delete(self, *keys: Any) -> Any:
         """Delete `keys`, and return how many there were."""
-        return sum(_complete(self._each("DEL", keys)))
+        return sum(complete(self._each("DEL", keys)))
 
     def exists(self, *keys: Any) -> Any:
         """Return how many of `keys` there are."""
-        return sum(_complete(self._each("EXISTS", keys)))
+        return sum(complete(self._each("EXISTS", keys)))
 
     def touch(self, *keys: Any) -> Any:
         """Note that `keys` have been used, and return how many there are."""
-        return sum(_complete(self._each("TOUCH", keys)))
+        return sum(complete(self._each("TOUCH", keys)))
 
     def unlink(self, *keys: Any) -> Any:
         """Delete `keys`, and return how many there were."""
-        return sum(_complete(self._each("UNLINK", keys)))
+        return sum(complete(self._each("UNLINK", keys)))
 
     def _each(self, command: str, keys: Iterable[Any]) -> list[Any]:
         pipeline = ClusterPipeline(self)
@@ -251,58 +250,6 @@ class ClusterClient(_ClusterBase):
                         self._map.learn()
                     answers[place] = worded(node.name, diagnosis, answer)
 
-    # --- Commands for every node ------------------------------------------------------------------
-
-    def flushdb(self, asynchronous: bool = False, **_: Any) -> Any:
-        """Delete everything on every node that can be reached."""
-        return all(self._everywhere("flushdb", asynchronous))
-
-    def dbsize(self, **_: Any) -> Any:
-        """Return how many keys there are."""
-        return sum(self._everywhere("dbsize"))
-
-    def keys(self, pattern: Any = "*", **_: Any) -> Any:
-        """Return all keys that match `pattern`."""
-        return [key for found in self._everywhere("keys", pattern) for key in found]
-
-    def _everywhere(self, name: str, *args: Any) -> list[Any]:
-        answers: list[Any] = []
-        with Deadline(self._seconds):
-            for node in sorted(self._map.primaries(), key=lambda node: node.failures):
-                try:
-                    answers.append(getattr(node, name)(*args))
-                except redis.RedisError as error:
-                    answers.append(error)
-        return _complete(answers)
-
-    def scan_iter(
-        self, match: Any = None, count: int | None = None, _type: str | None = None, **_others: Any
-    ) -> Iterator[Any]:
-        """Yield the keys of every node; some twice while keys move from one to another.
-
-        Raises:
-            ServerError: A node failed. What is on the others has been yielded.
-        """
-        failure = None
-        for _ in range(SCANS):
-            before, failure = self._map.redirections, None
-            with Deadline(self._seconds):
-                nodes = self._map.primaries()
-            for node in nodes:
-                cursor: Any = -1
-                while cursor:
-                    try:
-                        with Deadline(self._seconds):
-                            cursor, found = node.scan(max(cursor, 0), match, count, _type)
-                    except redis.RedisError as error:
-                        failure = error
-                        break
-                    yield from found
-            if self._map.redirections == before:
-                break
-        if failure is not None:
-            raise failure
-
 
 class ClusterPipeline(_PipelineBase):
     """Commands for a cluster that are sent together, each node's at once.
@@ -346,7 +293,7 @@ class ClusterPipeline(_PipelineBase):
         commands, self.command_stack = self.command_stack, []
         answers = self._client.execute_many(commands)
         if raise_on_error:
-            _complete(answers)
+            complete(answers)
             for answer in answers:
                 if isinstance(answer, Exception):
                     raise answer
@@ -362,18 +309,6 @@ def _after_asking(node: Client, args: Sequence[Any], options: Mapping[str, Any])
     pipeline.execute_command("ASKING")
     pipeline.execute_command(*args, **options)
     return pipeline.execute()[1]
-
-
-def _complete(answers: list[Any]) -> list[Any]:
-    """Return `answers`, or raise the first outage among them, which then has them all."""
-    for answer in answers:
-        if isinstance(answer, ServerError):
-            answer.answers = answers
-            raise answer
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer
-    return answers
 
 
 def _is_no_value(answer: object) -> bool:

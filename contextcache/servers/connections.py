@@ -91,8 +91,11 @@ class CountedConnection(_Connection):
     owed = 0
 
     def connect(self) -> None:
-        """Connect, and close what cannot be used, such as a connection that is owed replies."""
-        if self.owed:
+        """Connect, and close what cannot be used, such as a connection that is owed replies.
+
+        One that is closed is owed what is about to be sent: redis-py connects on the way.
+        """
+        if self.owed and getattr(self, "is_connected", True):  # newer ones have it
             self.disconnect()
         try:
             super().connect()

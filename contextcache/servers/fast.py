@@ -35,6 +35,11 @@ class FastConnection(CountedConnection):
     _sock: Any
     idle_since = 0.0
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a socket."""
+        return self._sock is not None
+
     def ready(self) -> None:
         """Be connected, with nothing to read: a connection the server has closed reads as one."""
         if self._sock is not None:

@@ -8,6 +8,8 @@ else the next time.
 the server or the error     the `ServerError` says        counts   reads go on
 ==========================  ============================  =======  ==========================
 refused, unknown, no TLS    cannot be reached             yes      no
+no sentinel knows a master  cannot be reached             yes      no
+no sentinel, or its `ACL`   cannot be used                no       no
 no answer in time           cannot be reached             yes      no
 connection lost, garbage    cannot be reached             yes      no
 `NOAUTH`, `WRONGPASS`       cannot be used                no       no
@@ -34,16 +36,13 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from contextcache.exceptions import ReadOnlyServerError, ServerError
 from contextcache.locks import ProcessLock
 from contextcache.logs import log
 from contextcache.reporting import tally
 from contextcache.servers.urls import public_url
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 IN_HANDSHAKE = "contextcache_in_handshake"  # marks an error that no command of a caller caused
 REPEAT = 60.0  # seconds before the same outage of the same server is logged again
@@ -89,6 +88,11 @@ _DIAGNOSES = {
         "no answer in time",
         "see whether the server is overloaded, or raise TIMEOUT",
     ),
+    "TLS": Diagnosis(
+        UNREACHABLE,
+        "the TLS handshake was not answered in time",
+        "see whether it speaks TLS at all (else write redis for rediss in the URL)",
+    ),
     "InvalidResponse": Diagnosis(
         UNREACHABLE, "what answers is not Redis", "correct the URL, or the proxy in between"
     ),
@@ -96,6 +100,17 @@ _DIAGNOSES = {
         UNREACHABLE,
         "no sentinel knows a master of this name that is up",
         "correct the URL, or wait for the failover",
+    ),
+    "SilentSentinelsError": Diagnosis(
+        UNREACHABLE, "none of the sentinels answers", "start them or correct the URL"
+    ),
+    "NoSentinelError": Diagnosis(
+        UNUSABLE, "it is no sentinel", "begin the URL with redis://, or name the sentinels in it"
+    ),
+    "SentinelAccessError": Diagnosis(
+        UNUSABLE,
+        "the sentinels refuse this user or password",
+        "correct sentinel_username and sentinel_password in the query of the URL",
     ),
     "RedisClusterException": Diagnosis(
         UNREACHABLE,
@@ -292,14 +307,18 @@ _told: dict[tuple[str, str, str], tuple[float, int]] = {}
 _lock = ProcessLock()
 
 
-def _first(names: Iterator[str] | list[str]) -> Diagnosis | None:
+def _first(names: list[str]) -> Diagnosis | None:
     return next((_DIAGNOSES[name] for name in names if name in _DIAGNOSES), None)
 
 
-def _names_behind(error: BaseException | None) -> Iterator[str]:
+def _names_behind(error: BaseException | None) -> list[str]:
+    names: list[str] = []
     while error is not None:
-        yield from (base.__name__ for base in type(error).__mro__)
+        if isinstance(error, TimeoutError) and "handshake operation" in str(error):
+            return ["TLS"]  # Python has no type for it
+        names += (base.__name__ for base in type(error).__mro__)
         error = error.__cause__ or error.__context__
+    return names
 
 
 @functools.cache

@@ -25,6 +25,24 @@ else:  # it is added to a class of redis-py
 LIMIT = 0.5  # seconds for which an answer counts
 
 
+class SilentSentinelsError(MasterNotFoundError):
+    """No sentinel can be reached."""
+
+
+class NoSentinelError(MasterNotFoundError):
+    """What answers is no sentinel."""
+
+
+class SentinelAccessError(MasterNotFoundError):
+    """The sentinels refuse this user or password."""
+
+
+# Of what several sentinels say, the first counts.
+_REASONS: tuple[type[MasterNotFoundError], ...] = (
+    *(MasterNotFoundError, SentinelAccessError, NoSentinelError, SilentSentinelsError),
+)
+
+
 class Sentinels(Sentinel):
     """The sentinels of one service, as redis-py's pool asks them.
 
@@ -56,6 +74,7 @@ class Sentinels(Sentinel):
             return known[1]
         self._asked = now
         answers: list[tuple[int, tuple[str, int]]] = []
+        reasons: set[type[MasterNotFoundError]] = {SilentSentinelsError}
         with Deadline(time_left(self._seconds) or self._seconds):
             for sentinel in self.sentinels:
                 pipeline = sentinel.pipeline(transaction=False)
@@ -63,8 +82,10 @@ class Sentinels(Sentinel):
                 pipeline.sentinel_get_master_addr_by_name(service_name)
                 try:
                     state, named = pipeline.execute()
-                except redis.RedisError:
+                except redis.RedisError as error:
+                    reasons.add(_reason(error))
                     continue
+                reasons.add(MasterNotFoundError)
                 if named is None:
                     continue
                 address = _text(named[0]), int(named[1])
@@ -73,7 +94,8 @@ class Sentinels(Sentinel):
                 if is_new or self.check_master_state(state, service_name):
                     answers.append((state["config-epoch"], address))
         if not answers:
-            raise MasterNotFoundError(f"No master found for {service_name!r}")
+            reason = next(reason for reason in _REASONS if reason in reasons)
+            raise reason(f"No master found for {service_name!r}")
         _, address = max(answers, key=lambda answer: answer[0])
         self._known = now, address
         return address
@@ -84,6 +106,14 @@ class Sentinels(Sentinel):
             # That no sentinel answers says nothing about the master.
             with contextlib.suppress(redis.RedisError):
                 pool.get_master_address()
+
+
+def _reason(error: redis.RedisError) -> type[MasterNotFoundError]:
+    if isinstance(error, (redis.AuthenticationError, redis.exceptions.NoPermissionError)):
+        return SentinelAccessError
+    if not isinstance(error, redis.ResponseError):
+        return SilentSentinelsError
+    return NoSentinelError if "unknown command" in str(error) else MasterNotFoundError
 
 
 def _text(host: Any) -> str:

@@ -32,9 +32,6 @@ class SlotMap:
         address: Some of its nodes.
         seconds: How long an operation may take.
         make_node_pool: Makes the pool of the node with this host and port.
-
-    Attributes:
-        redirections: How often a node referred to another one.
     """
 
     def __init__(
@@ -47,11 +44,14 @@ class SlotMap:
         self._nodes = {one.address: one for one in self._named}
         self._slots: list[Client | None] = []  # none are known yet
         self._learned = float("-inf")
-        self.redirections = 0
 
     def nodes(self) -> list[Client]:
-        """Return all nodes, first those that the URL names."""
-        return list(dict.fromkeys([*self._named, *list(self._nodes.values())]))
+        """Return all nodes, first those that the URL names.
+
+        A node may have a slot and no place among the others, where two threads made it at once.
+        """
+        known = [*self._named, *list(self._nodes.values()), *filter(None, list(self._slots))]
+        return list(dict.fromkeys(known))
 
     def node(self, slot: int) -> Client:
         """Return the node that has `slot`, as far as is known."""
@@ -71,16 +71,45 @@ class SlotMap:
             self.learn(at_once=True)
         return list(dict.fromkeys(node for node in self._slots if node is not None))
 
+    def holders(self, *, anew: bool = False) -> tuple[list[Client], object]:
+        """Return the nodes that hold keys, and which slots they have; None while some move.
+
+        Args:
+            anew: Whether to ask for a new map in any case.
+        """
+        if anew:
+            self.learn(at_once=True)
+        nodes = self.primaries()
+        layout: list[object] | None = []
+        for node in list(nodes):
+            try:
+                known = list(node.execute_command("CLUSTER NODES").items())
+            except redis.RedisError:  # it may not be asked for this; a command will tell the rest
+                layout = None
+                continue
+            myself = next(one for _, one in known if "myself" in one["flags"])
+            if layout is not None:
+                layout.append(myself["slots"])
+            if moves := myself["migrations"]:
+                layout = None
+                # One that has no slot yet is not on the map.
+                ends = {move["node_id"] for move in moves}
+                others = [place for place, one in known if one["node_id"] in ends]
+                nodes += [
+                    self.node_at(host, port, node)
+                    for host, _, port in (place.rpartition(":") for place in others)
+                ]
+        return list(dict.fromkeys(nodes)), layout
+
     def moved(self, error: Any, asked: Client) -> Client:
         """Return the node to which `asked` refers, and note that it has the slot."""
         node = self.node_at(error.host, error.port, asked)
-        self.redirections += 1
         if self._slots:
             self._slots[error.slot_id] = node
         self.learn()
         return node
 
-    def node_at(self, host: str, port: int, asked: Client) -> Client:
+    def node_at(self, host: str, port: int | str, asked: Client) -> Client:
         """Return the node with this address, of which `asked` has told."""
         address = host or asked.address[0], int(port)  # some leave out their own host
         node = self._nodes.get(address)
@@ -116,7 +145,9 @@ class SlotMap:
             if best and None not in best:
                 break
         if best:
-            self._slots, self._nodes = best, members
+            # One that is silent and has no slot yet, as where one is moved to, stays left alone.
+            silent = {place: node for place, node in list(self._nodes.items()) if node.failures}
+            self._slots, self._nodes = best, silent | members
         elif not self._slots:
             raise self.failed(failure)
 

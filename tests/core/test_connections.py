@@ -293,6 +293,20 @@ def test_a_reply_that_comes_too_late_is_for_nobody(redis_url: str, path: str) ->
 # --- Which names of redis-py are used -------------------------------------------------------------
 
 
+def test_a_connection_that_is_closed_is_owed_what_is_sent_next(redis_url: str, path: str) -> None:
+    """Sending connects it first, which must not forget the reply that is then owed."""
+    pool = new_client(redis_url).connection_pool
+    connection = pool.get_connection()
+    connection.disconnect()
+    connection.send_command("GET", "key")
+    assert connection.owed == 1
+    connection.disconnect()
+    connection.send_packed_command(connection.pack_commands([("GET", "key")] * 3))
+    assert connection.owed == 3
+    connection.connect()  # as a pool does before it lends the connection
+    assert connection.owed == 0
+
+
 @pytest.mark.parametrize(
     ("version", "known"),
     [

@@ -64,7 +64,7 @@ def running_sentinels() -> Iterator[Watched]:
         follow = ("--replicaof", f"127.0.0.1 {master.port}")
         replicas = [stack.enter_context(running_server(*KEPT, *follow)) for _ in range(2)]
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        ports = [stack.enter_context(_running_sentinel(folder, master.port)) for _ in range(3)]
+        ports = [stack.enter_context(running_sentinel(folder, master.port)) for _ in range(3)]
         watched = Watched([master, *replicas], ports)
         until(lambda: watched.replicas_online() == 2)
         until(lambda: all(map(_knows_everybody, ports)))
@@ -72,7 +72,8 @@ def running_sentinels() -> Iterator[Watched]:
 
 
 @contextlib.contextmanager
-def _running_sentinel(folder: Path, master: int) -> Iterator[int]:
+def running_sentinel(folder: Path, master: int) -> Iterator[int]:
+    """Run one that watches the server at the port `master`, and yield its own port."""
     port = free_port()
     configuration = folder / f"{port}.conf"
     configuration.write_text(CONFIGURATION.format(port=port, master=master))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,7 @@ from redis.crc import key_slot
 
 from contextcache.exceptions import ServerError
 from contextcache.servers import connect
-from tests.faults.clusters import SLOTS, node_id, running_cluster
+from tests.faults.clusters import SLOTS, move_slot, node_id, running_cluster
 from tests.faults.places import DjangoCache, FlaskCache
 from tests.waiting import until
 
@@ -310,6 +311,28 @@ def opened(kind: Any, url: str, **options: Any) -> Iterator[Opened]:
                 yield Opened(place.cache)
 
 
+# --- Another version of redis-py ------------------------------------------------------------------
+
+
+def test_public_names_of_redis_py_are_enough(
+    nodes: list[RedisServer], client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys of any slot, one that moves, and a node that is gone, as with a known version."""
+    monkeypatch.setattr(redis, "__version__", "99.0.0")
+    client = connect(url_of(nodes), timeout=2, client_name="public")
+    assert client.mset({key: key for key in [*KEYS, *TAGGED]})
+    with moving(nodes, TAGGED[:3]):
+        assert client.mget(*KEYS, *TAGGED) == [key.encode() for key in [*KEYS, *TAGGED]]
+        assert {*client.scan_iter()} == {key.encode() for key in [*KEYS, *TAGGED]}
+        assert client.delete(*TAGGED) == 6
+    with gone(nodes[2], client):
+        with pytest.raises(ServerError) as caught:
+            client.mget(KEYS)
+        found = zip(KEYS, caught.value.answers, strict=True)
+        assert all(answer == key.encode() for key, answer in found if not holds(2, key))
+        assert all(isinstance(client.get(key), bytes) for key in KEYS if not holds(2, key))
+
+
 # --- A slot that moves ----------------------------------------------------------------------------
 
 
@@ -329,6 +352,26 @@ def test_keys_of_a_slot_that_moves_are_read_and_deleted(
         assert set(client.scan_iter(match="{tag}:?")) == {key.encode() for key in TAGGED}
         assert client.delete(*TAGGED) == 6
         assert client.mget(TAGGED) == [None] * 6
+
+
+def test_no_key_is_missed_that_moves_while_all_are_scanned(
+    nodes: list[RedisServer], client: Any
+) -> None:
+    """From a node before its turn to one that had it: what is cleared then would stay."""
+    client.mset({key: key for key in KEYS})
+    moved = [key for key in KEYS if holds(2, key)]
+    keys = client.scan_iter()
+    seen = set(itertools.islice(keys, len(KEYS) - len(moved)))
+    with contextlib.ExitStack() as stack:
+        here, there = (stack.enter_context(nodes[number].client()) for number in (2, 0))
+        try:
+            for key in moved:
+                move_slot(key_slot(key.encode()), here, there, nodes[0].port)
+            seen.update(keys)
+        finally:
+            for key in moved:
+                move_slot(key_slot(key.encode()), there, here, nodes[2].port)
+    assert seen == {key.encode() for key in KEYS}
 
 
 def test_a_command_of_several_keys_says_that_their_slot_moves(

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
+from contextcache.exceptions import ServerError
 from contextcache.servers import connect
 from tests.faults.clusters import move_slot, running_cluster
 from tests.faults.places import NONE, OUTAGE, PATIENT, PLACES, Place
-from tests.faults.sentinels import SERVICE, running_sentinels
+from tests.faults.sentinels import SERVICE, running_sentinel, running_sentinels
+from tests.redis_server import free_port
 from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 # Whoever is down is not waited for, and the sentinels share this among them.
@@ -58,18 +61,24 @@ def test_a_failover_is_an_outage_and_then_over(how: str) -> None:
             until(place.reads_what_it_writes)
 
 
-def test_a_planned_failover_is_followed_before_the_old_master_steps_down() -> None:
+def test_a_planned_failover_is_followed_before_the_old_master_steps_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """It takes writes for ten seconds, which are all lost; redis-py sends them to it."""
     with running_sentinels() as watched:
         old = watched.servers[0]
         client: Any = connect(watched.url, timeout=5)
         busy: Any = connect(watched.url, timeout=5, client_name="busy")
+        monkeypatch.setattr(redis, "__version__", "99.0.0")
+        public: Any = connect(watched.url, timeout=5, client_name="public")
+        assert port_of(public) == old.port
         with old.client() as admin, redis.Redis(port=watched.sentinels[0]) as sentinel:
             assert port_of(client) == port_of(busy) == old.port
             sentinel.execute_command("SENTINEL FAILOVER", SERVICE)
             until(lambda: port_of(busy) != old.port)
             assert admin.info("replication")["role"] == "master"
-            assert port_of(client) != old.port  # a connection that has not been used meanwhile
+            for idle in (client, public):  # connections that have not been used meanwhile
+                assert port_of(idle) != old.port
             assert client.set("key", "value")
 
 
@@ -89,6 +98,25 @@ def test_a_master_that_has_stepped_down_is_left() -> None:
                 connection.read_response()
             assert connection._sock is None
             admin.replicaof("NO", "ONE")
+
+
+def test_what_is_wrong_with_the_sentinels_is_said(redis_url: str, tmp_path: Path) -> None:
+    """A plain Redis in their place, silence, a name nobody knows, and a password."""
+
+    def failure(port: int, query: str = "") -> str:
+        client = connect(f"redis+sentinel://127.0.0.1:{port}/other/0{query}", timeout=5)
+        with pytest.raises(ServerError) as caught:
+            client.get("key")
+        return str(caught.value)
+
+    plain = int(redis_url.rpartition(":")[2].partition("/")[0])
+    assert "cannot be used: it is no sentinel; begin the URL with redis://" in failure(plain)
+    assert "none of the sentinels answers" in failure(free_port())
+    with running_sentinel(tmp_path, plain) as port:
+        until(lambda: "no sentinel knows a master of this name" in failure(port))
+        with redis.Redis(port=port) as admin:
+            admin.execute_command("ACL SETUSER default resetpass >x")
+        assert "the sentinels refuse this user or password" in failure(port, "?client_name=no")
 
 
 def port_of(client: Any) -> int:
