@@ -73,6 +73,7 @@ ORDER = [
     "servers.fast",
     "servers.operations",
     "servers.slots",
+    "servers.everywhere",
     "servers.cluster",
     "servers.clients",
     "servers",
@@ -115,6 +116,7 @@ REDIS = {  # imported together with redis-py
     "servers.fast",
     "servers.operations",
     "servers.slots",
+    "servers.everywhere",
     "servers.cluster",
     "servers.clients",
 }
@@ -124,6 +126,7 @@ KNOWN_TO = {
     "servers.clients": {"redis"},
     "servers.cluster": {"redis"},
     "servers.connections": {"redis"},
+    "servers.everywhere": {"redis"},
     "servers.fast": {"redis"},
     "servers.operations": {"redis"},
     "servers.sentinels": {"redis"},

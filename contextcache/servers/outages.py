@@ -204,6 +204,7 @@ _DIAGNOSES = {
         READ_ONLY, "too few replicas follow it (NOREPLICAS)", "start them"
     ),
 }  # fmt: skip
+_ABOUT_THE_MAP = ("cannot be connected", "not enabled", "could not agree", "not covered")
 _LOST_BY = {"ConnectionError", "TimeoutError", "InvalidResponse"}
 _LOST = Diagnosis(UNREACHABLE, "the connection was lost", "see whether the server is still running")
 
@@ -222,6 +223,10 @@ def diagnose(error: BaseException) -> Diagnosis | None:
         handshake = ["HANDSHAKE"] if hasattr(error, IN_HANDSHAKE) else []
         return _first([*names, code, text, *handshake])
     if names[0] == "RedisClusterException":
+        # It is the type for a command as well that a cluster cannot execute.
+        text = str(error)
+        if text and error.__cause__ is None and not any(words in text for words in _ABOUT_THE_MAP):
+            return None
         return _first(_names_behind(error.__cause__)) or _DIAGNOSES[names[0]]
     if "RedisClusterException" in names:  # such as a transaction over several slots
         return _DIAGNOSES.get(names[0])

@@ -92,9 +92,12 @@ class SlotMap:
                 layout.append(myself["slots"])
             if moves := myself["migrations"]:
                 layout = None
-                # One that has no slot yet is not on the map.
                 ends = {move["node_id"] for move in moves}
-                others = [place for place, one in known if one["node_id"] in ends]
+                others = [
+                    place
+                    for place, one in known
+                    if one["node_id"] in ends and not one["slots"]  # it is not on the map yet
+                ]
                 nodes += [
                     self.node_at(host, port, node)
                     for host, _, port in (place.rpartition(":") for place in others)
@@ -109,9 +112,9 @@ class SlotMap:
         self.learn()
         return node
 
-    def node_at(self, host: str, port: int | str, asked: Client) -> Client:
+    def node_at(self, host: str | bytes | None, port: int | str, asked: Client) -> Client:
         """Return the node with this address, of which `asked` has told."""
-        address = host or asked.address[0], int(port)  # some leave out their own host
+        address = _text(host) or asked.address[0], int(port)  # some leave out their own host
         node = self._nodes.get(address)
         if node is None:
             node = self._nodes[address] = self._new_node(*address)
@@ -156,7 +159,7 @@ class SlotMap:
         slots: list[Client | None] = [None] * SLOTS
         mentioned: dict[tuple[str, int], Client] = {}
         for first, last, *nodes in asked.execute_command("CLUSTER SLOTS"):
-            found = [self.node_at(_text(host), port, asked) for host, port, *_ in nodes]
+            found = [self.node_at(host, port, asked) for host, port, *_ in nodes]
             mentioned.update((node.address, node) for node in found)
             slots[first : last + 1] = [found[0]] * (last + 1 - first)
         return slots, mentioned
@@ -171,7 +174,7 @@ class SlotMap:
         return worded(self._address.public, diagnosis, error)
 
 
-def _text(host: Any) -> str:
+def _text(host: str | bytes | None) -> str:
     """Return the host of a node, or nothing where it does not know its own."""
     text = host.decode() if isinstance(host, bytes) else host or ""
     return "" if text == "?" else text

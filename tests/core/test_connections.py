@@ -297,6 +297,8 @@ def test_a_connection_that_is_closed_is_owed_what_is_sent_next(redis_url: str, p
     """Sending connects it first, which must not forget the reply that is then owed."""
     pool = new_client(redis_url).connection_pool
     connection = pool.get_connection()
+    if not hasattr(connection, "is_connected"):
+        pytest.skip("no public name of this redis-py says so")
     connection.disconnect()
     connection.send_command("GET", "key")
     assert connection.owed == 1
