@@ -56,6 +56,7 @@ ORDER = [
     "preload",
     "pickler",
     "dispatch",
+    "relations",
     "walker",
     "inspection",
     "sites",

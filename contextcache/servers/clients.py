@@ -151,12 +151,17 @@ def _cluster(address: Address, seconds: float, settings: dict[str, Any]) -> Clus
         return pool
 
     def make_cluster() -> RedisCluster:
+        options = dict(settings)
+        # Maintenance is announced in RESP3 only, and redis-py 7 refuses to hear of it elsewhere.
+        default = getattr(redis.connection, "DEFAULT_RESP_VERSION", 3)
+        if str(options.get("protocol") or default) != "3":
+            options.pop("maint_notifications_config", None)
         return RedisCluster(
             # With a URL it takes the class of connections; the rest of it is in `settings`.
             url=f"redis://[{host}]:{port}" if ":" in host else f"redis://{host}:{port}",
             startup_nodes=[ClusterNode(*node) for node in address.hosts[1:]],
             retry=Retry(NoBackoff(), 0),
-            **settings,
+            **options,
         )
 
     return ClusterClient(address, seconds, make_node_pool, make_cluster)
