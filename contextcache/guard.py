@@ -45,6 +45,7 @@ from contextcache.reporting import (
     Reporter,
     collectors,
     is_milestone,
+    key_of,
     note_write,
     report_internal,
     writers,
@@ -60,7 +61,7 @@ from contextcache.walker import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from contextcache.allow_list import AllowList
     from contextcache.envelope import Envelope
@@ -286,24 +287,27 @@ class Guard:
         if clean is not kept and (site is None or not self._knows_environs(site)):
             return self._inspected(value, label, careful=False)
         careful = at_risk or (site is not None and site.careful)
+        failed: type[Exception] | None = None
         try:
             if at_risk and overruns_stack(value):
                 raise RecursionError  # as newer versions of Python do by themselves
             payload = dump.careful(clean) if careful else dump.fast(clean)
         except MemoryError:
             raise
-        except Exception:  # noqa: BLE001  # the close look tells what it was, and where
-            payload = None
+        except Exception as error:  # noqa: BLE001  # the close look tells what it was, and where
+            payload, failed = None, type(error)
         if payload is None and site is None and self._everywhere.careful and self._is_spent():
             dump = Dump(table, shown, capture=at_risk)
             try:
                 payload = dump.careful(clean)
             except MemoryError:
                 raise
-            except Exception:  # noqa: BLE001  # as above
-                payload = None
+            except Exception as error:  # noqa: BLE001  # as above
+                payload, failed = None, type(error)
         if payload is None:  # out here, no error carries the first one and its text as context
-            return self._inspected(value, label, careful=True)
+            codes = _ABOUT_STACK if failed is RecursionError else frozenset()
+            again = self._refused_again(site or self._everywhere, codes, value, label)
+            return again or self._inspected(value, label, careful=True)
         if not dump.hits and not dump.bare:
             if dump.met and not self._trusted(dump, payload):
                 return self._inspected(value, label, careful=careful)
@@ -316,7 +320,9 @@ class Guard:
         if keys is None:
             if self._may_skip_diagnosis(site or self._everywhere, dump, payload, value):
                 return payload
-            return self._inspected(value, label, careful=careful)
+            refused = {hit.rule.code for hit in dump.hits if refuses(hit, value)}
+            again = self._refused_again(site or self._everywhere, refused, value, label)
+            return again or self._inspected(value, label, careful=careful)
         counted = self._reporter.count(keys)
         if any(map(is_milestone, counted.values())):
             return self._inspected(value, label, careful=careful, counted=counted)
@@ -340,7 +346,7 @@ class Guard:
         self, site: Site, dump: Dump, known: Mapping[int, tuple[object, Key]]
     ) -> set[Key] | None:
         """Return the keys of these hits if they were all met at the same places before."""
-        if site.refused or dump.met or self.config.mode == "raise":
+        if site.refusal or dump.met or self.config.mode == "raise":
             return None
         kinds = dump.kinds()
         if self._somebody_listens() or not kinds <= site.kinds.keys():
@@ -367,6 +373,28 @@ class Guard:
             return False
         self._reporter.repeat({site.kinds[kind] for kind in kinds})
         return True
+
+    def _refused_again(
+        self, site: Site, codes: Collection[str], value: object, label: str
+    ) -> bytes | None:
+        """Refuse `value` as one before it, where the time for a close look is used up.
+
+        Args:
+            site: What is known there.
+            codes: The codes that keep `value` from being stored.
+            value: The value.
+            label: The root of its paths.
+
+        Returns:
+            The rest of a session; None if it gets a close look.
+
+        Raises:
+            UncacheableValueError: There is no rest.
+        """
+        known = [one for one in site.refusal if one.code in codes and one.action is Action.REFUSED]
+        if not known or not self._is_spent():
+            return None
+        return self._refused(value, label, known, known=True)[0]
 
     def _is_spent(self) -> bool:
         """Return True if no time is left for a look that nobody has asked for."""
@@ -422,41 +450,52 @@ class Guard:
         findings: Sequence[Finding],
         *,
         log: bool = True,
+        known: bool = False,
         counted: Mapping[Key, int] = MappingProxyType({}),
     ) -> tuple[bytes, list[Finding]]:
-        """Report why `value` cannot be stored, and raise; of a session, pickle the rest.
+        """Report why `value` cannot be stored, or only count what is known, and raise.
+
+        Of a session, the rest is pickled: a cart that went wrong must not cost the login.
 
         Returns:
             The pickle, and what was found in it, which is not reported yet.
         """
-        if not self._session or self.config.mode != "strip" or type(value) is not dict:
+        has_rest = self._session and self.config.mode == "strip" and type(value) is dict
+        if has_rest:
+            findings = [
+                dataclasses.replace(one, action=Action.LEFT_OUT, did=KEY_LEFT_OUT)
+                if one.action is Action.REFUSED
+                else one
+                for one in findings
+            ]
+        if known:
+            self._reporter.repeat(map(key_of, findings))
+            findings = [
+                dataclasses.replace(one, path=dataclasses.replace(one.path, root=label), origin="")
+                for one in findings
+            ]
+        else:
             self._reporter.report(findings, log=log, counted=counted)
+        if not has_rest:
             raise self._uncacheable(findings)
-        refused = [
-            dataclasses.replace(one, action=Action.LEFT_OUT, did=KEY_LEFT_OUT)
-            if one.action is Action.REFUSED
-            else one
-            for one in findings
-        ]
-        self._reporter.report(refused, counted=counted)
         try:
-            rest = self._rest(value, label)
+            payload, found = self._rest(value, label)
         except Exception as error:  # noqa: BLE001  # our own bug: there is nothing to store then
             report_internal("looking for what can be stored of a session", error)
-            raise self._uncacheable(refused) from None
-        if rest.payload is None or len(rest.payload) > self._room:
-            raise self._uncacheable(rest.findings or refused)
-        return rest.payload, rest.findings
+            raise self._uncacheable(findings) from None
+        if payload is None or len(payload) > self._room:
+            raise self._uncacheable(found or findings)
+        return payload, found
 
-    def _rest(self, session: dict[Any, Any], label: str) -> Inspection:
-        """Look at what can be stored of `session`: a cart that went wrong must not cost the login.
+    def _rest(self, session: Any, label: str) -> tuple[bytes | None, list[Finding]]:
+        """Pickle what can be stored of `session`.
 
         The keys are tried one by one, and where all are too large together, the smallest are kept:
         among them are those that people are logged in with.
         """
         sizes = {}
         for name, held in session.items():
-            payload = self._look({name: held}, label).payload
+            payload, _ = self._part({name: held}, label)
             if payload is not None:
                 sizes[name] = len(payload)
         kept, room = {}, self._room
@@ -465,7 +504,26 @@ class Guard:
             if room < 0:
                 break
             kept[name] = session[name]
-        return self._look(kept, label)
+        return self._part(kept, label)
+
+    def _part(self, part: object, label: str) -> tuple[bytes | None, list[Finding]]:
+        """Pickle a part of a session, with a close look only where it needs one."""
+        if not stack_is_at_risk() and without_environs(part) is part:
+            dump = Dump(self._table, self._shown(label))
+            try:
+                payload = dump.fast(part)
+            except MemoryError:
+                raise
+            except RecursionError:
+                if self._is_spent():
+                    return None, []
+            except Exception:  # noqa: BLE001, S110  # the close look tells what it was
+                pass
+            else:
+                if not dump.hits and not dump.bare and not dump.met:
+                    return payload, []
+        look = self._look(part, label)
+        return look.payload, look.findings
 
     def _look(self, value: object, label: str) -> Inspection:
         """Take a close look at `value`, no longer than is affordable now."""
@@ -498,7 +556,7 @@ class Guard:
         return payload
 
     def _oversized(self, value: object, label: str) -> Finding:
-        steps, kind = heaviest(value)
+        steps, kind = heaviest(value, seconds=PATIENT * self._budget.left())
         fix = f"store less of it; the limit is {self.config.max_size} bytes (MAX_SIZE)"
         path = Path(label, steps, self.config.redact_keys)
         return self._refusal("CC131", path, kind, fix, origin_of(path, value))
@@ -610,6 +668,7 @@ def _is_flat(held: Any) -> bool:
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
 _CONTAINERS = frozenset({list, tuple, dict})
 
+_ABOUT_STACK = frozenset({"CC118", "CC130", "CC133"})  # of a `RecursionError`
 ENDLESS = frozenset({"CC130", "CC133"})  # codes of what makes pickle recurse too deep
 UNCHANGED = "stored unchanged"
 REFUSED_BY_PICKLE = f"{NOTHING}: pickle refuses it"

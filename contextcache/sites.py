@@ -16,6 +16,7 @@ from contextcache.reporting import key_of
 from contextcache.walker import ATOMS, contents, reach
 
 if TYPE_CHECKING:
+    from contextcache.findings import Finding
     from contextcache.inspection import Inspection
     from contextcache.reporting import Key
 
@@ -38,7 +39,7 @@ class Site:
 
     Attributes:
         careful: Whether the fast pass cannot take such a value.
-        refused: Whether nothing could be stored of the last one that was looked at.
+        refusal: Why nothing could be stored of the last one that was looked at; else nothing.
         dropped: The types of what is left out of a session with its key.
         kinds: Code and type name of every offender, with the key of a finding.
         everywhere: The kinds that are known wherever they stand: no steps lead there without
@@ -46,11 +47,11 @@ class Site:
         places: The key of the finding at each known place.
     """
 
-    __slots__ = ("careful", "dropped", "everywhere", "kinds", "places", "refused")
+    __slots__ = ("careful", "dropped", "everywhere", "kinds", "places", "refusal")
 
     def __init__(self) -> None:
         self.careful = False
-        self.refused = False
+        self.refusal: tuple[Finding, ...] = ()
         self.dropped: dict[str, None] = {}
         self.kinds: dict[Kind, Key] = {}
         self.everywhere: frozenset[Kind] = frozenset()
@@ -60,7 +61,7 @@ class Site:
         """Return what is known when a close look at `value` is added to it."""
         site = Site()
         site.careful = careful or self.careful
-        site.refused = look.payload is None
+        site.refusal = () if look.payload is not None else tuple(look.findings[:MAX_PLACES])
         site.dropped = _newest({**self.dropped, **dict.fromkeys(look.dropped)})
         keys = {id(seen.finding): key_of(seen.finding) for seen in look.seen.values()}
         kinds = {seen.kind: keys[id(seen.finding)] for seen in look.seen.values()}
@@ -86,8 +87,9 @@ class Site:
         return site
 
     def with_kinds(self, other: Site) -> Site:
-        """Return a site that knows the kinds of both, and no place."""
+        """Return a site that knows the kinds and refusals of both, and no place."""
         site = Site()
+        site.refusal = _newest_of_each_code(self.refusal, other.refusal)
         site.careful = self.careful or other.careful
         site.kinds = _newest({**self.kinds, **other.kinds})
         return site
@@ -138,6 +140,12 @@ class Markers:
 def _newest(known: dict[_Key, _Value]) -> dict[_Key, _Value]:
     """Return the entries that were added last, as many as are kept."""
     return dict(islice(known.items(), max(0, len(known) - MAX_PLACES), None))
+
+
+def _newest_of_each_code(
+    before: tuple[Finding, ...], after: tuple[Finding, ...]
+) -> tuple[Finding, ...]:
+    return tuple({one.code: one for one in (*before, *after)}.values())
 
 
 def _pattern(steps: Steps) -> Steps:

@@ -60,7 +60,8 @@ class RedisSession(SessionMixin):
         self.failed = False  # to save it was tried in vain
         self._load = load
         self._outage: SessionUnavailableError | None = None
-        self._lock = threading.Lock()  # a copy of the request context shares the session
+        # A copy of the request context shares the session; a signal handler may read it, too
+        self._lock = threading.RLock()
         self._data: dict[str, Any] | None = None if sid else {}
 
     @property
@@ -155,7 +156,9 @@ class RedisSession(SessionMixin):
         if self._data is None:
             with self._lock:
                 if self._data is None:
-                    self._data = self._read()
+                    data = self._read()
+                    if self._data is None:  # no handler of a signal has read it meanwhile
+                        self._data = data
         return self._data
 
     def _read(self) -> dict[str, Any]:

@@ -173,6 +173,88 @@ class Demanding:
             raise TypeError
 
 
+def _endless(levels: int = 3000) -> list[object]:
+    value: list[object] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+class Circular:
+    """What needs itself to be rebuilt."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Circular, (self,)
+
+
+REFUSED: dict[str, Callable[[], object]] = {
+    "a lambda": lambda: lambda: 0,
+    "a generator": lambda: (one for one in ()),
+    "a class of one write": lambda: type("Row", (), {})(),
+    "too deep": _endless,
+    "circular": lambda: [Circular()],
+}
+
+
+@pytest.mark.parametrize("label", ["cache['page']", "cache['{}']"], ids=["one key", "other keys"])
+@pytest.mark.parametrize("build", REFUSED.values(), ids=REFUSED)
+def test_a_refused_value_is_refused_again_without_a_look(
+    looks: list[str], build: Callable[[], object], label: str
+) -> None:
+    """Without time, the error has the known findings, under the label of the write."""
+    guard = Guard(budget=spent())
+    errors = []
+    for number in range(5):
+        with pytest.raises(UncacheableValueError) as caught:
+            guard.dumps(build(), label=label.format(chr(97 + number)))
+        errors.append(caught.value)
+    assert len(looks) == 1
+    assert {one.findings[0].code for one in errors} == {errors[0].findings[0].code}
+    assert [one.findings[0].path.root for one in errors] == [
+        label.format(chr(97 + number)) for number in range(5)
+    ]
+    assert sum(one.count for one in guard.summary()) == 5
+
+
+@pytest.mark.parametrize("build", [_endless, lambda: [Circular()]], ids=["too deep", "circular"])
+def test_a_refused_key_of_a_session_is_left_out_again_without_a_look(
+    looks: list[str], build: Callable[[], object]
+) -> None:
+    """The rest of the session is stored each time; what is clean in it needs no look, either."""
+    guard = Guard(session=True, budget=spent())
+    for _ in range(3):
+        payload = guard.dumps({"uid": 7, "cart": [1], "tree": build()}, label="session")
+        assert guard.loads(payload) == {"uid": 7, "cart": [1]}
+    first = len(looks)
+    for _ in range(5):
+        payload = guard.dumps({"uid": 7, "cart": [1], "tree": build()}, label="session")
+        assert guard.loads(payload) == {"uid": 7, "cart": [1]}
+    assert len(looks) == first
+
+
+def test_a_value_is_refused_for_its_own_reason_without_time(looks: list[str]) -> None:
+    """What is refused for another reason than before gets a look; what is good is stored."""
+    guard = Guard(budget=spent())
+    for build, code in ((REFUSED["a lambda"], "CC110"), (REFUSED["too deep"], "CC130")) * 2:
+        with pytest.raises(UncacheableValueError) as caught:
+            guard.dumps(build(), label="cache['page']")
+        assert caught.value.findings[0].code == code
+    assert guard.loads(guard.dumps([1], label="cache['page']")) == [1]
+    with pytest.raises(UncacheableValueError) as caught:
+        Guard(budget=spent(), mode="raise").dumps([threading.Lock()])
+    assert caught.value.findings[0].code == "CC102"
+
+
+def test_without_time_nobody_looks_for_what_makes_a_value_too_large() -> None:
+    """The value is refused all the same, and the rest of a session is stored."""
+    rows = {"rows": [bytes([number]) * 1000 for number in range(100)]}
+    with pytest.raises(UncacheableValueError) as caught:
+        Guard(max_size=50_000, budget=spent()).dumps(rows)
+    assert [(one.code, one.path.steps) for one in caught.value.findings] == [("CC131", ())]
+    guard = Guard(session=True, max_size=50_000, budget=spent())
+    assert guard.loads(guard.dumps({"uid": 7, **rows})) == {"uid": 7}
+
+
 def test_what_is_stripped_is_always_tried(looks: list[str]) -> None:
     """A marker at a new place is tried, and gets a look only where the value does not load."""
     guard = Guard(budget=Budget())

@@ -311,6 +311,23 @@ def test_two_threads_share_the_session_of_a_copied_request(app):
     assert shared.copy() == {"name": "ann", "by0": "ann", "by1": "ann"}
 
 
+def test_a_signal_handler_may_use_the_session_while_it_is_read():
+    """The handler runs in the thread that reads it; what the handler puts in is kept."""
+    interrupts = iter([True])
+
+    def load(sid):
+        if next(interrupts, False):
+            shared["by the handler"] = 1
+        return {"name": "ann"}
+
+    shared = RedisSession(load, "x" * 43)
+    found = []
+    thread = threading.Thread(target=lambda: found.append(shared.copy()), daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    assert found == [{"name": "ann", "by the handler": 1}]
+
+
 def test_copies_and_pickles_of_a_session_are_plain_dicts():
     """Neither takes the connection to Redis along."""
     stored = RedisSession(lambda sid: {"a": [1]}, "x" * 43)
