@@ -222,13 +222,21 @@ def explain_entry(
     client: Any, key: str, trust: Trust, options: argparse.Namespace, out: TextIO
 ) -> int:
     """Show one entry as a tree with sizes, without loading it, and return the exit status."""
-    raw, trust = key.encode(), _redacting(trust, options)
+    raw = key.encode(errors="surrogateescape")  # as Python has bytes of an argument
+    trust = _redacting(trust, options)
     name = shown(raw, redact=trust.redact)
     try:
         with named_failures("Redis"):
-            payload = client.get(raw) if _kind(client.type(raw)) == b"string" else None
+            kind = _kind(client.type(raw))
+            payload = client.get(raw) if kind == b"string" else None
         if payload is None:
-            sys.stderr.write(f"contextcache: there is no value under {name}\n")
+            if kind in {b"string", b"none"}:
+                sys.stderr.write(f"contextcache: there is no value under {name}\n")
+            else:
+                type_name = one_line(kind.decode(errors="replace"))
+                sys.stderr.write(
+                    f"contextcache: {name} is of type {type_name}; only strings are looked into\n"
+                )
             return UNUSABLE
         body, _ = trust.expansion.unwrap(payload)
         if is_sealed(body):

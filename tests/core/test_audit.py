@@ -412,11 +412,24 @@ def test_a_client_that_decodes_is_refused(redis_client, redis_url, capsys, optio
     assert "unset decode_responses" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("key", ["no-such-key", "queue"])
-def test_an_entry_that_is_not_there_is_said_not_to_be(run, redis_client, capsys, key):
+def test_an_entry_that_is_not_there_is_said_not_to_be(run, capsys):
+    assert run("--key", "no-such-key")[0] == 2
+    assert capsys.readouterr().err == "contextcache: there is no value under no-such-key\n"
+
+
+def test_an_entry_of_another_type_is_said_to_be_one(run, redis_client, capsys):
     redis_client.rpush("queue", "job")
-    assert run("--key", key)[0] == 2
-    assert capsys.readouterr().err == f"contextcache: there is no value under {key}\n"
+    assert run("--key", "queue")[0] == 2
+    said = "contextcache: queue is of type list; only strings are looked into\n"
+    assert capsys.readouterr().err == said
+
+
+def test_an_entry_is_found_by_the_bytes_of_its_key(run, redis_client, capsys):
+    """The shell passes them on, and Python has them as half characters."""
+    redis_client.set(b"page:\xff", pickle.dumps({"a": 1}))
+    assert run("--key", "page:\udcff")[0] == 0
+    assert run("--key", "page:\udcfe")[0] == 2
+    assert capsys.readouterr().err == "contextcache: there is no value under page:\\xfe\n"
 
 
 def test_a_secret_that_is_not_set_is_missed(run, capsys):
