@@ -69,6 +69,7 @@ _CACHED_SESSIONS = {
 def check_settings(**_: Any) -> list[CheckMessage]:
     """Return the mistakes in `CONTEXTCACHE` and in the caches that use it."""
     found = [one for where, mapping, _ in _own_settings() for one in _mistakes(mapping, where)]
+    found += _named_as_in_flask()
     return found or [*check_leftovers(), *_unusable_caches(), *_embedded_by_default()]
 
 
@@ -125,6 +126,20 @@ def _mistakes(mapping: Mapping[str, Any], where: str) -> Iterator[CheckMessage]:
         Config.from_mapping(known, where=where)
     except ConfigurationError as error:
         yield Error(str(error), id="contextcache.E002")
+
+
+def _named_as_in_flask() -> Iterator[CheckMessage]:
+    for key in (*Config.KEYS, "REDIS_URL", "SESSION"):
+        name = f"{SETTING}_{key}"
+        if hasattr(settings, name):
+            instead = f"Write it as {SETTING}[{key!r}]."
+            if key not in Config.KEYS:
+                instead = "Remove it, and set CACHES and SESSION_ENGINE."
+            yield Error(
+                f"{name} is a setting of Flask's, and has no effect in Django.",
+                hint=instead,
+                id="contextcache.E001",
+            )
 
 
 def _unusable_caches() -> Iterator[CheckMessage]:

@@ -177,10 +177,10 @@ def is_deployed() -> bool:
     return not (settings.DEBUG or hasattr(mail, "outbox"))
 
 
-@functools.cache
 def warn_of_embedded(alias: str | None) -> None:
     """Warn once of a deployed cache that is in an embedded Redis because it has no `LOCATION`."""
-    if is_deployed():
+    own = object()  # several threads may make their cache at once
+    if is_deployed() and _embedded.setdefault(alias, own) is own:
         log(
             "warning",
             "contextcache: CACHES[%s] has no LOCATION, so it is kept %s; set it to %s, "
@@ -190,6 +190,9 @@ def warn_of_embedded(alias: str | None) -> None:
             NAME_A_SERVER,
             DEFAULT_URL,
         )
+
+
+_embedded: dict[str | None, object] = {}
 
 
 def _understood(mapping: Mapping[str, Any], *, where: str, base: Config) -> Config:
@@ -205,7 +208,7 @@ def _forget(*, setting: str, **_: object) -> None:
         observes.cache_clear()
         _guards.clear()
         json_guard_for.cache_clear()
-        warn_of_embedded.cache_clear()
+        _embedded.clear()
 
 
 setting_changed.connect(_forget, dispatch_uid="contextcache_django.conf")

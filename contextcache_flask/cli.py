@@ -31,6 +31,11 @@ group = AppGroup("contextcache", help=__doc__)
 _AS_GIVEN = {"ignore_unknown_options": True, "help_option_names": []}  # argparse reads them
 
 
+IN_THIS_PROCESS = (
+    "Redis is embedded in each process, fakeredis://: what a server stores in it is not seen here"
+)
+
+
 class CannotLookError(click.ClickException):
     """There is nothing to look at; the exit status is that of the other commands for it."""
 
@@ -49,6 +54,8 @@ def audit_command(arguments: tuple[str, ...]) -> None:
     places = list(_places(app))
     if not places:
         raise CannotLookError("nothing of this application is in Redis")
+    if any(_is_embedded(place.client) for place in places):
+        click.echo(IN_THIS_PROCESS, err=True)
     sys.exit(audit(places, trust, options, sys.stdout))
 
 

@@ -80,6 +80,11 @@ class Settings:
         self.page_networks = _networks(own.pop(PAGE, LOOPBACK))
         for key in own.keys() - KEYS:
             raise ConfigurationError(_unknown(key))
+        if "CONTEXTCACHE" in app_config:
+            raise ConfigurationError(
+                "CONTEXTCACHE is a setting of Django's; in Flask each of its keys is a setting, "
+                f"such as {PREFIX}MODE"
+            )
         adding = "+=" if f"{PREFIX}IGNORE" in own else "="
         self.config = Config.from_mapping(
             {key.removeprefix(PREFIX): value for key, value in own.items()},

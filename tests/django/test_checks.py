@@ -98,6 +98,20 @@ def test_a_bad_value_is_named(settings: SettingsWrapper, mapping: Any, message: 
     assert found() == [Error(message, id="contextcache.E002")]
 
 
+def test_a_setting_that_is_named_as_in_flask(settings: SettingsWrapper) -> None:
+    """It would have no effect."""
+    settings.CONTEXTCACHE_MODE = "raise"
+    settings.CONTEXTCACHE_SESSION = True
+    assert [(error.id, error.msg.partition(" ")[0], error.hint) for error in found()] == [
+        ("contextcache.E001", "CONTEXTCACHE_MODE", "Write it as CONTEXTCACHE['MODE']."),
+        (
+            "contextcache.E001",
+            "CONTEXTCACHE_SESSION",
+            "Remove it, and set CACHES and SESSION_ENGINE.",
+        ),
+    ]
+
+
 def test_an_unknown_verb_is_named(settings: SettingsWrapper) -> None:
     """With the type whose rule it is."""
     settings.CONTEXTCACHE = {"RULES": {"shop.api.Client": "stripp"}}

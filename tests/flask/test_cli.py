@@ -91,6 +91,13 @@ def test_there_may_be_nothing_in_redis() -> None:
     assert run(app, "audit") == (2, "Error: nothing of this application is in Redis\n")
 
 
+def test_an_embedded_redis_is_not_that_of_the_server() -> None:
+    """No entries are no good news then."""
+    status, report = run(make_app("fakeredis://"), "audit")
+    assert status == 0
+    assert report.startswith("Redis is embedded in each process, fakeredis://: what a server ")
+
+
 @pytest.mark.parametrize("key", ["user:7", "flask_cache_user:7"])
 def test_an_entry_is_explained_by_its_key(
     redis_client: redis.Redis, redis_url: str, key: str

@@ -9,6 +9,7 @@ import redis
 from flask import Flask, session
 from flask_caching import Cache
 
+from contextcache import ConfigurationError
 from contextcache_flask import ContextCache, RedisSessionInterface
 from contextcache_flask.settings import settings_of
 from tests.redis_server import running_redis
@@ -179,3 +180,11 @@ def test_mode_off_is_a_word_in_the_environment() -> None:
     app = Flask(__name__)
     app.config["CONTEXTCACHE_MODE"] = "off"
     assert settings_of(app).config.mode == "off"
+
+
+def test_a_dict_of_settings_as_in_django_is_an_error():
+    """It would have no effect; so does `FLASK_CONTEXTCACHE__MODE` in the environment."""
+    app = Flask("shop")
+    app.config["CONTEXTCACHE"] = {"MODE": "raise"}
+    with pytest.raises(ConfigurationError, match="such as CONTEXTCACHE_MODE"):
+        ContextCache(app)
