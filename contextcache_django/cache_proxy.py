@@ -10,6 +10,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
 
+from contextcache import UnreadablePayloadError
+from contextcache.loading import as_session
+from contextcache.scopes import SESSION
 from contextcache_django.conf import alias_of, guard_for, place_of
 from contextcache_django.guarded import MISSING, SKIPPED, Guarded, decoded, encoded
 from contextcache_django.serializers import cache_label
@@ -277,7 +280,14 @@ class GuardedCache(Guarded, Wrapper):
             return decoded(self._guard, key, held.stored, default)
         if type(held) is Unreadable:
             return self._unreadable(key, held.error, default)
-        return default if held is MISSING else held
+        if held is MISSING:
+            return default
+        if type(held) is not dict and cache_label(key) == SESSION:
+            try:
+                return as_session(held)
+            except UnreadablePayloadError as error:
+                return self._unreadable(key, error, default)
+        return held
 
     def _unreadable(self, key: Any, error: Exception, default: Any) -> Any:
         self._guard.report_unreadable(error, label=cache_label(key))

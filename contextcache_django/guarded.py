@@ -13,6 +13,8 @@ from asgiref.sync import sync_to_async
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
 from contextcache import UncacheableValueError, UnreadablePayloadError
+from contextcache.loading import as_session
+from contextcache.scopes import SESSION
 from contextcache_django.conf import guard_for, project_config
 from contextcache_django.serializers import cache_label, decode, encode
 
@@ -211,8 +213,10 @@ def encoded(guard: Guard, key: Any, value: Any, place: str = "") -> Any:
 
 def decoded(guard: Guard, key: Any, payload: bytes, default: Any, place: str = "") -> Any:
     """Return the value of `payload`, or `default` where it cannot be read; see `encoded`."""
+    label = cache_label(key)
     try:
-        return decode(guard, payload, cache_label(key), place)
+        value = decode(guard, payload, label, place)
+        return as_session(value) if label == SESSION else value
     except UnreadablePayloadError as error:
         guard.report_unreadable(error)
         return default

@@ -14,7 +14,9 @@ from flask import Response, current_app
 
 from contextcache import Guard, UncacheableValueError, UnreadablePayloadError
 from contextcache.classes import derived
+from contextcache.loading import as_session
 from contextcache.logs import error_name
+from contextcache.scopes import SESSION
 from contextcache_flask.scopes import WithinRequest
 from contextcache_flask.serializers import (
     UNKNOWN,
@@ -159,12 +161,17 @@ class GuardedBackend(BaseCache):
     def _read(self, key: str, now: Reading) -> Any:
         with reading(now):
             try:
-                return super().get(key)
+                value = super().get(key)
             except Exception as error:
                 if not self._works():
                     raise
                 self._missed(now, error)
                 return None
+        try:
+            return as_session(value) if self._own_label == SESSION and value is not None else value
+        except UnreadablePayloadError as error:
+            self._missed(now, error)
+            return None
 
     def _works(self) -> bool:
         """Return whether the backend answers, so that an error was about the value it read.

@@ -33,7 +33,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from contextcache.exceptions import ServerError, UnreadablePayloadError
-from contextcache.logs import class_name
+from contextcache.loading import as_session
 from contextcache.scopes import enter_scope, exit_scope
 from contextcache.storage.commands import LABEL, Commands, raised_outage
 
@@ -126,14 +126,7 @@ class SessionStorage:
         if payload is None:
             return None
         try:
-            session = self._guard.loads(payload, label=LABEL, key=redis_key)
-            if not isinstance(session, dict):
-                raise UnreadablePayloadError(
-                    LABEL,
-                    f"it holds a {class_name(type(session))}, not a session",
-                    "see what else writes to this key of Redis",
-                    "it holds no session",
-                )
+            session = as_session(self._guard.loads(payload, label=LABEL, key=redis_key))
         except UnreadablePayloadError as error:
             self._guard.report_unreadable(error)
             return None

@@ -355,6 +355,25 @@ def test_a_file_that_is_damaged_is_a_miss(
     assert "its bytes are no pickle, or a damaged one" in caplog.text
 
 
+@pytest.mark.parametrize("engine", ["cache", "cached_db"])
+@pytest.mark.parametrize("behind", [True, False])
+def test_a_session_of_django_that_is_no_dict_is_none(
+    settings: SettingsWrapper, redis_url: str, engine: str, behind: bool, caplog: Any
+) -> None:
+    """Django's engines take what the cache has, and fail the page."""
+    backend = {"OPTIONS": {"BACKEND": f"{DJANGO}.redis.RedisCache"}} if behind else {}
+    ours = WRAPPER if behind else "contextcache_django.cache.RedisCache"
+    settings.CACHES = {"default": {"BACKEND": ours, "LOCATION": redis_url, **backend}}
+    kept = importlib.import_module(f"django.contrib.sessions.backends.{engine}")
+    session = kept.SessionStore()
+    session["uid"] = 7
+    session.save()
+    caches["default"].set(f"{kept.KEY_PREFIX}{session.session_key}", 5)
+    found = kept.SessionStore(session.session_key).get("uid")
+    assert found == (None if engine == "cache" else 7)  # which has the row
+    assert "it holds a int, not a session" in caplog.text
+
+
 def test_modes_of_an_alias(entry: dict[str, Any], settings: SettingsWrapper) -> None:
     """`OPTIONS["CONTEXTCACHE"]` is ours and does not reach the backend."""
     options = {**entry["OPTIONS"], "CONTEXTCACHE": {"MODE": "raise"}}

@@ -583,3 +583,21 @@ def test_a_cookie_that_is_too_deep_to_be_read_is_an_empty_session(
 def _in_cookie(payload: str) -> bytes:
     """Return JSON as itsdangerous puts it into a cookie."""
     return b"." + base64.urlsafe_b64encode(zlib.compress(payload.encode())).rstrip(b"=")
+
+
+@pytest.mark.parametrize("held", [5, (1, 2), "text"])
+def test_an_entry_of_cachelib_that_is_no_dict_is_an_empty_session(
+    held: Any, tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Flask-Session takes what the cache has, and fails the page."""
+    files = FileSystemCache(str(tmp_path))
+    app = make_app(lambda: {"uid": 7}, SESSION_TYPE="cachelib", SESSION_CACHELIB=files)
+    Session(app)
+    ContextCache(app)
+    client = app.test_client()
+    client.put("/put")
+    name = f"session:{client.get_cookie('session').value}"
+    assert files.has(name)
+    files.set(name, held)
+    assert "uid" not in client.get("/all").json
+    assert "not a session" in caplog.text
