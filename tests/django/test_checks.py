@@ -556,9 +556,12 @@ def test_a_deployed_cache_without_a_server_is_an_error_and_a_warning(
     settings.CACHES = {"default": {**OURS, **location}}
     if at_start:
         WSGIHandler()
-    for _ in range(2):
-        threading.Thread(target=lambda: caches["default"].get("key")).start()
+    threads = [threading.Thread(target=lambda: caches["default"].get("key")) for _ in range(2)]
+    for thread in threads:
+        thread.start()
     assert caches["default"].get("key") is None
+    for thread in threads:  # it would warn within the next test
+        thread.join()
     [warning] = [record for record in caplog.records if record.levelname == "WARNING"]
     assert warning.getMessage() == (
         "contextcache: CACHES['default'] has no LOCATION, so it is kept in an embedded Redis "
