@@ -53,19 +53,79 @@ ASK_THE_DATABASE = 0  # in the cache; a plain int, which is stored as it is
 MARKER_SECONDS = 60  # longer than any request takes from reading a row to caching it
 
 
+class _Entries:
+    """The entries of sessions in a cache: the text of a row, or a marker to ask the database."""
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+
+    def get(self, session_key: str) -> str | None:
+        """Return the text of a session, if the cache has it and can be reached."""
+        try:
+            text = self._cache.get(_cache_key(session_key))
+        except Exception as error:  # noqa: BLE001  # each backend raises errors of its own
+            _warn(error)
+            return None
+        return text if isinstance(text, str) else None
+
+    def put(self, row: AbstractBaseSession, age: int, *, only_where_none: bool) -> None:
+        """Hold the text of a row for `age` seconds, in the place of another one or of none."""
+        key = _cache_key(row.session_key)
+        try:
+            if only_where_none:
+                added = self._cache.add(key, row.session_data, age)
+                if added is False and not self._is_marked(key):
+                    # What is there has not been read: from a secret before, say. Else each request
+                    # would ask the database until it expires.
+                    self._cache.delete(key)
+            elif age <= 0:
+                self._put(key, ASK_THE_DATABASE, MARKER_SECONDS)
+            else:
+                self._put(key, row.session_data, age)
+        except Exception as error:  # noqa: BLE001  # each backend raises errors of its own
+            _warn(error)
+
+    def mark(self, session_key: str) -> None:
+        """Let nobody find the session in the cache, nor put there what was read before."""
+        try:
+            self._put(_cache_key(session_key), ASK_THE_DATABASE, MARKER_SECONDS)
+        except ServerError as error:
+            if (scope := current_scope()) is not None:
+                scope.outage = error
+            raise
+
+    def _is_marked(self, key: str) -> bool:
+        if isinstance(self._cache, RedisCache):  # its own `get` would warn of it once more
+            payload = self._cache.connection().get(self._cache.make_key(key))
+            return payload == str(ASK_THE_DATABASE).encode()
+        return bool(self._cache.get(key) == ASK_THE_DATABASE)
+
+    def _put(self, key: str, text: str | int, seconds: int) -> None:
+        """Put `text` in the place of what the cache holds, or raise; an answer may be lost."""
+        # The `set` of ours would only warn of an outage.
+        ours = isinstance(self._cache, RedisCache)
+        put = self._cache.set_or_raise if ours else self._cache.set
+        try:
+            put(key, text, seconds)
+        except Exception as error:  # each backend raises errors of its own
+            if not was_lost(error):
+                raise
+            put(key, text, seconds)
+
+
 class SessionStore(Store, db.SessionStore):
     """One visitor's session, as Django's `SessionMiddleware` uses it."""
 
     def __init__(self, session_key: str | None = None) -> None:
         super().__init__(session_key)
-        self._cache: Any = caches[settings.SESSION_CACHE_ALIAS]
+        self._entries = _Entries(caches[settings.SESSION_CACHE_ALIAS])
 
     # --- Reading --------------------------------------------------------------------------------
 
     def load(self) -> dict[str, Any]:
         """Return the stored session, or an empty one, without its id, where there is none."""
         session_key = self.session_key
-        text = self._cached()
+        text = self._entries.get(session_key) if session_key else None
         if text is None:
             row: AbstractBaseSession | None = self._get_session_from_db()  # type: ignore[attr-defined]
             if row is None or not self._cache_row(row):
@@ -214,6 +274,13 @@ class SessionStore(Store, db.SessionStore):
         _, deleted = rows.filter(session_key=session_key).delete()
         return deleted.get(self.model._meta.label, 0) > 0
 
+    def _cache_text(self, row: AbstractBaseSession, *, only_where_none: bool) -> None:
+        age = int(self.get_expiry_age(expiry=row.expire_date))
+        self._entries.put(row, age, only_where_none=only_where_none)
+
+    def _uncache(self, session_key: str) -> None:
+        self._entries.mark(session_key)
+
     def _cache_row(self, row: AbstractBaseSession) -> bool:
         """Cache a row that was read, and return whether it is still there."""
         self._cache_text(row, only_where_none=True)
@@ -221,59 +288,6 @@ class SessionStore(Store, db.SessionStore):
             return True
         self._uncache(row.session_key)  # deleted between reading and caching it
         return False
-
-    def _cache_text(self, row: AbstractBaseSession, *, only_where_none: bool) -> None:
-        key, age = _cache_key(row.session_key), int(self.get_expiry_age(expiry=row.expire_date))
-        try:
-            if only_where_none:
-                added = self._cache.add(key, row.session_data, age)
-                if added is False and not self._is_marked(key):
-                    # What is there has not been read: from a secret before, say. Else each request
-                    # would ask the database until it expires.
-                    self._cache.delete(key)
-            elif age <= 0:
-                self._put(key, ASK_THE_DATABASE, MARKER_SECONDS)
-            else:
-                self._put(key, row.session_data, age)
-        except Exception as error:  # noqa: BLE001  # each backend raises errors of its own
-            _warn(error)
-
-    def _cached(self) -> str | None:
-        if not self.session_key:
-            return None
-        try:
-            text = self._cache.get(_cache_key(self.session_key))
-        except Exception as error:  # noqa: BLE001  # each backend raises errors of its own
-            _warn(error)
-            return None
-        return text if isinstance(text, str) else None
-
-    def _uncache(self, session_key: str) -> None:
-        """Let nobody find the session in the cache, nor put there what was read before."""
-        try:
-            self._put(_cache_key(session_key), ASK_THE_DATABASE, MARKER_SECONDS)
-        except ServerError as error:
-            if (scope := current_scope()) is not None:
-                scope.outage = error
-            raise
-
-    def _is_marked(self, key: str) -> bool:
-        if isinstance(self._cache, RedisCache):  # its own `get` would warn of it once more
-            payload = self._cache.connection().get(self._cache.make_key(key))
-            return payload == str(ASK_THE_DATABASE).encode()
-        return bool(self._cache.get(key) == ASK_THE_DATABASE)
-
-    def _put(self, key: str, text: str | int, seconds: int) -> None:
-        """Put `text` in the place of what the cache holds, or raise; an answer may be lost."""
-        # The `set` of ours would only warn of an outage.
-        ours = isinstance(self._cache, RedisCache)
-        put = self._cache.set_or_raise if ours else self._cache.set
-        try:
-            put(key, text, seconds)
-        except Exception as error:  # each backend raises errors of its own
-            if not was_lost(error):
-                raise
-            put(key, text, seconds)
 
 
 def _cache_key(session_key: str) -> str:

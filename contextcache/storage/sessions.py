@@ -262,8 +262,6 @@ class SessionStorage:
                 break
         return existed
 
-    # --- Tombstones -----------------------------------------------------------------------------
-
     def _tombstone(self, old: str, new: str) -> bytes:
         token = enter_scope(None)  # it is no write of the application's
         try:
