@@ -35,6 +35,7 @@ from contextcache.walker import (
     overruns_stack,
     too_deep,
 )
+from contextcache.wording import IN_META, environ_fix, fix_for
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -71,7 +72,7 @@ _ENVIRON = Rule(
     verb=Verb.OBSERVE,
     code="CC106",
     reason="the environment of a request carries its cookies and credentials",
-    fix="store the values you need from request.META, not all of it",
+    fix=IN_META,
 )
 
 
@@ -269,7 +270,8 @@ class Inspection:
                 on_top = place.parent is None or place.parent.obj is value
                 action = Action.SNAPSHOTTED if on_top else Action.OBSERVED
                 did = "stored it without credentials" if on_top else "stored it as it is"
-                dump.hits.append(Hit(place.obj, _ENVIRON, action, did))
+                rule = replace(_ENVIRON, fix=environ_fix(place.obj))
+                dump.hits.append(Hit(place.obj, rule, action, did))
 
     def _word(self, dump: Dump, search: Search) -> None:
         """Turn the hits of `dump` into findings, in the order in which pickle meets them.
@@ -280,6 +282,11 @@ class Inspection:
         first: dict[tuple[str, str], Finding] = {}
         order = {key: at for at, key in enumerate(search.found)}
         told: set[int] = set()
+        stripped = {id(hit.leaf): hit for hit in dump.hits if hit.action is Action.STRIPPED}
+        for hit in dump.hits:  # what a proxy points at may have been met before it
+            target = stripped.get(id(dump.behind.get(id(hit.leaf))))
+            if target is not None:
+                hit.action, hit.did = target.action, target.did
         for hit in sorted(dump.hits, key=lambda hit: order.get(id(hit.leaf), len(order))):
             if id(hit.leaf) in told:
                 continue
@@ -340,7 +347,7 @@ class Inspection:
             action, did = Action.REFUSED, NOTHING
         elif action is Action.REFUSED:
             did = NOTHING
-        fix = hit.rule.fix or "store the data it was made from"
+        fix = fix_for(hit.rule, hit.leaf)
         if self._debug:
             self._offences.append(self._offence(hit, path, place))
         return Finding(
@@ -521,7 +528,8 @@ def field_to_act_on(place: Place, path: Path, *, exact: bool = False) -> str:
     if at is place:
         return told
     held = package_of(type(at.obj)) if origins.is_own(type(at.parent.obj)) else ""
-    package = f" ({held})" if held and not held.startswith("Python ") else ""
+    is_new = held and not held.startswith("Python ") and not told.endswith(f" ({held})")
+    package = f" ({held})" if is_new else ""
     above = replace(path, steps=at.path("").steps).printed(exact=exact)
     return f"{above}: {told}{package}"
 

@@ -152,6 +152,9 @@ def unreadable(error: Exception, label: str, compression: str = "") -> Unreadabl
                 f"its class or attribute {type_text(gone[0])} is gone from {type_text(gone[1])}"
             )
             remedy = "restore it under its old name, or delete the entry"
+        case LookupError() if model := _unknown_model(error):
+            kind, reason = "its model is not registered", f"its model {model} is not registered"
+            remedy = "restore the model in its application, or delete the entry"
         case _ if not by_pickle:  # a method of the value's own raised
             kind, reason = "rebuilding it raised", f"rebuilding it raised {error_name(error)}"
             remedy = "mend __setstate__ or __reduce__ of its class, or delete the entry"
@@ -165,6 +168,18 @@ def unreadable(error: Exception, label: str, compression: str = "") -> Unreadabl
             kind, reason = "rebuilding it raised", f"rebuilding it raised {error_name(error)}"
             remedy = "mend __setstate__ or __reduce__ of its class, or delete the entry"
     return UnreadablePayloadError(label, reason, remedy, kind)
+
+
+def _unknown_model(error: BaseException) -> str:
+    """Return the model that Django looked for to rebuild a row, such as `shop.Order`."""
+    traceback = error.__traceback__
+    while traceback is not None:
+        frame, traceback = traceback.tb_frame, traceback.tb_next
+        if frame.f_code.co_name == "model_unpickle":
+            model = frame.f_locals.get("model_id")
+            if type(model) is tuple and all(type(part) is str for part in model):
+                return type_text(".".join(model))
+    return ""
 
 
 def _gone(error: AttributeError) -> tuple[str, str] | None:

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import CodeType, FrameType
 
+RESULT_OF = " (result of "
+"""What stands before the name of a memoized function, after the line that called it."""
+
 _OWN = os.path.dirname(os.path.abspath(__file__))
 _OWN_PACKAGES = tuple(_OWN + suffix + os.sep for suffix in ("", "_django", "_flask"))
 
@@ -67,15 +70,28 @@ def call_site() -> str:
     line: frames further out, of middleware or of the script that started the server, are not asked.
     """
     frame: FrameType | None = sys._getframe(1)  # 40x faster than inspect.stack
+    memoized = ""
     while frame is not None:
         path = frame.f_code.co_filename
+        memoized = memoized or _memoized(frame)
         if _is_dispatcher(path):
             return ""
         # A template that was compiled has the name of its own file, and lines of another.
         if not is_library(path) and path.endswith(".py"):
-            return f"{relative(path)}:{frame.f_lineno}"
+            return f"{relative(path)}:{frame.f_lineno}{memoized}"
         frame = frame.f_back
     return ""
+
+
+def _memoized(frame: FrameType) -> str:
+    """Name the function whose result Flask-Caching stores, under a hash for a key."""
+    code = frame.f_code
+    if code.co_name != "decorated_function" or "flask_caching" not in code.co_filename:
+        return ""
+    function = frame.f_locals.get("f")
+    if type(function) is not FunctionType:
+        return ""
+    return f"{RESULT_OF}{function.__module__}.{function.__qualname__})"
 
 
 _DISPATCHERS = tuple(

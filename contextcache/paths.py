@@ -97,7 +97,7 @@ class Step(NamedTuple):
         """The pattern of the step as it may be logged."""
         match self.kind:
             case StepKind.ATTRIBUTE:
-                return self.printed
+                return _ADDRESS.sub("*", self.printed)
             case StepKind.ITEM:
                 return "[*]" if isinstance(self.name, int) else generalised(self.printed)
             case _:
@@ -112,7 +112,9 @@ class Step(NamedTuple):
     def pattern(self) -> str:
         """The step with positions generalised, so that equal fields of many items are one."""
         match self.kind:
-            case StepKind.ATTRIBUTE | StepKind.STATE | StepKind.FUNCTION | StepKind.CALL:
+            case StepKind.ATTRIBUTE:
+                return _ADDRESS.sub("*", str(self))
+            case StepKind.STATE | StepKind.FUNCTION | StepKind.CALL:
                 return str(self)
             case StepKind.ITEM:
                 return "[*]" if isinstance(self.name, int) else generalised(str(self))
@@ -120,6 +122,10 @@ class Step(NamedTuple):
                 return "{*}"
             case _:
                 return str(self).replace(str(self.name), "*")
+
+
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}|\d{7,}|(?=[a-fA-F]{0,8}\d)[0-9a-fA-F]{10,}")
+"""What is an `id()` or an address in a name, and another one in the next process."""
 
 
 def attribute(name: str) -> Step:

@@ -18,6 +18,7 @@ import io
 import operator
 import pickle
 from contextvars import ContextVar
+from dis import opname
 from types import (
     EllipsisType,
     FunctionType,
@@ -30,8 +31,10 @@ from typing import TYPE_CHECKING, Any
 
 from contextcache.classes import importable, is_native, once_per_class
 from contextcache.findings import Action
+from contextcache.logs import error_name
 from contextcache.markers import Marker
 from contextcache.masking import generalised, type_text
+from contextcache.origins import is_library
 from contextcache.paths import class_mro, printed_root, qualified_name
 from contextcache.reporting import report_internal
 from contextcache.rules import Rule, Verb
@@ -71,6 +74,11 @@ UNAWAITED = dataclasses.replace(
     RAISED,
     reason="it asks the database, which async code may not do without await",
     fix="evaluate it before: [row async for row in rows]",
+)
+UNRENDERED = dataclasses.replace(
+    RAISED,
+    reason="the response is not rendered yet",
+    fix="render it before it is stored: response.render()",
 )
 UNIMPORTABLE = Rule(
     type="",
@@ -142,6 +150,7 @@ class Dump:
         captured: What each object was reduced to, by its id; None unless asked for.
         verdicts: The trial that showed that a suspect object does not load, by its id.
         allowed: The ids of what a marker allows to be stored as it is.
+        failure: What the payload of a trial raised when it was loaded.
     """
 
     def __init__(
@@ -165,6 +174,7 @@ class Dump:
         self.verdicts: dict[int, Dump | None] = {}
         self.allowed: set[int] = set()
         self.repeated = 0
+        self.failure = ""
         self._named: dict[int, bool] = {}
         self._now = ""
 
@@ -408,14 +418,25 @@ def _refusal(cls: type, error: Exception) -> Rule:
     """Tell a type that refuses from a pickling method that raised by accident."""
     if type(error).__name__ == "SynchronousOnlyOperation":  # of Django: a QuerySet in async code
         return UNAWAITED
+    if type(error).__name__ == "ContentNotRenderedError":  # of Django: a TemplateResponse
+        return UNRENDERED
     own = any(
         name in base.__dict__
         for base in class_mro(cls)[:-1]
         if base.__flags__ & _HEAP_TYPE
         for name in ("__reduce__", "__reduce_ex__", "__getstate__")
     )
-    deliberate = isinstance(error, (TypeError, pickle.PicklingError, NotImplementedError))
-    return RAISED if own and not deliberate else REFUSES
+    refuses = isinstance(error, (TypeError, pickle.PicklingError, NotImplementedError))
+    return RAISED if own and not (refuses and _on_purpose(error)) else REFUSES
+
+
+def _on_purpose(error: Exception) -> bool:
+    """Return True if a pickling method raised `error` by a statement of its own, or none ran."""
+    inner = error.__traceback__.tb_next if error.__traceback__ is not None else None
+    if inner is None:  # raised in C
+        return True
+    code = inner.tb_frame.f_code
+    return inner.tb_next is None and opname[code.co_code[inner.tb_lasti]] == "RAISE_VARARGS"
 
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by a class statement
@@ -563,7 +584,10 @@ def reduce_if_loadable(obj: object) -> Reduced:
     failed = dump.verdicts[key]
     if failed is None:
         return dump.table.untried(type(obj))(obj)
-    stripped = dump.strip(obj, UNLOADABLE)
+    rule = UNLOADABLE
+    if failed.failure:
+        rule = dataclasses.replace(rule, reason=f"loading it raised {failed.failure}")
+    stripped = dump.strip(obj, rule)
     dump.hits[-1].inside = failed
     return stripped
 
@@ -577,13 +601,20 @@ def failed_trial(dump: Dump, obj: object) -> Dump | None:
         trial.all_hits()
     except (RecursionError, MemoryError):
         raise
-    except Exception:  # noqa: BLE001  # what cannot be stored by itself does not load, either
+    except Exception as error:  # noqa: BLE001  # what cannot be stored by itself does not load, either
+        trial.failure = _raised(error)
         return trial
-    return None if loads_again(payload) else trial
+    trial.failure = load_failure(payload)
+    return trial if trial.failure else None
 
 
 def loads_again(payload: bytes) -> bool:
-    """Return True if `payload` loads.
+    """Return True if `payload` loads; raises what `load_failure` raises."""
+    return not load_failure(payload)
+
+
+def load_failure(payload: bytes) -> str:
+    """Say what loading `payload` raises and where, without its text; empty if it loads.
 
     The unpickler does not recurse, so a `RecursionError` comes from a method of the value, such as
     a `__getattr__` that asks for itself. Only where the stack is used up by others it is raised.
@@ -596,12 +627,25 @@ def loads_again(payload: bytes) -> bool:
         pickle.loads(payload)
     except MemoryError:
         raise
-    except RecursionError:
+    except RecursionError as error:
+        raised = _raised(error)
         _use_stack(LEAST_ROOM)
-        return False
-    except Exception:  # noqa: BLE001  # whatever a constructor raises, the reader would meet it
-        return False
-    return True
+        return raised
+    except Exception as error:  # noqa: BLE001  # whatever a constructor raises, the reader would meet it
+        return _raised(error)
+    return ""
+
+
+def _raised(error: BaseException) -> str:
+    """Name an exception and the method of the application that raised it, or else the innermost."""
+    traceback = error.__traceback__
+    at, line = None, 0
+    while traceback is not None and (traceback := traceback.tb_next) is not None:
+        code = traceback.tb_frame.f_code
+        if at is None or not is_library(code.co_filename) or is_library(at.co_filename):
+            at, line = code, traceback.tb_lineno
+    name = error_name(error)
+    return name if at is None else f"{name} in {type_text(at.co_qualname)}, line {line}"
 
 
 def _use_stack(levels: int) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from contextcache.locks import ProcessLock
 from contextcache.logs import error_name, log
 from contextcache.masking import one_line, shortened, type_text
+from contextcache.origins import RESULT_OF
 from contextcache.paths import Path, StepKind
 from contextcache.scopes import current_scope
 
@@ -270,6 +271,8 @@ def key_of(finding: Finding) -> Key:
     names = [step for step in path.steps if step.kind is StepKind.ATTRIBUTE] if is_owned else []
     step = names[-1] if names else next(iter(path.steps), None)
     field = step.printed_pattern if step is not None else ""
+    if finding.origin.endswith(")"):  # the key of a memoized function's result is a hash
+        pattern += finding.origin.partition(RESULT_OF)[2]
     return finding.code, str(finding.action), type_text(finding.owner_type), field, pattern
 
 

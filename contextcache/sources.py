@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import os
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,7 +19,8 @@ from contextcache.origins import is_own, relative
 from contextcache.paths import class_mro, qualified_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from importlib.metadata import PackagePath
 
     Function = ast.FunctionDef | ast.AsyncFunctionDef
     Found = tuple[int, str, ast.stmt, ast.expr | None, Function | None]
@@ -83,23 +85,33 @@ def field_origin(cls: type, name: str) -> str:
 
 def package_of(cls: type) -> str:
     """Return package and version of a class that is not the user's own, such as `redis 8.1.0`."""
-    return "" if is_own(cls) else _package(cls.__module__.partition(".")[0])
+    return "" if is_own(cls) else _package(cls.__module__)
 
 
 @functools.cache
-def _package(top: str) -> str:
+def _package(module: str) -> str:
     from importlib import metadata  # noqa: PLC0415  # reads the disk, and only a developer needs it
 
+    top = module.partition(".")[0]
     if top == "builtins":
         return ""
     if top in sys.stdlib_module_names:
         return f"Python {sys.version_info.major}.{sys.version_info.minor}"
-    for name in (top, *metadata.packages_distributions().get(top, ())):
+    names = list(dict.fromkeys(metadata.packages_distributions().get(top, ()))) or [top]
+    if len(names) > 1:  # which share a namespace
+        file = getattr(sys.modules.get(module), "__file__", None) or ""
+        names = [name for name in names if _has(metadata.files(name), file)]
+    for name in names:
         try:
             return f"{name} {metadata.version(name)}"
         except metadata.PackageNotFoundError:
             continue
     return ""
+
+
+def _has(files: Iterable[PackagePath] | None, path: str) -> bool:
+    last = os.path.basename(path)
+    return any(file.name == last and str(file.locate()) == path for file in files or ())
 
 
 @once_per_class
