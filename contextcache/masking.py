@@ -15,6 +15,7 @@ from typing import Any
 MAX_WORD_LENGTH = 24
 MAX_DIGITS = 12  # a longer number may be that of a card or an account
 MAX_TYPE_LENGTH = 120
+MAX_MODULE_DEPTH = 32
 MAX_LINE_LENGTH = 1900
 
 _VARYING = (
@@ -23,7 +24,9 @@ _VARYING = (
     r"|(?<![\w+/])(?=\D{0,21}\d)(?=[^A-Z]{0,21}[A-Z])(?=[^a-z]{0,21}[a-z])[0-9a-zA-Z+/]{22}(?![\w+/])"
 )
 _NUMBERS = re.compile(rf"{_VARYING}|\d+")
-_WHOLE = re.compile(rf"{_VARYING}|[^:/*]*@[^:/*]*")  # of an e-mail address no part is printed
+_WHOLE = re.compile(
+    rf"{_VARYING}|(?<![^:/*])[^:/*]*@[^:/*]*"
+)  # of an e-mail address no part is shown
 _PART = re.compile(r"[^:./\-_*]+")
 _STARS = re.compile(r"\*(?:[:./\-_]*\*)+")
 
@@ -87,7 +90,8 @@ def type_text(name: str, *, exact: bool = False) -> str:
 @functools.lru_cache(maxsize=1024)
 def _masked_type(name: str) -> str:
     parts = name.split(".")
-    size = next((at for at in range(len(parts), 0, -1) if ".".join(parts[:at]) in sys.modules), 0)
+    deepest = min(len(parts), MAX_MODULE_DEPTH)  # a name that was made can have any number
+    size = next((at for at in range(deepest, 0, -1) if ".".join(parts[:at]) in sys.modules), 0)
     module, qualname = parts[:size], parts[size:]
     shown = [part if part == "<locals>" else masked(part) for part in qualname]
     if shown != qualname and _is_in_source(".".join(module) or "builtins", qualname):

@@ -7,6 +7,8 @@ import re
 import sqlite3
 import sys
 import threading
+import time
+import timeit
 import types
 from typing import Any
 
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 
 from contextcache import Config, Guard, UncacheableValueError, UnreadablePayloadError
 from contextcache.jsonable import JSONGuard
-from contextcache.masking import masked, one_line, type_text
+from contextcache.masking import _masked_type, masked, one_line, type_text
 from contextcache.paths import MAX_PATH_LENGTH, MAX_PATTERN_LENGTH, Path, attribute, item
 from contextcache.testing import capture_findings
 
@@ -94,6 +96,21 @@ def test_the_name_of_a_class_is_printed_if_somebody_has_written_it_down() -> Non
     assert type_text("shop.made.Ann Lee") == "shop.made.*"
     assert type_text("Row\nERROR", exact=True) == r"Row\nERROR"
     assert len(type_text("x" * 5000, exact=True)) <= 120
+
+
+@pytest.mark.parametrize("part", ["k", "k9", "a.", "*-", "A1a", "a@", ":a"])
+def test_the_time_to_mask_a_name_is_linear_in_its_length(part: str) -> None:
+    """A visitor may choose names of any length."""
+
+    def seconds(length: int) -> float:
+        text = part * length
+        return min(timeit.repeat(lambda: masking(text), timer=time.thread_time, number=1, repeat=3))
+
+    def masking(text: str) -> None:
+        masked.__wrapped__(text)
+        _masked_type.__wrapped__(text)
+
+    assert seconds(64_000) < 32 * seconds(8_000)  # 8 times as long; the square would be 64
 
 
 key_texts = st.one_of(
