@@ -89,13 +89,25 @@ class CountedConnection(_Connection):
     """
 
     owed = 0
+    _subscribes = False
+
+    def register_connect_callback(self, callback: Any) -> None:
+        """Take note that a subscriber has it, to whom more comes than it has asked for."""
+        self._subscribes = True
+        super().register_connect_callback(callback)
+
+    def deregister_connect_callback(self, callback: Any) -> None:
+        """Take note that no subscriber has it any more."""
+        self._subscribes = False
+        super().deregister_connect_callback(callback)
 
     def connect(self) -> None:
         """Connect, and close what cannot be used, such as a connection that is owed replies.
 
         One that is closed is owed what is about to be sent: redis-py connects on the way.
         """
-        if self.owed and getattr(self, "is_connected", True):  # newer ones have it
+        # Newer versions of redis-py know the first; a subscriber connects before each message.
+        if getattr(self, "is_connected", True) and self.owed and not self._subscribes:
             self.disconnect()
         try:
             super().connect()

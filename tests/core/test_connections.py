@@ -309,6 +309,18 @@ def test_a_connection_that_is_closed_is_owed_what_is_sent_next(redis_url: str, p
     assert connection.owed == 0
 
 
+def test_a_subscriber_hears_every_message(redis_url: str, path: str) -> None:
+    """More comes than it has asked for, and none of that makes it connect again."""
+    client = new_client(redis_url)
+    with client.pubsub() as subscriber:
+        subscriber.subscribe("one", "other")
+        for number in range(5):
+            assert client.publish("other", number) == 1
+        heard = [message["data"] for message in itertools.islice(subscriber.listen(), 7)]
+    assert heard == [1, 2, b"0", b"1", b"2", b"3", b"4"]
+    assert client.set("key", "x")
+
+
 @pytest.mark.parametrize(
     ("version", "known"),
     [
