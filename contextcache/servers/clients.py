@@ -72,6 +72,10 @@ def new_client(
         pool_class = adapted(pool_class)
     make_pool: Callable[[], Any]
     if address.topology == "cluster":
+        # redis-py's client of a cluster ignores what it does not know.
+        others = {name: settings[name] for name in settings.keys() - _CLUSTER_SETTINGS}
+        others["connection_class"] = adapted(_CONNECTIONS[address.transport][0])
+        _try_options(pool_class(**others), address)
         return _cluster(address, seconds, settings)
     if address.topology == "sentinel":
         make_pool = functools.partial(_sentinel_pool, address, seconds, settings)
@@ -80,8 +84,7 @@ def new_client(
         settings["connection_class"] = adapted(plain)
         make_pool = functools.partial(pool_class, **settings)
     pool: Any = Server(address.public, seconds, make_pool).pool
-    if not address.topology:
-        _try_options(pool, address)
+    _try_options(pool, address)
     return Client(connection_pool=pool)
 
 

@@ -309,6 +309,14 @@ def test_a_public_url_shows_no_secret(url: str, shown: str) -> None:
             "unix:///tmp/redis.sock?colour=hush",
             "unix:///tmp/redis.sock: redis-py's connections have no option 'colour'",
         ),
+        (
+            "redis+cluster://:hush@host?colour=hush",
+            "redis+cluster://host: redis-py's connections have no option 'colour'",
+        ),
+        (
+            "rediss+sentinel://:hush@host/shop?colour=hush",
+            "rediss+sentinel://host/shop: redis-py's connections have no option 'colour'",
+        ),
     ],
 )
 def test_a_url_that_cannot_be_understood_says_why(url: str, message: str) -> None:
