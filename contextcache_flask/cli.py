@@ -207,14 +207,14 @@ def _stored(app: Flask, target: str) -> tuple[tuple[Any, str] | None, str]:
     The second is why a cache could not be asked.
     """
     from contextcache import ServerError  # noqa: PLC0415
-    from contextcache.commands.audit import named_failures  # noqa: PLC0415
+    from contextcache.commands.audit import key_bytes, named_failures  # noqa: PLC0415
 
     failure = ""
     for backend in _caches_in_redis(app):
         for key in (f"{backend._get_prefix()}{target}", target):
             try:
                 with named_failures("cache"):
-                    if backend._read_client.exists(key):
+                    if backend._read_client.exists(key_bytes(key)):
                         return (backend._read_client, key), ""
             except ServerError as error:
                 failure = str(error)  # a value of the application needs no cache to be explained

@@ -218,12 +218,16 @@ def _judged(key: bytes, size: int, payload: bytes | None, trust: Trust) -> Entry
         return Entry(shown(key, redact=trust.redact), size, Form.UNSEEN, "", (problem,))
 
 
+def key_bytes(key: str) -> bytes:
+    """Return the key that was an argument of a command, as Redis has it; it may be no UTF-8."""
+    return key.encode(errors="surrogateescape")
+
+
 def explain_entry(
     client: Any, key: str, trust: Trust, options: argparse.Namespace, out: TextIO
 ) -> int:
     """Show one entry as a tree with sizes, without loading it, and return the exit status."""
-    raw = key.encode(errors="surrogateescape")  # as Python has bytes of an argument
-    trust = _redacting(trust, options)
+    raw, trust = key_bytes(key), _redacting(trust, options)
     name = shown(raw, redact=trust.redact)
     try:
         with named_failures("Redis"):

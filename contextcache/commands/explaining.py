@@ -122,10 +122,10 @@ def run(
     try:
         seen = _examined(target, options, config)
     except UnusableError as error:
-        told = f"{error}; nor is it a key of {caches}" if caches else str(error)
-        told += f"\ncontextcache: {failure}" if failure else ""
+        told = one_line(f"{error}; nor is it a key of {caches}" if caches else str(error))
+        told += f"\ncontextcache: {one_line(failure)}" if failure else ""
     except UnreadablePayloadError as error:
-        told = f"{_named(target)} cannot be read: {error.reason}"
+        told = one_line(f"{_named(target)} cannot be read: {error.reason}")
     else:
         return show(seen, options, out)
     sys.stderr.write(f"contextcache: {told}\n")

@@ -370,6 +370,7 @@ def test_two_values_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("CC999", "there is no code 'CC999'; codes run from CC100 to "),
         ("nowhere.pickle", "there is no file nowhere.pickle; a value is named as module:name\n"),
+        ("a\x1b[31m\n", "there is no file a\\x1b[31m\\n; a value is named as module:name\n"),
         ("nowhere:value", "nowhere:value cannot be imported: there is no module nowhere\n"),
         ("shop:nothing", "shop:nothing cannot be imported: there is no nothing in it\n"),
         ("shop:priced", "shop:priced takes arguments; name a function that takes none\n"),

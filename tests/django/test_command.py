@@ -98,6 +98,13 @@ def test_unsigned_entries_are_no_problem_during_a_migration(
     assert run("audit", "--json")[0] == 0
 
 
+def test_a_key_that_is_no_text_is_looked_for(shop: Any, redis_client: redis.Redis) -> None:
+    """Python has its bytes as half characters."""
+    redis_client.set(b"page:\xff", pickle.dumps(None, 5))
+    assert run("explain", "page:\udcff")[0] == 0
+    assert run("explain", "page:\udcfe")[0] == 2
+
+
 @pytest.mark.django_db
 def test_sessions_are_entries_too(shop: Any, client: Any) -> None:
     """Signed for another purpose, and under a hash of their id."""

@@ -111,6 +111,14 @@ def test_an_entry_is_explained_by_its_key(
     assert "Basket" in report
 
 
+def test_a_key_that_is_no_text_is_looked_for(redis_client: redis.Redis, redis_url: str) -> None:
+    """Python has its bytes as half characters."""
+    redis_client.set(b"page:\xff", b"\x80\x05N.")
+    status, report = run(make_app(redis_url), "explain", "page:\udcff")
+    assert (status, report.partition(": ")[0]) == (0, "page:\\xff")
+    assert run(make_app(redis_url), "explain", "page:\udcfe")[0] == 2
+
+
 @pytest.mark.usefixtures("redis_client")
 def test_a_key_that_is_not_there_is_named(redis_url: str) -> None:
     """A key that has expired is not taken for a typo in the name of a module."""

@@ -13,7 +13,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
 from contextcache import ServerError
-from contextcache.commands.audit import LARGE, Place, audit, explain_entry, named_failures
+from contextcache.commands.audit import (
+    LARGE,
+    Place,
+    audit,
+    explain_entry,
+    key_bytes,
+    named_failures,
+)
 from contextcache.commands.audit import add_arguments as add_audit_arguments
 from contextcache.commands.explaining import UNUSABLE, codes_in
 from contextcache.commands.explaining import add_arguments as add_explain_arguments
@@ -84,7 +91,7 @@ class Command(BaseCommand):
             cache, guard, client = opened(alias)
             for key in (cache.make_key(target), target):
                 with named_failures(name):
-                    found = client.exists(key)
+                    found = client.exists(key_bytes(key))
                 if found:
                     return explain_entry(client, key, trust_of(guard), options, self._out)
             asked = name
