@@ -18,7 +18,7 @@ from contextcache.paths import StepKind
 from contextcache.terminal import wants_colour
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from contextcache.config import Config
 
@@ -42,14 +42,49 @@ LEAF = ("code", "path", "pattern", "leaf_type", "action")
 
 
 def grouped(findings: Iterable[Finding]) -> list[list[Finding]]:
-    """Return `findings` with the attributes of one object together, each group one report."""
-    groups: dict[object, list[Finding]] = {}
+    """Return `findings` with those of one cause together, each group one report.
+
+    The attributes of one object are together, the same attributes of objects of one class, and
+    what hangs below one attribute, such as the functions in a table or the fields of a form.
+    """
+    objects: dict[object, list[Finding]] = {}
     for finding in findings:
         path = finding.path
         is_field = finding.owner_type and path.steps and path.steps[-1].kind is _FIELD
         owner: object = (path.parent, finding.owner_type) if is_field else (path, finding.code)
-        groups.setdefault(owner, []).append(finding)
-    return list(groups.values())
+        objects.setdefault(owner, []).append(finding)
+    groups: list[list[Finding]] = []
+    causes: dict[object, list[Finding]] = {}
+    for leaves in objects.values():
+        keys = list(_causes(leaves))
+        group = next((causes[key] for key in keys if key in causes), None)
+        if group is None:
+            groups.append(group := [])
+        group += leaves
+        causes.update((key, group) for key in keys if key not in causes)
+    return groups
+
+
+def _causes(leaves: Sequence[Finding]) -> Iterator[object]:
+    """Yield keys for the cause of these fields, one of which others of the same cause have, too."""
+    steps = leaves[0].path.steps
+    first = leaves[0]
+    where = steps[:1] if first.path.root == "session" else ()  # each key was set by itself
+    kinds: tuple[object, ...] = (
+        where,
+        first.origin,
+        first.action,
+        *((leaf.code, leaf.leaf_type, leaf.fix) for leaf in leaves),
+    )
+    fields = [at for at, step in enumerate(steps) if step.kind is _FIELD]
+    if leaves[0].owner_type and fields and fields[-1] == len(steps) - 1:
+        names = tuple(leaf.path.steps[-1].pattern for leaf in leaves)
+        kinds += names
+        yield leaves[0].owner_type, kinds
+        fields.pop()
+    if fields:
+        above = dataclasses.replace(leaves[0].path, steps=steps[: fields[-1] + 1])
+        yield above.pattern, kinds
 
 
 _FIELD = StepKind.ATTRIBUTE
@@ -75,7 +110,9 @@ def message(leaves: Sequence[Finding], config: Config) -> tuple[str, tuple[objec
         verb,
         shortened(one_line(first.reason), MAX_REASON_LENGTH),
     )
-    names = [f"{_last(one, exact)} ({type_text(one.leaf_type, exact=exact)})" for one in others]
+    names = [
+        f"{_name(one, first, exact)} ({type_text(one.leaf_type, exact=exact)})" for one in others
+    ]
     if not exact:
         pairs = zip(names, others, strict=True)
         also = _joined((f"{name} {one.code}" for name, one in pairs), ", ", MAX_ALSO_LENGTH)
@@ -115,6 +152,13 @@ def _escaped(text: str) -> str:
 
 def _last(leaf: Finding, exact: bool) -> str:
     return dataclasses.replace(leaf.path, root="", steps=leaf.path.steps[-1:]).printed(exact=exact)
+
+
+def _name(leaf: Finding, first: Finding, exact: bool) -> str:
+    """Return the name of a field; of one of another object, its path."""
+    if leaf.path.parent == first.path.parent:
+        return _last(leaf, exact)
+    return leaf.path.printed(exact=exact)
 
 
 def _dids(leaves: Sequence[Finding], *, exact: bool = False) -> list[str]:

@@ -36,7 +36,8 @@ from contextcache.paths import (
 )
 from contextcache.rules import Rule, RuleBook, Verb
 from contextcache.scopes import SESSION, origin_of
-from contextcache.snapshots import NothingThere
+from contextcache.snapshots import NothingThere, environ_snapshot, is_environ
+from contextcache.wording import environ_fix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -276,6 +277,9 @@ class Look:
             if stored is CUT or treatment.rule.verb is Verb.ALLOW:
                 return
             treatment = self._types[type(stored)]
+        if type(stored) is dict and is_environ(stored):
+            self._without_credentials(frame, stored)
+            return
         if id(stored) in self._done:
             frame.put(frame.at, self._done[id(stored)][1])
             return
@@ -385,6 +389,15 @@ class Look:
         self._done[id(frame.obj)] = frame.obj, (stored := frame.result())
         holder = self._stack[-1]
         holder.put(holder.at, stored)
+
+    def _without_credentials(self, frame: _Frame, environ: dict[Any, Any]) -> None:
+        """Store the plain entries of the environment of a request, less its credentials."""
+        path, did = self._path(), "stored it without credentials"
+        reason = "the environment of a request carries its cookies and credentials"
+        fix = environ_fix(environ)
+        self.note("CC106", path, environ, Action.SNAPSHOTTED, did=did, fix=fix, reason=reason)
+        kept = environ_snapshot(environ)
+        frame.put(frame.at, {key: kept[key] for key in kept if type(kept[key]) is not tuple})
 
     def _is_flash(self, stored: object) -> bool:
         """Return True for a flashed message of Flask, which reads a list as well as a tuple."""
