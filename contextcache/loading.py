@@ -14,7 +14,7 @@ from contextcache.exceptions import (
     UntrustedPayloadError,
     without_text,
 )
-from contextcache.logs import class_name, error_name
+from contextcache.logs import error_name
 from contextcache.masking import type_text
 
 if TYPE_CHECKING:
@@ -62,22 +62,6 @@ def load(body: bytes | memoryview, names: AllowList | None, label: str) -> Any:
 def is_sealed(payload: bytes) -> bool:
     """Tell whether `payload` claims to be signed; whether it is, only `Guard.loads` finds out."""
     return payload[:1] == MAGIC
-
-
-def as_session(value: Any) -> dict[str, Any]:
-    """Return what was stored as a session, which is a dict.
-
-    Raises:
-        UnreadablePayloadError: It is none.
-    """
-    if isinstance(value, dict):
-        return value
-    raise UnreadablePayloadError(
-        "session",
-        f"it holds a {class_name(type(value))}, not a session",
-        "see what else writes to this key of Redis",
-        "it holds no session",
-    )
 
 
 class UnlistedNameError(pickle.UnpicklingError):

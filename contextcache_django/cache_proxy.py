@@ -11,8 +11,8 @@ from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
 
 from contextcache import UnreadablePayloadError
-from contextcache.loading import as_session
-from contextcache.scopes import SESSION
+from contextcache.storage.commands import LABEL as SESSION
+from contextcache.storage.sessions import as_session
 from contextcache_django.conf import alias_of, guard_for, place_of
 from contextcache_django.guarded import MISSING, SKIPPED, Guarded, decoded, encoded
 from contextcache_django.serializers import cache_label

@@ -13,8 +13,8 @@ from asgiref.sync import sync_to_async
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
 from contextcache import UncacheableValueError, UnreadablePayloadError
-from contextcache.loading import as_session
-from contextcache.scopes import SESSION
+from contextcache.storage.commands import LABEL as SESSION
+from contextcache.storage.sessions import as_session
 from contextcache_django.conf import guard_for, project_config
 from contextcache_django.serializers import cache_label, decode, encode
 

@@ -14,9 +14,9 @@ from flask import Response, current_app
 
 from contextcache import Guard, UncacheableValueError, UnreadablePayloadError
 from contextcache.classes import derived
-from contextcache.loading import as_session
 from contextcache.logs import error_name
-from contextcache.scopes import SESSION
+from contextcache.storage.commands import LABEL as SESSION
+from contextcache.storage.sessions import as_session
 from contextcache_flask.scopes import WithinRequest
 from contextcache_flask.serializers import (
     UNKNOWN,

@@ -33,7 +33,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from contextcache.exceptions import ServerError, UnreadablePayloadError
-from contextcache.loading import as_session
+from contextcache.logs import class_name
 from contextcache.scopes import enter_scope, exit_scope
 from contextcache.storage.commands import LABEL, Commands, raised_outage
 
@@ -82,6 +82,22 @@ def _leaves(value: object) -> Iterator[object]:
 
 
 _PLAIN = {str, bytes, int, float}
+
+
+def as_session(value: Any) -> dict[str, Any]:
+    """Return what was stored as a session, which is a dict.
+
+    Raises:
+        UnreadablePayloadError: It is none.
+    """
+    if isinstance(value, dict):
+        return value
+    raise UnreadablePayloadError(
+        LABEL,
+        f"it holds a {class_name(type(value))}, not a session",
+        "see what else writes to this key of Redis",
+        "it holds no session",
+    )
 
 
 class SessionStorage:
