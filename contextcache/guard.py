@@ -30,7 +30,6 @@ from contextcache.inspection import (
     NOTHING,
     Inspection,
     refuses,
-    without_environs,
     without_keys,
 )
 from contextcache.loading import is_sealed, load, unreadable
@@ -51,9 +50,8 @@ from contextcache.reporting import (
     writers,
 )
 from contextcache.rules import RuleBook
-from contextcache.scopes import SESSION, current_scope, origin_of
+from contextcache.scopes import SESSION, current_credentials, current_scope, origin_of
 from contextcache.sites import Markers, Site
-from contextcache.snapshots import CREDENTIALS
 from contextcache.walker import (
     heaviest,
     overruns_stack,
@@ -157,9 +155,12 @@ class Guard:
         return self._dumps(value, label, key)
 
     def _dumps(self, value: object, label: str, key: str | bytes) -> bytes:
+        body = None
         if type(value) is dict and len(value) <= FLAT and _is_small_data(value):
             body = pickle.dumps(value, PROTOCOL)
-        else:
+            if current_credentials().found_in(body):
+                body = None
+        if body is None:
             try:
                 body = self._payload(value, label)
             except (UncacheableValueError, MemoryError):
@@ -283,15 +284,12 @@ class Guard:
             known = site.known(value)
             dump.where = Markers(known, label, hidden=self.config.redact_keys)
             kept = without_keys(value, site.dropped, dump)
-        clean = without_environs(kept) if type(kept) is dict else kept
-        if clean is not kept and (site is None or not self._knows_environs(site)):
-            return self._inspected(value, label, careful=False)
         careful = at_risk or (site is not None and site.careful)
         failed: type[Exception] | None = None
         try:
             if at_risk and overruns_stack(value):
                 raise RecursionError  # as newer versions of Python do by themselves
-            payload = dump.careful(clean) if careful else dump.fast(clean)
+            payload = dump.careful(kept) if careful else dump.fast(kept)
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001  # the close look tells what it was, and where
@@ -299,7 +297,7 @@ class Guard:
         if payload is None and site is None and self._everywhere.careful and self._is_spent():
             dump = Dump(table, shown, capture=at_risk)
             try:
-                payload = dump.careful(clean)
+                payload = dump.careful(kept)
             except MemoryError:
                 raise
             except Exception as error:  # noqa: BLE001  # as above
@@ -402,12 +400,6 @@ class Guard:
             return False
         return not self._budget.left()
 
-    def _knows_environs(self, site: Site) -> bool:
-        """Tell whether the environment of a request was reported here and is cut without a word."""
-        if self.config.mode != "strip" or self._somebody_listens():
-            return False
-        return ("CC106", "dict") in site.kinds
-
     def _somebody_listens(self) -> bool:
         """Tell whether each occurrence matters: to a developer, a test, a request's page."""
         scope = current_scope()
@@ -508,7 +500,7 @@ class Guard:
 
     def _part(self, part: object, label: str) -> tuple[bytes | None, list[Finding]]:
         """Pickle a part of a session, with a close look only where it needs one."""
-        if not stack_is_at_risk() and without_environs(part) is part:
+        if not stack_is_at_risk():
             dump = Dump(self._table, self._shown(label))
             try:
                 payload = dump.fast(part)
@@ -642,8 +634,6 @@ def _envelope(config: Config, purpose: str) -> Envelope | None:
 
 def _is_small_data(value: dict[Any, Any]) -> bool:
     """Tell whether a small dict holds plain data two levels deep, which needs no pass of ours."""
-    if not value.keys().isdisjoint(CREDENTIALS):
-        return False
     try:
         if not _PLAIN.issuperset(map(type, value)):
             return False
@@ -662,7 +652,7 @@ def _is_flat(held: Any) -> bool:
     flat = _PLAIN.issuperset(map(type, held))
     if kind is not dict or not flat:
         return flat
-    return held.keys().isdisjoint(CREDENTIALS) and _PLAIN.issuperset(map(type, held.values()))
+    return _PLAIN.issuperset(map(type, held.values()))
 
 
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})

@@ -28,14 +28,13 @@ from contextcache.pickler import (
 from contextcache.reporting import report_internal
 from contextcache.rules import Rule, Verb
 from contextcache.scopes import origin_of
-from contextcache.snapshots import environ_snapshot, is_environ
 from contextcache.walker import (
     Place,
     Search,
     overruns_stack,
     too_deep,
 )
-from contextcache.wording import IN_META, environ_fix, fix_for
+from contextcache.wording import fix_for
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
 MOST_ROUNDS = 16  # in which no class is found that does not load; then the value is refused
 MOST_TRIALS = 16  # of objects of one class, before each of them is tried
 MOST_RETRIES = 5  # of a dump during which another thread changed the value
-MOST_KEYS = 64  # of a dict that are asked whether they hold the environment of a request
 DEEP = 150  # levels from which on a RecursionError is the depth's fault, not a method's
 
 NOTHING = "nothing was stored"
@@ -64,15 +62,6 @@ _CIRCULAR = Rule(
     verb=Verb.REFUSE,
     code="CC133",
     fix="return what refers back to it as the state of __reduce__, not as its arguments",
-)
-
-
-_ENVIRON = Rule(
-    type="",
-    verb=Verb.OBSERVE,
-    code="CC106",
-    reason="the environment of a request carries its cookies and credentials",
-    fix=IN_META,
 )
 
 
@@ -158,7 +147,6 @@ class Inspection:
             if cut_higher and not named.keys() <= markers.keys():
                 markers, cut_higher = {**markers, **named}, False  # new ones where it was cut
                 continue
-            self._note_environs(value, dump, search)
             refused = any(refuses(hit, value) for hit in dump.hits)
             self.payload = None if refused else payload
             for cls in dump.met:
@@ -170,7 +158,7 @@ class Inspection:
         return self
 
     def _dumped(self, value: object, dump: Dump) -> bytes:
-        kept = without_environs(without_keys(value, self.dropped, dump))
+        kept = without_keys(value, self.dropped, dump)
         for _ in range(MOST_RETRIES):
             try:
                 if overruns_stack(value):
@@ -188,7 +176,7 @@ class Inspection:
             except RuntimeError:
                 # "changed size during iteration", or the like of a deque or set: another thread
                 dump.forget()
-                kept = without_environs(without_keys(value, self.dropped, dump))
+                kept = without_keys(value, self.dropped, dump)
             except MemoryError:
                 raise
             except Exception:  # noqa: BLE001  # what pickle itself raises names no object
@@ -258,20 +246,6 @@ class Inspection:
         if not all(found):
             self.table = self.table.renewed()
         return found
-
-    def _note_environs(self, value: object, dump: Dump, search: Search) -> None:
-        """Note the environments of requests: plain dicts, which no rule for a type can name."""
-        seen: set[int] = set()
-        places = [place for found in search.found.values() for place in found.chain()]
-        for place in (*places, *top_places(value)):
-            if id(place.obj) not in seen and is_environ(place.obj):
-                seen.add(id(place.obj))
-                search.found[id(place.obj)] = place
-                on_top = place.parent is None or place.parent.obj is value
-                action = Action.SNAPSHOTTED if on_top else Action.OBSERVED
-                did = "stored it without credentials" if on_top else "stored it as it is"
-                rule = replace(_ENVIRON, fix=environ_fix(place.obj))
-                dump.hits.append(Hit(place.obj, rule, action, did))
 
     def _word(self, dump: Dump, search: Search) -> None:
         """Turn the hits of `dump` into findings, in the order in which pickle meets them.
@@ -468,30 +442,6 @@ def _only_strippable(leaf: object, table: Table) -> Rule | None:
         return None
     stripped = (hit for hit in trial.hits if hit.leaf is leaf and hit.action is Action.STRIPPED)
     return next((hit.rule for hit in stripped), None)
-
-
-def without_environs(value: object) -> object:
-    """Return `value` with the environment of a request replaced, where it is or holds one."""
-    if type(value) is not dict:
-        return value
-    if is_environ(value):
-        return environ_snapshot(value)
-    if len(value) > MOST_KEYS or not any(
-        is_environ(held) for held in value.values() if type(held) is dict
-    ):
-        return value
-    return {
-        key: environ_snapshot(held) if is_environ(held) else held for key, held in value.items()
-    }
-
-
-def top_places(value: object) -> list[Place]:
-    """Return the places of `value` itself and, if it is a small dict, of what it holds."""
-    top = Place(value)
-    if type(value) is not dict or len(value) > MOST_KEYS:
-        return [top]
-    items = enumerate(list(value.items()))
-    return [top, *(Place.under(key, index, held, top) for index, (key, held) in items)]
 
 
 def place_to_act_on(place: Place) -> Place | None:

@@ -30,20 +30,23 @@ from types import (
 from typing import TYPE_CHECKING, Any
 
 from contextcache.classes import importable, is_native, once_per_class
+from contextcache.credentials import as_text
 from contextcache.findings import Action
 from contextcache.logs import error_name
 from contextcache.markers import Marker
 from contextcache.masking import generalised, type_text
 from contextcache.origins import is_library
-from contextcache.paths import class_mro, printed_root, qualified_name
+from contextcache.paths import class_mro, instance_dict, printed_root, qualified_name
 from contextcache.reporting import report_internal
 from contextcache.rules import Rule, Verb
+from contextcache.scopes import current_credentials
 from contextcache.snapshots import ByName, NothingThere, current_values, now
 from contextcache.standins import Stripped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping
 
+    from contextcache.credentials import Credentials
     from contextcache.dispatch import Table
     from contextcache.sites import Markers
 
@@ -93,6 +96,31 @@ UNLOADABLE = Rule(
     fix="give it a __reduce__ that its constructor accepts, or store what it was made from",
 )
 
+
+ENVIRON = Rule(
+    type="",
+    verb=Verb.OBSERVE,
+    code="CC106",
+    reason="the environment or headers of a request carry its cookies and credentials",
+    did="stored it without credentials",
+    fix="store the values you need from the request, not all of its headers",
+)
+BY_HAND = Rule(
+    type="",
+    verb=Verb.OBSERVE,
+    code="CC120",
+    reason="it is a credential that the current request was sent",
+    did="stored it as it is",
+    fix="store what it stands for, such as the primary key of the user",
+)
+NOT_SEARCHED = Rule(
+    type="",
+    verb=Verb.OBSERVE,
+    code="CC106",
+    reason="it may hold the credentials of a request, which cannot be taken out of it",
+    did="stored it as it is",
+    fix="store the values you need from the request, in a flat dict",
+)
 
 _NESTED = ("__dict__", "__pydantic_private__")  # where pydantic's state has the attributes
 
@@ -192,7 +220,7 @@ class Dump:
             pickler.dump(value)
         finally:
             _running.reset(token)
-        return buffer.getvalue()
+        return self._without_credentials(value, buffer.getvalue())
 
     def careful(self, value: object) -> bytes:
         """Pickle `value`, asking about every object that is not a builtin container."""
@@ -202,7 +230,36 @@ class Dump:
             _CarefulPickler(buffer, self).dump(value)
         finally:
             _running.reset(token)
-        return buffer.getvalue()
+        return self._without_credentials(value, buffer.getvalue())
+
+    def _without_credentials(self, value: object, payload: bytes) -> bytes:
+        """Pickle `value` once more if `payload` holds credentials of a request, without them."""
+        credentials = current_credentials()
+        if not credentials.found_in(payload):
+            return payload
+        clean = Dump(self.table, self.label, where=self.where, capture=self.captured is not None)
+        clean.hits = [  # of keys that are not in `value` any more
+            hit for hit in self.hits if hit.action is Action.LEFT_OUT and hit.holder is None
+        ]
+        buffer = io.BytesIO()
+        token = _running.set(clean)
+        try:
+            pickler = _CleaningPickler(buffer, clean, credentials)
+            pickler.dump(value)
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001  # such as no room on the stack, where C had enough
+            self.hit(value, NOT_SEARCHED, Action.OBSERVED, NOT_SEARCHED.did)
+            return payload
+        finally:
+            _running.reset(token)
+        if not pickler.found:
+            return payload  # it only uses the words
+        for name in ("hits", "bare", "met", "behind", "covered", "captured", "verdicts"):
+            setattr(self, name, getattr(clean, name))
+        self.kept += clean.kept
+        self.allowed |= clean.allowed
+        return buffer.getvalue() if pickler.cleaned else payload
 
     def forget(self) -> None:
         """Forget what was met, because the value is dumped once more."""
@@ -702,6 +759,80 @@ class _CarefulPickler(pickle.Pickler):
             return reduced
         captured[id(obj)] = obj, tuple(items.get(at, part) for at, part in enumerate(reduced))
         return tuple(iter(items[at]) if at in items else part for at, part in enumerate(reduced))
+
+
+_PythonPickler: Any = pickle._Pickler
+_BUILT_IN = frozenset(map(id, _PythonPickler.dispatch))
+
+
+class _CleaningPickler(_PythonPickler):  # type: ignore[misc]
+    """Pickle in Python, which asks about builtin containers, too, without credentials in them.
+
+    Attributes:
+        found: Whether any were found.
+        cleaned: Whether something was stored in another form because of that.
+    """
+
+    def __init__(self, file: io.BytesIO, dump: Dump, credentials: Credentials) -> None:
+        super().__init__(file, PROTOCOL)
+        self._dump = dump
+        self._careful = _CarefulPickler(io.BytesIO(), dump)
+        self._credentials = credentials
+        self._changed: dict[int, object] = {}
+        self._above: list[object] = []
+        self.found = self.cleaned = False
+
+    def reducer_override(self, obj: Any) -> Any:
+        cls = type(obj)
+        if id(cls) in _BUILT_IN and cls is not FunctionType and cls is not type:
+            return NotImplemented
+        reduced = self._careful.reducer_override(obj)
+        if type(reduced) is not tuple or len(reduced) < 4:
+            return reduced
+        parts = list(reduced)
+        for at, make in ((3, list), (4, dict)):  # the items of a subclass of list or dict
+            if len(parts) > at and parts[at] is not None:
+                try:
+                    items = make(parts[at])
+                    kept = self._credentials.removed_from(items)
+                except TypeError:  # a key that cannot be hashed yet
+                    continue
+                if kept is not items:
+                    self._note(obj)
+                parts[at] = iter(kept if at == 3 else kept.items())
+        return tuple(parts)
+
+    def save(self, obj: Any, save_persistent_id: bool = True) -> None:
+        kind = type(obj)
+        if kind is str or kind is bytes:
+            self._report_secret(obj)
+        if kind is str or kind is bytes or id(obj) in self.memo:
+            super().save(obj, save_persistent_id)
+            return
+        shown = obj
+        if kind is dict and self._above and instance_dict(self._above[-1]) is obj:
+            shown = self._above[-1]
+        stored = self._changed.get(id(obj), obj)
+        if stored is obj and (stored := self._credentials.removed_from(obj)) is not obj:
+            self._note(shown)
+            self._changed[id(obj)] = stored
+            self._dump.kept += [obj, stored]
+        self._above.append(shown)
+        try:
+            super().save(stored, save_persistent_id)
+        finally:
+            self._above.pop()
+
+    def _report_secret(self, text: Any) -> None:
+        if any(one in as_text(text) for one in self._credentials.secrets):
+            self.found = True
+            hit = Hit(text, BY_HAND, Action.OBSERVED, BY_HAND.did)
+            hit.holder = self._above[-1] if self._above else None
+            self._dump.hits.append(hit)
+
+    def _note(self, obj: object) -> None:
+        self.found = self.cleaned = True
+        self._dump.hit(obj, ENVIRON, Action.SNAPSHOTTED, ENVIRON.did)
 
 
 def _is_ours(reducer: object) -> bool:

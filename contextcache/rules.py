@@ -386,7 +386,7 @@ BUILT_IN: Mapping[str, Rule] = {
         make=snapshots.header_snapshot,
         reason="the headers of a request carry its credentials",
         did="stored the headers without credentials, as a dict",
-        fix="store the headers you need, as a dict", force=True,
+        fix='store single headers, such as request.headers["User-Agent"]', force=True,
     ),
     **_rows(
         "CC106", Verb.STRIP, "flask.ctx._AppCtxGlobals",

@@ -13,6 +13,7 @@ import time
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
+from contextcache.credentials import NO_CREDENTIALS, Credentials
 from contextcache.masking import masked, one_line, shortened, type_text
 from contextcache.origins import call_site
 from contextcache.paths import Path, StepKind, item, printable
@@ -73,6 +74,7 @@ class RequestScope:
         collect: Whether the findings of this request are kept for a header, page or panel, and
             the log shows the path.
         trace: Whether the line that puts something into the session is remembered.
+        credentials: Returns the credentials of this request; called at its first write.
 
     Attributes:
         findings: The findings of this request, if they are collected.
@@ -85,7 +87,8 @@ class RequestScope:
     """
 
     __slots__ = (
-        "_named", "_request_id", "_route", "_view", "assigned", "assignments", "collect",
+        "_credentials", "_named", "_request_id", "_route", "_view",
+        "assigned", "assignments", "collect",
         "findings", "loaded", "method", "outage", "path", "token", "trace", "writes",
     )  # fmt: skip
 
@@ -102,8 +105,10 @@ class RequestScope:
         route: Callable[[], str] | None = None,
         collect: bool = False,
         trace: bool = False,
+        credentials: Callable[[], Credentials] = lambda: NO_CREDENTIALS,
     ) -> None:
         self.method = method
+        self._credentials: Callable[[], Credentials] | Credentials = credentials
         self.path = path
         self._request_id = request_id
         self.collect = collect
@@ -125,6 +130,16 @@ class RequestScope:
         if not _FIT_TO_LOG.fullmatch(self._request_id):
             self._request_id = os.urandom(4).hex()
         return self._request_id
+
+    @property
+    def credentials(self) -> Credentials:
+        """What this request was sent to prove who its user is."""
+        if not isinstance(self._credentials, Credentials):
+            try:
+                self._credentials = self._credentials()
+            except Exception:  # noqa: BLE001  # a request nobody can read must not break the write
+                self._credentials = NO_CREDENTIALS
+        return self._credentials
 
     @property
     def view(self) -> tuple[str, str]:
@@ -296,6 +311,12 @@ def origin_of(path: Path, value: object = None) -> str:
         return f"{scope} · set at {assigned}"
     line = call_site()
     return f"{scope} · stored at {line}" if line else str(scope)
+
+
+def current_credentials() -> Credentials:
+    """Return the credentials of the request this code runs for."""
+    scope = _scope.get()
+    return NO_CREDENTIALS if scope is None else scope.credentials
 
 
 def current_scope() -> RequestScope | None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from contextcache.origins import is_installed, is_library
 from contextcache.paths import class_mro, qualified_name
-from contextcache.pickler import RAISED, REFUSES, UNIMPORTABLE, UNLOADABLE
+from contextcache.pickler import ENVIRON, RAISED, REFUSES, UNIMPORTABLE, UNLOADABLE
+from contextcache.snapshots import is_environ
 
 if TYPE_CHECKING:
     from contextcache.rules import Rule
@@ -32,6 +33,8 @@ def fix_for(rule: Rule, leaf: object) -> str:
 
     Nobody can change a class that is not theirs, or move what stands at the top already.
     """
+    if rule is ENVIRON and type(leaf) is dict and is_environ(leaf):
+        return environ_fix(leaf)
     if rule.fix == UNIMPORTABLE.fix:
         return _import_fix(leaf)
     if rule.fix in (RAISED.fix, UNLOADABLE.fix) and is_installed(type(leaf)):

@@ -15,6 +15,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
 from django.http import StreamingHttpResponse
 from django.views.defaults import ERROR_PAGE_TEMPLATE
 
@@ -26,6 +27,7 @@ from contextcache import (
     enter_scope,
     exit_scope,
 )
+from contextcache.credentials import Credentials
 from contextcache.logs import log
 from contextcache_django.conf import observes, project_config, warn_of_embedded
 from contextcache_django.coverage import embedded_by_default
@@ -104,10 +106,23 @@ def _new_scope(request: HttpRequest) -> RequestScope:
         route=lambda: route_of(request),
         collect=config.debug,
         trace=config.mode == "raise",
+        credentials=lambda: _credentials(request),
     )
     if scope.collect:
         setattr(request, _SCOPE, scope)
     return scope
+
+
+def _credentials(request: HttpRequest) -> Credentials:
+    name = settings.SESSION_COOKIE_NAME
+    sent = request.META.get("HTTP_AUTHORIZATION", "")
+    return Credentials(
+        # Django's AsyncClient(headers=...) sends them with `http-` before their names.
+        sent or request.META.get("HTTP_HTTP_AUTHORIZATION", ""),
+        request.META.get("HTTP_COOKIE", ""),
+        name,
+        request.COOKIES.get(name, ""),
+    )
 
 
 def _finished(response: HttpResponseBase, scope: RequestScope) -> HttpResponseBase:

@@ -14,6 +14,7 @@ from flask import current_app, has_request_context, request, request_finished, r
 from flask.signals import request_tearing_down
 
 from contextcache import RequestScope, current_scope, describe_view, enter_scope, exit_scope
+from contextcache.credentials import Credentials
 from contextcache_flask.settings import settings_of
 
 if TYPE_CHECKING:
@@ -70,9 +71,20 @@ def _scope_of(request: Request, app: Flask) -> RequestScope:
             route=functools.partial(str, request.url_rule or ""),
             collect=settings.debug,
             trace=settings.config.mode == "raise",
+            credentials=functools.partial(_credentials, app, request),
         )
         scope.loaded = environ.pop(_LOADED, None)
     return scope
+
+
+def _credentials(app: Flask, request: Request) -> Credentials:
+    name = app.config["SESSION_COOKIE_NAME"]
+    return Credentials(
+        request.environ.get("HTTP_AUTHORIZATION", ""),
+        request.environ.get("HTTP_COOKIE", ""),
+        name,
+        request.cookies.get(name, ""),
+    )
 
 
 def note_loaded(session: Mapping[str, Any]) -> None:

@@ -56,12 +56,11 @@ def test_it_is_named_once_and_its_streams_go_with_it() -> None:
 
 
 def test_deeper_inside_it_is_reported() -> None:
-    """Where it is not on top it is stored as it is, and named, once a stream gives it away."""
+    """It is cleaned at any depth, and its streams go with it."""
     with open(os.devnull, "w") as stream, capture_findings() as findings:
         Guard().dumps([{"a": [environ(**{"wsgi.errors": stream})]}])
     assert [(one.code, str(one.path), one.action) for one in findings] == [
-        ("CC107", "value[0]['a'][0]['wsgi.errors']", "stripped"),
-        ("CC106", "value[0]['a'][0]", "observed"),
+        ("CC106", "value[0]['a'][0]", "snapshotted")
     ]
 
 
