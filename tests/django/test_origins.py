@@ -119,7 +119,7 @@ def stored(url: str) -> list[str]:
     with capture_findings() as findings:
         assert WebClient().get(url).status_code == 200
     assert findings
-    return sorted({finding.origin.partition(") · ")[2] for finding in findings})
+    return sorted({" · ".join(finding.origin.split(" · ")[2:]) for finding in findings})
 
 
 def test_a_write_names_the_line_that_calls_the_cache() -> None:
@@ -165,7 +165,7 @@ def test_async_views_are_named_by_their_line(settings: SettingsWrapper) -> None:
     async def request(url: str) -> list[str]:
         with capture_findings() as findings:
             assert (await AsyncClient().get(url)).status_code == 200
-        return sorted({finding.origin.partition(") · ")[2] for finding in findings})
+        return sorted({" · ".join(finding.origin.split(" · ")[2:]) for finding in findings})
 
     async def requests() -> list[list[str]]:
         urls = ("/async", "/many", "/async-session", "/thread")

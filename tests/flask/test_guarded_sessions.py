@@ -93,7 +93,7 @@ def test_the_exact_field_is_named_and_the_rest_is_stored() -> None:
     ]
     assert findings[0].sink == "session in the cookie"
     assert findings[0].origin.startswith("PUT /put · ")
-    assert findings[0].origin.partition(" · ")[2].startswith(f"{__name__}.put_values (")
+    assert findings[0].origin.partition(" · ")[2].startswith(f"{__name__}.put_values")
     assert client.get("/all").json == {"cart": "{'items': [{'n': 1}]}", "user": "'ann'"}
 
 
