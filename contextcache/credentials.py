@@ -8,6 +8,7 @@ without them.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from contextcache.snapshots import environ_snapshot, is_environ
@@ -50,10 +51,16 @@ class Credentials:
         self.secrets = tuple(one for one in (token, session_id) if len(one) >= MIN_LENGTH)
         self._headers = tuple(one for one in (*self.secrets, cookie) if len(one) >= MIN_LENGTH)
         self._session = session_name, session_id
-        self.needles = tuple(one.encode("utf-8", "surrogatepass") for one in self._headers)
+        escaped = (json.dumps(one)[1:-1] for one in self._headers)
+        texts = dict.fromkeys([*self._headers, *escaped])
+        self.needles = tuple(one.encode("utf-8", "surrogatepass") for one in texts)
 
-    def found_in(self, payload: bytes) -> bool:
-        """Return True if the payload may hold credentials of a request."""
+    def found_in(self, payload: object) -> bool:
+        """Return True if a payload, a pickle or JSON, may hold credentials of a request."""
+        if type(payload) is str:
+            payload = payload.encode("utf-8", "surrogatepass")
+        if type(payload) is not bytes:
+            return False
         for needle in self.needles:
             if needle in payload:
                 return True
@@ -73,6 +80,11 @@ class Credentials:
         else:
             return obj
         return kept if len(kept) < len(obj) else obj
+
+    def stands_in(self, obj: object) -> bool:
+        """Return True if a text or bytes have the token or the session id in them."""
+        text = as_text(obj)
+        return any(one in text for one in self.secrets)
 
     def _is_header(self, pair: Any) -> bool:
         is_pair = type(pair) in (tuple, list) and len(pair) == 2

@@ -30,7 +30,6 @@ from types import (
 from typing import TYPE_CHECKING, Any
 
 from contextcache.classes import importable, is_native, once_per_class
-from contextcache.credentials import as_text
 from contextcache.findings import Action
 from contextcache.logs import error_name
 from contextcache.markers import Marker
@@ -38,7 +37,7 @@ from contextcache.masking import generalised, type_text
 from contextcache.origins import is_library
 from contextcache.paths import class_mro, instance_dict, printed_root, qualified_name
 from contextcache.reporting import report_internal
-from contextcache.rules import Rule, Verb
+from contextcache.rules import BY_HAND, ENVIRON, NOT_SEARCHED, Rule, Verb
 from contextcache.scopes import current_credentials
 from contextcache.snapshots import ByName, NothingThere, current_values, now
 from contextcache.standins import Stripped
@@ -96,31 +95,6 @@ UNLOADABLE = Rule(
     fix="give it a __reduce__ that its constructor accepts, or store what it was made from",
 )
 
-
-ENVIRON = Rule(
-    type="",
-    verb=Verb.OBSERVE,
-    code="CC106",
-    reason="the environment or headers of a request carry its cookies and credentials",
-    did="stored it without credentials",
-    fix="store the values you need from the request, not all of its headers",
-)
-BY_HAND = Rule(
-    type="",
-    verb=Verb.OBSERVE,
-    code="CC120",
-    reason="it is a credential that the current request was sent",
-    did="stored it as it is",
-    fix="store what it stands for, such as the primary key of the user",
-)
-NOT_SEARCHED = Rule(
-    type="",
-    verb=Verb.OBSERVE,
-    code="CC106",
-    reason="it may hold the credentials of a request, which cannot be taken out of it",
-    did="stored it as it is",
-    fix="store the values you need from the request, in a flat dict",
-)
 
 _NESTED = ("__dict__", "__pydantic_private__")  # where pydantic's state has the attributes
 
@@ -824,7 +798,7 @@ class _CleaningPickler(_PythonPickler):  # type: ignore[misc]
             self._above.pop()
 
     def _report_secret(self, text: Any) -> None:
-        if any(one in as_text(text) for one in self._credentials.secrets):
+        if self._credentials.stands_in(text):
             self.found = True
             hit = Hit(text, BY_HAND, Action.OBSERVED, BY_HAND.did)
             hit.holder = self._above[-1] if self._above else None

@@ -706,3 +706,29 @@ BUILT_IN: Mapping[str, Rule] = {
         did="stored the response without it", fix="cache the response before callbacks are added",
     ),
 }  # fmt: skip
+
+# Of plain data, which no type shows: see `credentials`
+ENVIRON = Rule(
+    type="",
+    verb=Verb.OBSERVE,
+    code="CC106",
+    reason="the environment or headers of a request carry its cookies and credentials",
+    did="stored it without credentials",
+    fix="store the values you need from the request, not all of its headers",
+)
+BY_HAND = Rule(
+    type="",
+    verb=Verb.OBSERVE,
+    code="CC120",
+    reason="it is a credential that the current request was sent",
+    did="stored it as it is",
+    fix="store what it stands for, such as the primary key of the user",
+)
+NOT_SEARCHED = Rule(
+    type="",
+    verb=Verb.OBSERVE,
+    code="CC106",
+    reason="it may hold the credentials of a request, which cannot be taken out of it",
+    did="stored it as it is",
+    fix="store the values you need from the request, in a flat dict",
+)

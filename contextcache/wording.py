@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from contextcache.origins import is_installed, is_library
 from contextcache.paths import class_mro, qualified_name
-from contextcache.pickler import ENVIRON, RAISED, REFUSES, UNIMPORTABLE, UNLOADABLE
+from contextcache.pickler import RAISED, REFUSES, UNIMPORTABLE, UNLOADABLE
+from contextcache.rules import ENVIRON
 from contextcache.snapshots import is_environ
 
 if TYPE_CHECKING:

@@ -22,11 +22,12 @@ from contextcache.logs import show_findings
 from contextcache.paths import Path, item
 from contextcache.preload import preload
 from contextcache.reporting import Reporter, note_write, report_internal, writers
-from contextcache.scopes import current_scope
+from contextcache.scopes import current_credentials, current_scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sized
 
+    from contextcache.credentials import Credentials
     from contextcache.exceptions import UncacheableValueError, UnreadablePayloadError
 
 T = TypeVar("T")
@@ -102,10 +103,9 @@ class JSONGuard(Generic[T]):
     def _dumps(self, value: Any, label: str) -> T:
         if self.config.mode == "off":
             return self._encode(value)
-        look = self._looked(value, label)
+        look, payload = self._examined(value, label)
         if self.config.mode == "warn":
             return self._unchanged(value, look)
-        payload = self._encoded(look)
         if look.findings:
             heard = self._reporter.report(look.findings, log=self.config.mode == "strip")
             if look.kept is CUT or (heard and self.config.mode == "raise"):
@@ -114,9 +114,7 @@ class JSONGuard(Generic[T]):
 
     def explain(self, value: Any, *, label: str = "value") -> list[Finding]:
         """Find everything in `value` that JSON cannot hold or changes; report and store nothing."""
-        look = self._looked(value, label)
-        self._encoded(look)
-        return look.findings
+        return self._examined(value, label)[0].findings
 
     def report_unreadable(self, error: UnreadablePayloadError) -> None:
         """Warn that a payload counts as a miss; each reason at its 1st, 10th, 100th... time."""
@@ -170,10 +168,23 @@ class JSONGuard(Generic[T]):
     def _path(self, label: str) -> Path:
         return Path(label, hidden=self.config.redact_keys)
 
-    def _looked(self, value: Any, label: str) -> Look:
-        look = Look(value, self._path(label), self._types, self._refused, self.sink)
+    def _examined(self, value: Any, label: str) -> tuple[Look, T | None]:
+        """Look at a value and encode what is kept of it, without credentials of the request."""
+        look = self._looked(value, label)
+        payload = self._encoded(look)
+        credentials = current_credentials()
+        if credentials.found_in(payload):
+            clean = self._looked(value, label, credentials)
+            if clean.found:
+                return clean, self._encoded(clean)
+        return look, payload
+
+    def _looked(self, value: Any, label: str, credentials: Credentials | None = None) -> Look:
+        look = Look(
+            value, self._path(label), self._types, self._refused, self.sink, credentials=credentials
+        )
         try:
-            if not comes_back(value, self._types):
+            if credentials is not None or not comes_back(value, self._types):
                 look.run()
         except MemoryError:
             raise

@@ -34,13 +34,15 @@ from contextcache.paths import (
     item,
     qualified_name,
 )
-from contextcache.rules import Rule, RuleBook, Verb
+from contextcache.rules import BY_HAND, ENVIRON, Rule, RuleBook, Verb
 from contextcache.scopes import SESSION, origin_of
 from contextcache.snapshots import NothingThere, environ_snapshot, is_environ
 from contextcache.wording import environ_fix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    from contextcache.credentials import Credentials
 
 MOST_NODES = 100_000  # looked at in one value; what lies behind them is encoded as it is
 MOST_LEVELS = 100  # asked for their types; a value that contains itself has no end
@@ -195,8 +197,10 @@ class Look:
         refused: Returns the code by which the encoder or, with `deep=True`, the decoder refuses an
             object; empty if neither does.
         sink: The words for where it is being stored.
+        credentials: What the current request was sent, where it is taken out of the value.
 
     Attributes:
+        found: Whether any of `credentials` were found.
         kept: What is stored: the value itself, or a copy without what was cut, or `CUT`.
         findings: What was found.
         is_deep: Whether it is nested so deep that it may not be read back.
@@ -209,8 +213,12 @@ class Look:
         types: Treatments,
         refused: Callable[..., str],
         sink: str,
+        *,
+        credentials: Credentials | None = None,
     ) -> None:
         self.kept = value
+        self.found = False
+        self._credentials = credentials
         self.is_deep = False
         self._value = value
         self.root = root
@@ -220,6 +228,7 @@ class Look:
         self._sink = sink
         self._stack: list[_Frame] = []
         self._open: set[int] = set()
+        self._cleaned: list[object] = []  # which keeps their ids taken
         self._done: dict[int, tuple[Any, Any]] = {}  # an object and what is stored for it, by id
 
     def run(self) -> None:
@@ -270,6 +279,9 @@ class Look:
     def _visit(self, frame: _Frame) -> None:
         obj = stored = frame.child
         treatment = self._types[type(obj)]
+        if self._credentials is not None and self._credentials.stands_in(obj):
+            self.found = True
+            self._note_rule(BY_HAND, obj, Action.OBSERVED, BY_HAND.did)
         if treatment == _AS_IT_IS:
             return
         if treatment.rule is not None and (treatment.rule.when is None or treatment.rule.when(obj)):
@@ -278,8 +290,12 @@ class Look:
                 return
             treatment = self._types[type(stored)]
         if type(stored) is dict and is_environ(stored):
+            self.found = True
             self._without_credentials(frame, stored)
             return
+        if self._credentials is not None and id(stored) not in self._done:
+            stored = self._without_headers(self._credentials, stored, treatment.parts)
+            treatment = self._types[type(stored)]
         if id(stored) in self._done:
             frame.put(frame.at, self._done[id(stored)][1])
             return
@@ -307,6 +323,18 @@ class Look:
             self._open.add(id(stored))
             self._stack.append(inner := _Frame(stored, treatment.parts))
             self._check_keys(inner)
+
+    def _without_headers(self, credentials: Credentials, obj: Any, parts: type | None) -> Any:
+        if parts is not dict and parts is not list and parts is not tuple:
+            return obj
+        plain = obj if type(obj) is parts else parts(obj)
+        kept = credentials.removed_from(plain)
+        if kept is plain:
+            return obj
+        self.found = True
+        self._note_rule(ENVIRON, obj, Action.SNAPSHOTTED, ENVIRON.did)
+        self._cleaned.append(kept)
+        return kept
 
     def _ruled(self, frame: _Frame, obj: Any, rule: Rule) -> Any:
         """Do what a rule for pickle says; return what is stored for `obj` then."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections import OrderedDict, UserDict, deque
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from contextcache import Guard, RequestScope, UncacheableValueError, enter_scope, exit_scope
 from contextcache.credentials import Credentials
+from contextcache.jsonable import JSONGuard
 from contextcache.testing import capture_findings
 
 TOKEN, COOKIE, SESSION = (
@@ -203,3 +205,28 @@ def test_any_data_beside_an_environment_is_stored_as_it_is(data: Any, name: str)
 def test_short_credentials_are_not_looked_for() -> None:
     """They occur by chance."""
     assert Credentials("Basic x", "a=1", "sid", "abc").needles == ()
+
+
+@pytest.mark.usefixtures("request_scope")
+@pytest.mark.parametrize(
+    "sent", ["environ", "headers", "lower", "pairs", "tuple of pairs", "lists", "ordered"]
+)
+@pytest.mark.parametrize("holder", ["alone", "list", "tuple", "deep"])
+def test_json_holds_no_credentials_either(holder: str, sent: str) -> None:
+    """At any depth, the first time and every time; the record names the field."""
+    make, path = HOLDERS[holder]
+    guard = JSONGuard(json.dumps)
+    for _ in range(3):
+        with capture_findings() as findings:
+            payload = guard.dumps(make(SENT[sent]()), label="v")
+        assert "canary" not in payload
+        assert "text/plain" in payload
+        assert ("CC106", path) in [(one.code, str(one.path)) for one in findings]
+
+
+@pytest.mark.usefixtures("request_scope")
+def test_json_reports_what_was_put_somewhere_by_hand() -> None:
+    """It is stored as the developer asked."""
+    with capture_findings() as findings:
+        assert JSONGuard(json.dumps).dumps({"mine": TOKEN}, label="v") == f'{{"mine": "{TOKEN}"}}'
+    assert [(one.code, str(one.path)) for one in findings] == [("CC120", "v['mine']")]
