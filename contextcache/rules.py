@@ -611,6 +611,26 @@ BUILT_IN: Mapping[str, Rule] = {
         force=True,
     ),
     **_rows(
+        "CC120", Verb.STRIP,
+        "flask.config.Config", "celery.app.base.Celery", "itsdangerous:Signer",
+        "itsdangerous:Serializer", "django.core.signing.Signer",
+        reason="it carries the secrets of this application",
+        fix="store the data you need, and take it from the application on read", force=True,
+    ),
+    **_rows(
+        "CC120", Verb.STRIP, "celery.result.AsyncResult",
+        reason="it takes its application along, with the passwords of broker and result store",
+        fix="store its id, and make AsyncResult(id) on read", force=True,
+    ),
+    **_rows(
+        "CC120", Verb.OBSERVE,
+        "botocore:Credentials", "botocore:ReadOnlyCredentials", "azure:AzureKeyCredential",
+        "azure:AzureNamedKeyCredential", "azure:AzureSasCredential", "requests.auth.HTTPBasicAuth",
+        "httpx:BasicAuth", "pydantic:SecretStr", "pydantic:SecretBytes",
+        reason="it carries a key or password", did="stored it as it is",
+        fix="store the data it was used for, and take it from the settings on read", force=True,
+    ),
+    **_rows(
         "CC120", Verb.OBSERVE, "google.oauth2.credentials.Credentials", "oauthlib:Client",
         reason="it carries access tokens", did="stored it as it is",
         fix="store it encrypted, or fetch it where it is used",
