@@ -371,6 +371,7 @@ BUILT_IN: Mapping[str, Rule] = {
     # Requests and what lives as long as one
     **_rows(  # our own, which stands in the environment of a request
         "CC106", Verb.REPLACE, "contextcache.scopes.RequestScope", make=lambda _: None,
+        did="stored None", fix="nothing: contextcache keeps it there",
     ),
     **_rows(
         "CC106", Verb.SNAPSHOT,
