@@ -2,7 +2,7 @@
 #
 #   make demo VENV=/tmp/venv      another place for it
 #   make test PYTHON=python3.13   another interpreter (with a new VENV)
-#   make test ARGS="-k session"   arguments for pytest
+#   make test ARGS="-k session"   arguments for pytest, which uses all cores: ARGS="-n 0" for one
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -44,7 +44,7 @@ serve: $(VENV)/example.stamp
 
 .PHONY: test
 test: $(VENV)/test.stamp servers
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest -n auto $(ARGS)
 
 .PHONY: test-faults
 test-faults: $(VENV)/test.stamp servers
