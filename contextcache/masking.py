@@ -10,13 +10,17 @@ from __future__ import annotations
 import functools
 import re
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_WORD_LENGTH = 24
 MAX_DIGITS = 12  # a longer number may be that of a card or an account
 MAX_TYPE_LENGTH = 120
 MAX_MODULE_DEPTH = 32
 MAX_LINE_LENGTH = 1900
+MAX_CACHED_LENGTH = 256  # a visitor can send long texts, and they would stay in memory
 
 _VARYING = (
     r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<![0-9a-zA-Z])[0-9a-f]{16,}(?![0-9a-zA-Z])"
@@ -31,13 +35,24 @@ _PART = re.compile(r"[^:./\-_*]+")
 _STARS = re.compile(r"\*(?:[:./\-_]*\*)+")
 
 
-@functools.lru_cache(maxsize=1024)
+def _remembered(function: Callable[[str], str]) -> Callable[[str], str]:
+    """Remember the results for texts that are not too long."""
+    cached = functools.lru_cache(maxsize=1024)(function)
+
+    @functools.wraps(function)
+    def remembered(text: str) -> str:
+        return cached(text) if len(text) <= MAX_CACHED_LENGTH else function(text)
+
+    return remembered
+
+
+@_remembered
 def generalised(text: str) -> str:
     """Return `text` with numbers, UUIDs and hashes as `*`: `user:42` and `user:7` are one."""
     return _NUMBERS.sub("*", text)
 
 
-@functools.lru_cache(maxsize=1024)
+@_remembered
 def masked(text: str) -> str:
     """Return a key, attribute name or the like as it may be logged."""
     if is_word(text):
@@ -87,7 +102,7 @@ def type_text(name: str, *, exact: bool = False) -> str:
     return shortened(one_line(name) if exact else _masked_type(name), MAX_TYPE_LENGTH)
 
 
-@functools.lru_cache(maxsize=1024)
+@_remembered
 def _masked_type(name: str) -> str:
     parts = name.split(".")
     deepest = min(len(parts), MAX_MODULE_DEPTH)  # a name that was made can have any number

@@ -9,8 +9,9 @@ import sys
 import threading
 import time
 import timeit
+import tracemalloc
 import types
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -18,9 +19,12 @@ from hypothesis import strategies as st
 
 from contextcache import Config, Guard, UncacheableValueError, UnreadablePayloadError
 from contextcache.jsonable import JSONGuard
-from contextcache.masking import _masked_type, masked, one_line, type_text
+from contextcache.masking import _masked_type, generalised, masked, one_line, type_text
 from contextcache.paths import MAX_PATH_LENGTH, MAX_PATTERN_LENGTH, Path, attribute, item
 from contextcache.testing import capture_findings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CONTROL = (
     "\n",
@@ -390,6 +394,19 @@ class Unloaded:
 
     def __getstate__(self) -> object:
         return {"a": 1}
+
+
+@pytest.mark.parametrize("mask", [masked, type_text, generalised])
+def test_long_texts_of_visitors_are_not_kept(mask: Callable[[str], str]) -> None:
+    """A cache of results holds the texts themselves: 1,000 long ones would be 100 MB."""
+    tracemalloc.start()
+    try:
+        for number in range(300):
+            mask(f"{number}{'x' * 50_000}")
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1_000_000
 
 
 def test_escaping_keeps_what_can_be_printed() -> None:
