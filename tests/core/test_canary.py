@@ -538,10 +538,12 @@ DJANGO = f"""
         }},
         data={{"password": "{CANARY}"}},
     )
+    user = User(pk=7, username="ada", password="{CANARY}")
+    user._state.adding = False  # a row of the database, as the user of a request is
     for factory in (RequestFactory(), AsyncRequestFactory()):
         request = factory.post("/cart", **sent)
         request.POST, request.COOKIES, request.headers, request.GET
-        request.user = SimpleLazyObject(lambda: User(username="ada", password="{CANARY}"))
+        request.user = SimpleLazyObject(lambda: user)
         request.session = {{"token": "{CANARY}"}}
         request.lock = threading.Lock()
         for value in (request, request.headers, request.user, {{"all": [request, request.user]}}):
