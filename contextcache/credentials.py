@@ -8,7 +8,6 @@ without them.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from contextcache.snapshots import environ_snapshot, is_environ
@@ -20,6 +19,12 @@ _HEADERS = frozenset({
     "authorization", "proxy-authorization", "cookie",
     "http-authorization", "http-proxy-authorization", "http-cookie",
 })  # fmt: skip
+
+
+def _as_in_json(text: str) -> str:
+    import json  # noqa: PLC0415  # the first guard imports it; `import contextcache` does not
+
+    return json.dumps(text)[1:-1]
 
 
 class Credentials:
@@ -51,8 +56,7 @@ class Credentials:
         self.secrets = tuple(one for one in (token, session_id) if len(one) >= MIN_LENGTH)
         self._headers = tuple(one for one in (*self.secrets, cookie) if len(one) >= MIN_LENGTH)
         self._session = session_name, session_id
-        escaped = (json.dumps(one)[1:-1] for one in self._headers)
-        texts = dict.fromkeys([*self._headers, *escaped])
+        texts = dict.fromkeys([*self._headers, *map(_as_in_json, self._headers)])
         self.needles = tuple(one.encode("utf-8", "surrogatepass") for one in texts)
 
     def found_in(self, payload: object) -> bool:

@@ -43,6 +43,7 @@ ORDER = [
     "findings",
     "standins",
     "snapshots",
+    "credentials",
     "rules",
     "config",
     "origins",
@@ -57,6 +58,7 @@ ORDER = [
     "pickler",
     "dispatch",
     "relations",
+    "wording",
     "walker",
     "inspection",
     "sites",
@@ -142,6 +144,7 @@ KNOWN_TO = {
 PUBLIC_MODULES = (
     "contextcache",
     "contextcache.classes",
+    "contextcache.credentials",
     "contextcache.jsonable.dialects",
     "contextcache.commands.audit",
     "contextcache.commands.explaining",

@@ -64,9 +64,7 @@ def test_the_finding_names_key_view_and_sink(app, cache):
     (finding,) = findings
     assert str(finding.path) == "cache['user:42']['basket']._lock"
     assert finding.sink == "cache in redis"
-    assert finding.origin.startswith(
-        "PUT /cache/<key> · tests.flask.shop.put_in_cache (tests/flask/shop.py:"
-    )
+    assert finding.origin.startswith("PUT /cache/<key> · tests.flask.shop.put_in_cache")
     restored = cache.get("user:42")
     assert restored["name"] == "user:42"
     assert restored["basket"]._lock.acquire(blocking=False)
