@@ -9,11 +9,17 @@ moves the deadline by what it takes at `BYTES_PER_SECOND`, an eighth of what a G
 carries, while no single wait may be longer than the deadline was at first: a body of 100 MB is
 given 6 seconds more, a server that stops half-way through it is not, and bytes that drip move
 nothing.
+
+What a signal handler raises can end `__enter__` or `__exit__` half-way. A deadline that is still
+noted then would be one for good, and every later wait of that thread that is no operation's, such
+as to connect for a subscriber or a lock, would fail at once. So it is noted weakly: the `with`
+statement has the only reference to it, which is gone once the exception has been handled.
 """
 
 from __future__ import annotations
 
 import time
+import weakref
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -27,27 +33,27 @@ CHUNK = 2**18  # bytes that are sent in one wait
 MUCH = 2**10  # bytes at once that count, less than a packet; fewer would move it by nothing
 PRECISION = 0.005  # seconds by which a wait may be longer or shorter, to spare a system call
 
-current: ContextVar[Deadline | None] = ContextVar("contextcache_deadline", default=None)
-
 
 class Deadline:
     """A `with` block that must not take longer than `seconds`, as far as `TimedSocket` can tell.
+
+    Keep no reference to it for longer than the block.
 
     Attributes:
         expires: When its time is up, by the monotonic clock.
         seconds: The most that a single wait may take.
     """
 
-    __slots__ = ("_token", "expires", "seconds")
+    __slots__ = ("__weakref__", "_token", "expires", "seconds")
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.expires = 0.0
-        self._token: Token[Deadline | None] | None = None
+        self._token: Token[weakref.ref[Deadline]] | None = None
 
     def __enter__(self) -> None:
         self.expires = time.monotonic() + self.seconds
-        self._token = current.set(self)
+        self._token = current.set(weakref.ref(self))
 
     def __exit__(
         self,
@@ -68,9 +74,13 @@ class Deadline:
         return left if left < self.seconds else self.seconds
 
 
+_GONE = weakref.ref(Deadline(0))
+current: ContextVar[weakref.ref[Deadline]] = ContextVar("contextcache_deadline", default=_GONE)
+
+
 def time_left(limit: float | None) -> float | None:
     """Return the seconds the next wait may take, `limit` or what the current block has left."""
-    deadline = current.get()
+    deadline = current.get()()
     if deadline is None:
         return limit
     left = deadline.left()
@@ -78,7 +88,7 @@ def time_left(limit: float | None) -> float | None:
 
 
 def _moved(count: int) -> None:
-    deadline = current.get()
+    deadline = current.get()()
     if deadline is not None:
         deadline.moved(count)
 
@@ -133,7 +143,7 @@ class TimedSocket:
 
     def _limit_next_wait(self) -> None:
         seconds = self._limit
-        deadline = current.get()
+        deadline = current.get()()
         if deadline is not None:
             left = deadline.expires - time.monotonic()
             if seconds is None or left < seconds:

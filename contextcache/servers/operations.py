@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -112,8 +113,8 @@ class Operation(Deadline):
     """A `with` block in which one command, pipeline or transaction is executed on one server.
 
     Asking a sentinel or a node of a cluster has the time that is left of the block around it. Any
-    other operation has its own, whatever is around it: an interrupt on the way out of a block can
-    leave that behind. It is entered for each command, so nothing is left to other methods.
+    other operation has its own, whatever is around it: the handler of an interrupt still holds the
+    block that was left. It is entered for each command, so nothing is left to other methods.
 
     Raises:
         ServerError: The server cannot be reached or used, or has not been lately.
@@ -130,7 +131,7 @@ class Operation(Deadline):
         server = self._server
         if server.breaker.failures:
             server.admit()
-        if server.is_part and (outer := current.get()) is not None:
+        if server.is_part and (outer := current.get()()) is not None:
             left = outer.left()
             if left <= 0:
                 raise worded(server.name, _NO_TIME, redis.TimeoutError())
@@ -138,7 +139,7 @@ class Operation(Deadline):
         else:
             self.seconds = server.seconds
             self.expires = time.monotonic() + server.seconds
-            self._token = current.set(self)
+            self._token = current.set(weakref.ref(self))
 
     def __exit__(
         self,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import subprocess
+import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
@@ -15,12 +17,14 @@ import redis
 from contextcache.exceptions import ServerError
 from contextcache.servers import connect
 from contextcache.servers.deadlines import Deadline, current, time_left
+from contextcache.servers.operations import Operation, Server
 from tests.redis_server import answered, free_port, running_server
 from tests.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+    from types import FrameType
 
 TIMEOUT = 0.2
 AT_MOST = 10.0  # on a busy machine; a timeout that began anew with each byte would take 20 s
@@ -166,13 +170,63 @@ def test_bytes_are_worth_the_time_they_take(clock: Clock) -> None:
 
 def test_a_deadline_within_another_one_is_a_part_of_it(clock: Clock) -> None:
     """Whoever asks a second server meanwhile does not get more time."""
-    current.set(None)  # an interrupt in another test may have left one behind
     assert time_left(7) == 7
     deadline = Deadline(0.5)
     with deadline:
-        assert current.get() is deadline
+        assert current.get()() is deadline
         assert (time_left(None), time_left(7), time_left(0.1)) == (0.5, 0.5, 0.1)
-    assert current.get() is None
+    assert current.get()() is None
+
+
+class Interrupt(BaseException):
+    """What a signal handler raises, such as a time limit of Celery's."""
+
+
+def interrupted(at: int, block: Callable[[], object]) -> bool:
+    """Enter and leave a block, and return whether that has as many instructions as `at`."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal count
+        if frame.f_code.co_name not in {"__enter__", "__exit__"}:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            count += 1
+            if count == at:
+                raise Interrupt
+        return trace
+
+    tracer = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        block()
+    except Interrupt:
+        return True
+    finally:
+        sys.settrace(tracer)
+    return False
+
+
+def test_an_interrupt_leaves_no_deadline_behind() -> None:
+    """Wherever a block is entered or left; what it has not undone is no limit of later waits."""
+
+    def deadline() -> None:
+        with Deadline(0.5):
+            pass
+
+    def operation() -> None:
+        with Operation(Server("redis://server", 0.5, object)):
+            pass
+
+    for block in (deadline, operation):
+        left = []
+        for at in itertools.count(1):
+            if not interrupted(at, block):
+                break
+            left.append(time_left(None))
+        assert len(left) > 10
+        assert set(left) == {None}
 
 
 def test_a_large_value_the_server_does_not_take_is_given_up() -> None:
