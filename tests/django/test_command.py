@@ -14,6 +14,7 @@ from django.core.management import CommandError, call_command
 
 from contextcache.commands.explaining import STATUS
 from tests.django.shop import Item, dirty_cart
+from tests.redis_server import free_port
 
 if TYPE_CHECKING:
     import redis
@@ -209,12 +210,11 @@ def test_a_key_that_is_not_there_is_named(
     assert run("explain", "item:7") == (2, "")
     told = "contextcache: item:7 cannot be imported: there is no module item"
     assert capsys.readouterr().err == f"{told}; nor is it a key of CACHES['default']\n"
-    configure("redis://127.0.0.1:1/0")
+    url = f"redis://127.0.0.1:{free_port()}/0"  # not one that other tests have found silent
+    configure(url)
     assert run("explain", "item:7") == (2, "")
     err = capsys.readouterr().err
-    assert err.startswith(
-        f"{told}\ncontextcache: Redis at redis://127.0.0.1:1/0 cannot be reached: "
-    )
+    assert err.startswith(f"{told}\ncontextcache: Redis at {url} cannot be reached: ")
     assert err.count("\n") == 2
 
 
