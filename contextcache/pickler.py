@@ -270,6 +270,12 @@ class Dump:
             kind_of(code or getattr(lookup(cls), "code", ""), cls) for (code, _), cls in met.items()
         }
 
+    def has_marker(self, besides: Container[int]) -> bool:
+        """Tell whether a marker stands for an offender besides those with these ids."""
+        return any(
+            hit.action is Action.STRIPPED and id(hit.leaf) not in besides for hit in self.hits
+        )
+
     def can_import(self, obj: Any) -> bool:
         """Tell whether a class or function is found by its name; looked up once per dump."""
         known = self._named.get(id(obj))

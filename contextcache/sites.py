@@ -43,7 +43,8 @@ class Site:
         dropped: The types of what is left out of a session with its key.
         kinds: Code and type name of every offender, with the key of a finding.
         everywhere: The kinds that are known wherever they stand: no steps lead there without
-            running code, or there are too many places.
+            running code, or there are too many places. While there is time, a look names the
+            markers of the former.
         places: The key of the finding at each known place.
     """
 
@@ -56,6 +57,11 @@ class Site:
         self.kinds: dict[Kind, Key] = {}
         self.everywhere: frozenset[Kind] = frozenset()
         self.places: dict[Steps, Key] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are more places than are known, so that a look learns nothing."""
+        return len(self.places) >= MAX_PLACES
 
     def updated(self, look: Inspection, value: object, *, careful: bool) -> Site:
         """Return what is known when a close look at `value` is added to it."""

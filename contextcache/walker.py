@@ -385,6 +385,8 @@ def _held(obj: Any) -> Iterator[tuple[Step, object]]:
     mapping = next((one for one in mro if id(one) in _MAPPINGS), None)
     if mapping is not None:
         for index, (key, child) in enumerate(list(mapping.items(obj))):  # type: ignore[attr-defined]
+            if id(type(key)) not in ATOMS:
+                yield Step(StepKind.KEY, index), key
             yield item(key, index), child
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import pickle
 import sys
@@ -305,6 +306,49 @@ MAKE: dict[str, Callable[[], object]] = {
     "threads": threading.Thread,
     "local classes": lambda: type("Local", (), {})(),
 }
+
+
+class OwnState:
+    """No steps lead to what pickle stores of it."""
+
+    def __getstate__(self) -> list[object]:
+        return [None, [(one for one in ())]]
+
+    def __setstate__(self, state: list[object]) -> None:
+        self.state = state
+
+
+UNREACHED: dict[str, Callable[[], object]] = {
+    "a key": lambda: collections.OrderedDict([((one for one in ()), 1)]),
+    "a state": OwnState,
+}
+
+
+@pytest.mark.parametrize("build", UNREACHED.values(), ids=UNREACHED)
+@pytest.mark.parametrize(
+    ("later", "named"),
+    [(Budget(first=3600.0, look=3600.0), "session['it']"), (spent(), "session")],
+    ids=["with time", "without"],
+)
+def test_a_kind_known_where_no_steps_lead_is_named_elsewhere_while_there_is_time(
+    build: Callable[[], object], later: Budget, named: str
+) -> None:
+    """The label stands in for the path of a marker only once the time is used up."""
+    guard = Guard(budget=Budget(first=3600.0, look=3600.0))
+    guard.dumps([build()], label="session")
+    guard._budget = later
+    stored = guard.loads(guard.dumps({"it": (one for one in ())}, label="session"))
+    assert f"<stripped {named}: CC109 generator>" == repr(stored["it"])
+
+
+def test_a_key_of_an_own_kind_of_dict_is_a_known_place(looks: list[str]) -> None:
+    """Its marker has its own name each time, without another look."""
+    guard = Guard(budget=Budget(first=3600.0, look=3600.0))
+    for _ in range(5):
+        payload = guard.dumps([UNREACHED["a key"]()], label="session")
+        (key,) = guard.loads(payload)[0]
+        assert repr(key) == "<stripped session[0]<key 0>: CC109 generator>"
+    assert len(looks) == 1
 
 
 def letters(number: int) -> str:
