@@ -82,6 +82,10 @@ def without_text(error: BaseException, text: str) -> Exception:
         error: The error.
         text: What to say instead.
     """
+    if isinstance(error, UnicodeDecodeError):
+        return UnicodeDecodeError(error.encoding, b"", 0, 0, text).with_traceback(
+            error.__traceback__
+        )
     kind = next((kind for kind in _KINDS if isinstance(error, kind)), ContextCacheError)
     return kind(text).with_traceback(error.__traceback__)
 

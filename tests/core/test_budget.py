@@ -174,7 +174,7 @@ class Demanding:
             raise TypeError
 
 
-def _endless(levels: int = 3000) -> list[object]:
+def _endless(levels: int = 100_000) -> list[object]:
     value: list[object] = []
     for _ in range(levels):
         value = [value]

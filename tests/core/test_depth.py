@@ -69,7 +69,12 @@ def nested(make: Callable[[Any], object], levels: int) -> object:
     return value
 
 
-@pytest.mark.parametrize("kilobytes", [384, 1536, 8192])
+# 3.12 and 3.13 count calls in C up to a fixed number, whatever the stack: on a small one, pickle
+# itself ends the process there.
+STACKS = [8192] if (3, 12) <= sys.version_info < (3, 14) else [384, 1536, 8192]
+
+
+@pytest.mark.parametrize("kilobytes", STACKS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_too_deep_is_refused_with_any_stack(kind: str, kilobytes: int) -> None:
     """Since Python 3.14, how deep pickle goes depends on the size of the stack."""

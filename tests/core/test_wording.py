@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import http.client
+import io
 import sys
 import threading
 from typing import Any
@@ -90,7 +91,8 @@ class Wants(Exception):
         (lambda: double, UNDER_ANOTHER),
         (Shop, MADE_ANEW.replace("the class that holds it", "Shop")),
         (Made, ELSEWHERE),
-        (lambda: Declared(1), ELSEWHERE),
+        # Since Python 3.12 such a class has the module that it is made in.
+        *([] if sys.version_info >= (3, 12) else [(lambda: Declared(1), ELSEWHERE)]),
     ],
 )
 def test_what_stands_at_the_top_is_not_to_be_moved_there(build: Any, fix: str) -> None:
@@ -158,7 +160,7 @@ def test_an_open_response_is_no_client() -> None:
 
     class Wire:
         def makefile(self, *_: object) -> Any:
-            return sys.stdin.buffer
+            return io.BufferedReader(io.BytesIO())  # type: ignore[arg-type]
 
     [finding] = explain([http.client.HTTPResponse(Wire())])  # type: ignore[arg-type]
     assert "read()" in finding.fix
