@@ -271,7 +271,7 @@ class Dump:
         }
 
     def has_marker(self, besides: Container[int]) -> bool:
-        """Tell whether a marker stands for an offender besides those with these ids."""
+        """Return True if a marker stands for an offender besides those with these ids."""
         return any(
             hit.action is Action.STRIPPED and id(hit.leaf) not in besides for hit in self.hits
         )

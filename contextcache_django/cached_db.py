@@ -102,7 +102,7 @@ class _Entries:
 
     def _put(self, key: str, text: str | int, seconds: int) -> None:
         """Put `text` in the place of what the cache holds, or raise; an answer may be lost."""
-        # The `set` of ours would only warn of an outage.
+        # The `set` of this class would only warn of an outage.
         ours = isinstance(self._cache, RedisCache)
         put = self._cache.set_or_raise if ours else self._cache.set
         try:

@@ -156,7 +156,7 @@ class RedisSessionInterface(SessionInterface):
 
     @contextlib.contextmanager
     def _storage(self, app: Flask) -> Iterator[SessionStorage]:
-        """Return the storage; an error of it is what the visitor is told."""
+        """Return the storage; an error of it is shown to the visitor."""
         _, redis, storage = self._tools(app)
         try:
             yield storage

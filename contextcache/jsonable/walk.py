@@ -70,7 +70,7 @@ class Treatment(NamedTuple):
 
 
 class Treatments:
-    """What becomes of each class, learned as they are met, and forgotten with the class.
+    """The treatment of each class, learned as they are met, and forgotten with the class.
 
     Args:
         dialect: What the encoder does with each type.
@@ -515,7 +515,7 @@ def _items(obj: Any, parts: type) -> list[tuple[Any, Any]]:
 
 
 def _is_simple(key: Any) -> bool:
-    """Tell whether a key is none that may hold what cannot be read again as part of a key."""
+    """Return False if a key may hold what cannot be read again as part of a key."""
     return not issubclass(type(key), tuple) or all(type(part) in (int, str) for part in key)
 
 
