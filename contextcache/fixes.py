@@ -28,6 +28,7 @@ from contextcache.paths import (
 )
 from contextcache.snapshots import proxy_target
 from contextcache.sources import class_place, class_source, field_setting
+from contextcache.syntax import parse, parse_expression
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -351,7 +352,7 @@ def _anew(cls: type, field: str, held: object) -> str:
     module = sys.modules.get(setting.cls.__module__)
     own = {name: attr for attr, name in _copied(setting.cls).items()}
     if isinstance(value, ast.Call):
-        value = _Own(own).visit(ast.parse(ast.unparse(value), mode="eval").body)
+        value = _Own(own).visit(parse_expression(ast.unparse(value)))
         if _can_be_repeated(value, vars(module) if module is not None else {}):
             return ast.unparse(value)
     return _of_type(_ANEW, held) or "None"
@@ -480,7 +481,7 @@ def _lambda(function: FunctionType) -> ast.Lambda | None:
     code = function.__code__
     lines = linecache.getlines(code.co_filename)
     try:
-        tree = ast.parse("".join(lines))
+        tree = parse("".join(lines))
     except (SyntaxError, ValueError):
         return None
     begins = {(line, column) for line, _, column, _ in code.co_positions()}

@@ -239,6 +239,8 @@ class Inspection:
                 if failed_trial(dump, candidate):
                     found.append(True)
                     self.table = dump.table = self.table.learn(cls, suspect=True)
+                elif self.table.known(cls).suspect:
+                    found.append(False)  # another thread has learned it, and so the trial cut it
         for candidate in () if found else candidates:
             if not self.table.known(type(candidate)).suspect:
                 found.append(True)

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from contextcache.exceptions import ConfigurationError
 from contextcache.masking import masked, type_text
 from contextcache.paths import class_mro, qualified_name
+from contextcache.syntax import parse_expression
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -186,7 +187,7 @@ def _marker(hint: Any, names: Iterable[Mapping[str, Any]]) -> Marker | None:
 
 @functools.lru_cache(maxsize=512)
 def _parsed(text: str) -> ast.expr:
-    return ast.parse(text.strip(), mode="eval").body
+    return parse_expression(text)
 
 
 def _marker_in(node: ast.expr, names: Iterable[Mapping[str, Any]]) -> Marker | None:

@@ -12,6 +12,8 @@ import sys
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
+from contextcache.syntax import source_lines
+
 if TYPE_CHECKING:
     from types import CodeType, FrameType
 
@@ -151,8 +153,8 @@ def describe_view(view: Any, method: str = "") -> tuple[str, str]:
         file, line = code.co_filename, code.co_firstlineno
     except AttributeError:  # a class, or something written in C
         try:
-            file, line = inspect.getsourcefile(view) or "", inspect.getsourcelines(view)[1]
-        except (OSError, TypeError):
+            file, line = inspect.getsourcefile(view) or "", source_lines(view)[1]
+        except (OSError, TypeError, SyntaxError):
             return name, ""
     return name, f"{_spelling(file, view.__module__)}:{line}"
 

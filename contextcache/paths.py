@@ -17,7 +17,6 @@ form that cannot be mistaken for one:
 
 from __future__ import annotations
 
-import ast
 import functools
 import keyword
 import re
@@ -30,6 +29,7 @@ from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, NamedTuple
 
 from contextcache.masking import generalised, masked, one_line, shortened
+from contextcache.syntax import parse_literal
 
 LONGEST_KEY = 40  # characters of a mapping key that are printed; a longer one may be data
 MAX_PATH_LENGTH = 300  # characters of a path in a log record
@@ -328,7 +328,7 @@ def _masked_token(token: str) -> str:
         text = token[1:-1]
         return token if text in ("*", "...") else _key(masked(text)).replace("'", "")
     try:
-        return _key(masked(ast.literal_eval(token[1:-1])))
+        return _key(masked(str(parse_literal(token[1:-1]))))
     except (SyntaxError, ValueError):
         return "[*]"
 
@@ -385,7 +385,7 @@ def _normal(token: str) -> str:
     """Return a key in single quotes, whichever `repr` would choose."""
     if token[1] in "'\"":
         try:
-            quoted = repr(ast.literal_eval(token[1:-1]))
+            quoted = repr(parse_literal(token[1:-1]))
             inner = quoted[1:-1] if quoted[0] == "'" else quoted[1:-1].replace("'", "\\'")
             return f"['{inner}']"
         except (SyntaxError, ValueError):  # an escape that was generalised, such as `\x*`

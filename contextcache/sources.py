@@ -17,6 +17,7 @@ from contextcache.classes import once_per_class
 from contextcache.masking import masked, type_text
 from contextcache.origins import is_own, relative
 from contextcache.paths import class_mro, qualified_name
+from contextcache.syntax import parse, source_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -119,11 +120,11 @@ def class_source(cls: type) -> tuple[ast.ClassDef, str, int] | None:
     """Return the definition of `cls`, its file, and the line before its first; None without one."""
     try:
         path = inspect.getsourcefile(cls)
-        lines, first = inspect.getsourcelines(cls)
+        lines, first = source_lines(cls)
         # Below an `if`, a nested class may stay indented as it is, multi-line strings included.
         above = "if 1:\n" if lines[0][:1].isspace() else "\n"
-        tree = ast.parse(above + "".join(lines))
-    except (OSError, TypeError, SyntaxError, ValueError, SystemError):  # cpython#106905, in threads
+        tree = parse(above + "".join(lines))
+    except (OSError, TypeError, SyntaxError, ValueError):
         return None
     found = next((node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)), None)
     return None if path is None or found is None else (found, path, first - 2)
@@ -287,7 +288,7 @@ class _Elided(ast.NodeTransformer):
 
 def shown(node: ast.stmt, name: str) -> str:
     """Return a statement on one line, its head if it has a body, without literals but `name`."""
-    lines = ast.unparse(_Elided(name).visit(ast.parse(ast.unparse(node)).body[0])).splitlines()
+    lines = ast.unparse(_Elided(name).visit(parse(ast.unparse(node)).body[0])).splitlines()
     head = next((at for at, line in enumerate(lines) if line.endswith(":")), len(lines) - 1)
     text = " ".join(lines[: head + 1]).removesuffix(":")
     return text if len(text) <= LONGEST_LINE else text[: LONGEST_LINE - 1] + "…"

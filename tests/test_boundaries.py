@@ -24,11 +24,12 @@ ADAPTERS = [path for path in SOURCES if path not in CORE]
 
 # Each module may import those before it: the sentence of the design, module by module.
 ORDER = [
+    "locks",
     "masking",
+    "syntax",
     "paths",
     "logs",
     "exceptions",
-    "locks",
     "budget",
     "compression",
     "dangerous",

@@ -16,6 +16,8 @@ from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder, Sou
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from contextcache.syntax import parse
+
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
@@ -126,7 +128,7 @@ def _definitions(file: str) -> _Definitions | None:
     try:
         with open(file, "rb") as source:  # ast wants the bytes, for their encoding
             text = source.read(MAX_SOURCE_SIZE + 1)
-        return None if len(text) > MAX_SOURCE_SIZE else _names_in(ast.parse(text).body)
+        return None if len(text) > MAX_SOURCE_SIZE else _names_in(parse(text).body)
     except (OSError, SyntaxError, ValueError, RecursionError):
         return None
 

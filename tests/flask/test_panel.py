@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.browser import Browser
 
 toolbar = pytest.importorskip("flask_debugtoolbar")
-# This panel adds routes when it is imported, which Flask refuses once an application has the others.
+# These add routes when they are imported, which Flask refuses once an application has the others.
 pytest.importorskip("flask_debugtoolbar.panels.sqlalchemy")
 pytest.importorskip("flask_debugtoolbar.panels.template")
 
