@@ -5,6 +5,7 @@ request or process, and names each such field. The Django and Flask adapters are
 `contextcache_django` and `contextcache_flask`.
 """
 
+from contextcache.base.logs import show_findings as show_findings
 from contextcache.config import Config as Config
 from contextcache.exceptions import ConfigurationError as ConfigurationError
 from contextcache.exceptions import ContextCacheError as ContextCacheError
@@ -14,27 +15,26 @@ from contextcache.exceptions import StrippedValueError as StrippedValueError
 from contextcache.exceptions import UncacheableValueError as UncacheableValueError
 from contextcache.exceptions import UnreadablePayloadError as UnreadablePayloadError
 from contextcache.exceptions import UntrustedPayloadError as UntrustedPayloadError
-from contextcache.findings import Action as Action
-from contextcache.findings import Finding as Finding
+from contextcache.findings.finding import Action as Action
+from contextcache.findings.finding import Finding as Finding
+from contextcache.findings.path import Path as Path
 from contextcache.guard import Guard as Guard
-from contextcache.loading import is_sealed as is_sealed
-from contextcache.logs import show_findings as show_findings
-from contextcache.markers import Allow as Allow
-from contextcache.markers import LeaveOut as LeaveOut
-from contextcache.markers import Recreate as Recreate
-from contextcache.markers import Snapshot as Snapshot
-from contextcache.origins import describe_view as describe_view
-from contextcache.paths import Path as Path
-from contextcache.reporting import summary as summary
-from contextcache.rules import Rule as Rule
-from contextcache.rules import Rules as Rules
-from contextcache.scopes import RequestScope as RequestScope
-from contextcache.scopes import current_scope as current_scope
-from contextcache.scopes import enter_scope as enter_scope
-from contextcache.scopes import exit_scope as exit_scope
-from contextcache.standins import RequestSnapshot as RequestSnapshot
-from contextcache.standins import Stripped as Stripped
-from contextcache.standins import is_stripped as is_stripped
+from contextcache.payload.loading import is_sealed as is_sealed
+from contextcache.payload.wire import RequestSnapshot as RequestSnapshot
+from contextcache.payload.wire import Stripped as Stripped
+from contextcache.payload.wire import is_stripped as is_stripped
+from contextcache.reports.call_site import describe_view as describe_view
+from contextcache.reports.reporter import summary as summary
+from contextcache.reports.request_scope import RequestScope as RequestScope
+from contextcache.reports.request_scope import current_scope as current_scope
+from contextcache.reports.request_scope import enter_scope as enter_scope
+from contextcache.reports.request_scope import exit_scope as exit_scope
+from contextcache.rules.annotations import Allow as Allow
+from contextcache.rules.annotations import LeaveOut as LeaveOut
+from contextcache.rules.annotations import Recreate as Recreate
+from contextcache.rules.annotations import Snapshot as Snapshot
+from contextcache.rules.builtin import Rule as Rule
+from contextcache.rules.builtin import Rules as Rules
 
 
 def explain(value: object, *, label: str = "value") -> list[Finding]:

@@ -7,8 +7,8 @@ import sys
 import traceback
 from typing import TYPE_CHECKING
 
-from contextcache.commands import audit, explaining
-from contextcache.commands.explaining import UNUSABLE
+from contextcache.commands import audit, explain
+from contextcache.commands.explain import UNUSABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130  # as shells have it: 128, and the number of SIGINT
 
-COMMANDS: Mapping[str, Command] = {"audit": audit, "explain": explaining}
+COMMANDS: Mapping[str, Command] = {"audit": audit, "explain": explain}
 """Each has `add_arguments(parser)` and `run(options, out)`, which returns the exit status."""
 
 

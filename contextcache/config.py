@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import ClassVar, Literal, get_args
 
 from contextcache.exceptions import ConfigurationError
-from contextcache.findings import Finding
-from contextcache.paths import tokens
-from contextcache.rules import BUILT_IN, Rule, Rules, Verb, as_verb, unknown
+from contextcache.findings.finding import Finding
+from contextcache.findings.path import tokens
+from contextcache.rules.builtin import BUILT_IN, Rule, Rules, Verb, as_verb, unknown
 
 Mode = Literal["strip", "warn", "raise", "off"]
 OnError = Literal["miss", "raise"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING
 
-from contextcache.masking import one_line
-from contextcache.paths import Path
+from contextcache.base.masking import one_line
+from contextcache.findings.path import Path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from contextcache.findings import Finding
+    from contextcache.findings.finding import Finding
 
 
 class ContextCacheError(Exception):

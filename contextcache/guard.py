@@ -13,18 +13,13 @@ import pickle
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from contextcache.budget import Budget
+from contextcache.base.introspection import qualified_name
+from contextcache.base.locks import ProcessLock, forget_oldest
+from contextcache.base.logs import show_findings
+from contextcache.base.masking import MAX_LINE_LENGTH, generalised, one_line, shortened, type_text
 from contextcache.config import Config
-from contextcache.dispatch import Table
-from contextcache.exceptions import (
-    ConfigurationError,
-    UncacheableValueError,
-    UnreadablePayloadError,
-    UntrustedPayloadError,
-    without_text,
-)
-from contextcache.findings import CODES, Action, Finding
-from contextcache.inspection import (
+from contextcache.engine.budget import Budget
+from contextcache.engine.diagnosis import (
     DEEP_FIX,
     KEY_LEFT_OUT,
     NOTHING,
@@ -32,14 +27,26 @@ from contextcache.inspection import (
     refuses,
     without_keys,
 )
-from contextcache.loading import is_sealed, load, unreadable
-from contextcache.locks import ProcessLock, forget_oldest
-from contextcache.logs import show_findings
-from contextcache.masking import MAX_LINE_LENGTH, generalised, one_line, shortened, type_text
-from contextcache.paths import Path, qualified_name
-from contextcache.pickler import PROTOCOL, Dump, loads_again
-from contextcache.preload import preload
-from contextcache.reporting import (
+from contextcache.engine.dispatch import Table
+from contextcache.engine.dump import PROTOCOL, Dump, loads_again
+from contextcache.engine.history import Markers, Site
+from contextcache.engine.locating import (
+    heaviest,
+    overruns_stack,
+    stack_is_at_risk,
+)
+from contextcache.engine.preload import preload
+from contextcache.exceptions import (
+    ConfigurationError,
+    UncacheableValueError,
+    UnreadablePayloadError,
+    UntrustedPayloadError,
+    without_text,
+)
+from contextcache.findings.finding import CODES, Action, Finding
+from contextcache.findings.path import Path
+from contextcache.payload.loading import is_sealed, load, unreadable
+from contextcache.reports.reporter import (
     A_MISS,
     Reporter,
     collectors,
@@ -49,21 +56,20 @@ from contextcache.reporting import (
     report_internal,
     writers,
 )
-from contextcache.rules import RuleBook
-from contextcache.scopes import SESSION, current_credentials, current_scope, origin_of
-from contextcache.sites import Markers, Site
-from contextcache.walker import (
-    heaviest,
-    overruns_stack,
-    stack_is_at_risk,
+from contextcache.reports.request_scope import (
+    SESSION,
+    current_credentials,
+    current_scope,
+    origin_of,
 )
+from contextcache.rules.builtin import RuleBook
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from contextcache.allow_list import AllowList
-    from contextcache.envelope import Envelope
-    from contextcache.reporting import Key
+    from contextcache.payload.allow_list import AllowList
+    from contextcache.payload.envelope import Envelope
+    from contextcache.reports.reporter import Key
 
 MOST_SITES = 1024
 FLAT = 64  # items up to which asking for their types costs less than a pickler
@@ -618,14 +624,14 @@ class Guard:
 
 
 def _allow_list(names: tuple[str, ...]) -> AllowList:
-    from contextcache.allow_list import AllowList  # noqa: PLC0415  # imports what few need
+    from contextcache.payload.allow_list import AllowList  # noqa: PLC0415  # imports what few need
 
     return AllowList(names)
 
 
 def _envelope(config: Config, purpose: str) -> Envelope | None:
     if config.secret_keys:
-        from contextcache.envelope import Envelope  # noqa: PLC0415  # with OpenSSL, for those who sign
+        from contextcache.payload.envelope import Envelope  # noqa: PLC0415  # with OpenSSL, for those who sign
 
         if config.sign is False and config.compress:
             raise ConfigurationError("COMPRESS needs SIGN: a plain pickle cannot say that it is")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from contextcache.reporting import counters
+from contextcache.reports.reporter import counters
 
 if TYPE_CHECKING:
     from collections.abc import Callable

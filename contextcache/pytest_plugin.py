@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from contextcache.masking import one_line
-from contextcache.terminal import counted
+from contextcache.base.masking import one_line
+from contextcache.reports.terminal import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from contextcache.findings import Finding
+    from contextcache.findings.finding import Finding
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -72,7 +72,7 @@ class Watch:
 
     def note(self, findings: list[Finding]) -> None:
         """Note the findings of one write, and fail the test if that is asked for."""
-        from contextcache.reporting import collectors  # noqa: PLC0415
+        from contextcache.reports.reporter import collectors  # noqa: PLC0415
 
         if not findings or collectors[-1] is not self._found:
             return  # the test itself asked to see them
@@ -94,14 +94,14 @@ class Watch:
 
     def pytest_sessionstart(self) -> None:
         """Begin to listen."""
-        from contextcache.reporting import collectors, writers  # noqa: PLC0415
+        from contextcache.reports.reporter import collectors, writers  # noqa: PLC0415
 
         collectors.append(self._found)
         writers.append(self.note_write)
 
     def pytest_unconfigure(self) -> None:
         """Stop listening."""
-        from contextcache.reporting import collectors, writers  # noqa: PLC0415
+        from contextcache.reports.reporter import collectors, writers  # noqa: PLC0415
 
         collectors[:] = [one for one in collectors if one is not self._found]
         writers[:] = [one for one in writers if one != self.note_write]

@@ -5,16 +5,16 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from contextcache.base.masking import one_line
+from contextcache.engine.preload import preload
 from contextcache.guard import Guard
-from contextcache.masking import one_line
-from contextcache.preload import preload
-from contextcache.reporting import collectors
+from contextcache.reports.reporter import collectors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from contextcache.config import Config
-    from contextcache.findings import Finding
+    from contextcache.findings.finding import Finding
 
 
 @contextmanager

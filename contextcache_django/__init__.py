@@ -19,6 +19,6 @@
 Each works without the others. One setting, `CONTEXTCACHE`, configures all of them.
 """
 
-from contextcache_django.references import by_reference
+from contextcache_django.wire import by_reference
 
 __all__ = ["by_reference"]

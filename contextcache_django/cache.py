@@ -12,10 +12,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.functional import cached_property
 
 from contextcache.servers import DEFAULT_URL
+from contextcache_django.cache_mixin import SKIPPED, Guarded, decoded, encoded
 from contextcache_django.cache_proxy import GuardedCache
 from contextcache_django.clients import KeptClient
 from contextcache_django.conf import alias_of, warn_of_embedded
-from contextcache_django.guarded import SKIPPED, Guarded, decoded, encoded
 from contextcache_django.serializers import CacheSerializer
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from django.utils.module_loading import import_string
 from contextcache import UnreadablePayloadError
 from contextcache.storage.commands import LABEL as SESSION
 from contextcache.storage.sessions import as_session
+from contextcache_django.cache_mixin import MISSING, SKIPPED, Guarded, decoded, encoded
 from contextcache_django.conf import alias_of, guard_for, place_of
-from contextcache_django.guarded import MISSING, SKIPPED, Guarded, decoded, encoded
 from contextcache_django.serializers import cache_label
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def _pymemcache_serde() -> Any:
                 return super().deserialize(key, value, flags)
             try:
                 return pickle.loads(value)
-            except Exception as error:  # noqa: BLE001  # as `contextcache.loading.load` does
+            except Exception as error:  # noqa: BLE001  # as `contextcache.payload.loading.load` does
                 error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
                 return Unreadable(error)
 

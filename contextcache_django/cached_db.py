@@ -36,7 +36,7 @@ from django.db import DatabaseError, IntegrityError, router, transaction
 from django.utils import timezone
 
 from contextcache import ServerError, current_scope
-from contextcache.logs import error_name, log
+from contextcache.base.logs import error_name, log
 from contextcache.storage.commands import was_lost
 from contextcache.storage.sessions import TOMBSTONE_SECONDS
 from contextcache_django.cache import RedisCache

@@ -18,10 +18,10 @@ from django.core.signals import setting_changed
 from django.core.signing import JSONSerializer
 
 from contextcache import Config, ConfigurationError, Guard
+from contextcache.base.logs import log
+from contextcache.engine.preload import preload
 from contextcache.jsonable import JSONGuard
 from contextcache.jsonable.dialects import PLAIN
-from contextcache.logs import log
-from contextcache.preload import preload
 from contextcache.servers import DEFAULT_URL, EMBEDDED, NAME_A_SERVER
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from contextcache_django.cache import RedisCache
+from contextcache_django.cache_mixin import Guarded
 from contextcache_django.conf import is_deployed
-from contextcache_django.guarded import Guarded
 from contextcache_django.serializers import CacheSerializer
 
 # The option in which each backend that pickles into Redis takes a serializer.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from debug_toolbar.panels import Panel
 from django.utils.safestring import SafeString
 
-from contextcache.markup import STYLE, Row, finding_row, findings, plural, write_row, writes
+from contextcache.reports.html import STYLE, Row, finding_row, findings, plural, write_row, writes
 from contextcache_django.conf import project_config
 from contextcache_django.middleware import scope_of
 

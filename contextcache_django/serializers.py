@@ -15,7 +15,7 @@ from django.core.signing import JSONSerializer
 from contextcache import UnreadablePayloadError, current_scope
 from contextcache.jsonable import NESTED
 from contextcache_django.conf import guard_for, json_guard_for
-from contextcache_django.cookies import pickled, weigh
+from contextcache_django.cookie_size import pickled, weigh
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,18 +10,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from contextcache_flask.backends import guarded
-    from contextcache_flask.caching import RedisCache
+    from contextcache_flask.cache_guard import guarded
     from contextcache_flask.extension import ContextCache
+    from contextcache_flask.redis_cache import RedisCache
     from contextcache_flask.sessions import RedisSessionInterface
 
 __all__ = ["ContextCache", "RedisCache", "RedisSessionInterface", "guarded"]
 
 _HOMES = {
     "ContextCache": "contextcache_flask.extension",
-    "RedisCache": "contextcache_flask.caching",
+    "RedisCache": "contextcache_flask.redis_cache",
     "RedisSessionInterface": "contextcache_flask.sessions",
-    "guarded": "contextcache_flask.backends",
+    "guarded": "contextcache_flask.cache_guard",
 }
 
 

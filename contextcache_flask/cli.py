@@ -13,7 +13,7 @@ from flask.cli import AppGroup
 from flask.sessions import SecureCookieSessionInterface
 
 from contextcache import ConfigurationError
-from contextcache.logs import DISABLED, ENABLE, is_disabled
+from contextcache.base.logs import DISABLED, ENABLE, is_disabled
 from contextcache.servers import NAME_A_SERVER
 from contextcache_flask.settings import NO_SERVER, settings_of
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from contextcache import Config
     from contextcache.commands.audit import Place
-    from contextcache.commands.inventory import Trust
+    from contextcache.commands.audit_entries import Trust
 
 group = AppGroup("contextcache", help=__doc__)
 
@@ -64,7 +64,7 @@ def audit_command(arguments: tuple[str, ...]) -> None:
 def explain_command(arguments: tuple[str, ...]) -> None:
     """Show what is in an entry (by its key) or a value (module:name), and how large it is."""
     from contextcache.commands.audit import explain_entry  # noqa: PLC0415
-    from contextcache.commands.explaining import add_arguments, codes_in, run  # noqa: PLC0415
+    from contextcache.commands.explain import add_arguments, codes_in, run  # noqa: PLC0415
 
     options = _parsed("explain", add_arguments, arguments, with_keys=True)
     if len(options.target) > 1 or codes_in(options.target):
@@ -237,7 +237,7 @@ def _backends(app: Flask) -> list[Any]:
 
 def _trust(app: Flask, most: int | None = None) -> Trust:
     from contextcache.commands.audit import LARGE  # noqa: PLC0415
-    from contextcache.commands.inventory import Trust  # noqa: PLC0415
+    from contextcache.commands.audit_entries import Trust  # noqa: PLC0415
 
     try:
         config = settings_of(app).guard("cache in redis").config

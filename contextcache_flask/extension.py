@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from flask.signals import appcontext_pushed
 
-from contextcache.preload import preload
+from contextcache.engine.preload import preload
 from contextcache_flask.cli import group
-from contextcache_flask.guarded_sessions import guard_session_interface
-from contextcache_flask.scopes import open_scopes
+from contextcache_flask.request_scope import open_scopes
+from contextcache_flask.session_guards import guard_session_interface
 from contextcache_flask.settings import EXTENSION, Settings, settings_of
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _settle_session(app: Flask, **_: object) -> None:
 
 
 def _show_page() -> Any:
-    from contextcache_flask.pages import show  # noqa: PLC0415  # for development only
+    from contextcache_flask.dev_page import show  # noqa: PLC0415  # for development only
 
     return show()
 
@@ -118,7 +118,7 @@ class GuardedBackends(dict[Any, Any]):
             from cachelib import BaseCache  # noqa: PLC0415
             from flask_caching.backends import NullCache  # noqa: PLC0415
 
-            from contextcache_flask.backends import guarded  # noqa: PLC0415
+            from contextcache_flask.cache_guard import guarded  # noqa: PLC0415
 
             if isinstance(backend, BaseCache) and not isinstance(backend, NullCache):
                 guarded(backend, self._app)

@@ -10,7 +10,7 @@ from flask import current_app
 from flask_debugtoolbar.panels import DebugPanel
 
 from contextcache import current_scope
-from contextcache.markup import STYLE, finding_row, findings, plural, write_row, writes
+from contextcache.reports.html import STYLE, finding_row, findings, plural, write_row, writes
 from contextcache_flask.settings import settings_of
 
 _SESSION = (

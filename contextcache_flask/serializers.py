@@ -17,13 +17,13 @@ from cachelib.serializers import BaseRedisSerializer, BaseSerializer, JSONSerial
 
 from contextcache import UnreadablePayloadError
 from contextcache.jsonable import LOOK_FOR_THE_WRITER, NESTED, JSONGuard
-from contextcache_flask.scopes import note_loaded
+from contextcache_flask.request_scope import note_loaded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-    from contextcache_flask.backends import GuardedBackend
+    from contextcache_flask.cache_guard import GuardedBackend
 
 UNKNOWN = "cache[...]"
 

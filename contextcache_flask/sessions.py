@@ -36,11 +36,11 @@ from flask import request
 from flask.sessions import SessionInterface
 
 from contextcache import ServerError, UncacheableValueError, current_scope
-from contextcache.logs import error_name
+from contextcache.base.logs import error_name
 from contextcache.servers import connect
 from contextcache.storage.sessions import SessionStorage
 from contextcache_flask.clients import address_of, outage_of
-from contextcache_flask.scopes import WithinRequest
+from contextcache_flask.request_scope import WithinRequest
 from contextcache_flask.session import RedisSession, SessionUnavailableError, watch_logins
 from contextcache_flask.settings import settings_of
 

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from contextcache import Config, ConfigurationError, Guard
-from contextcache.logs import log
+from contextcache.base.logs import log
 from contextcache.servers import DEFAULT_URL, EMBEDDED, NAME_A_SERVER, connect
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-    from contextcache_flask.notebook import Notebook
+    from contextcache_flask.recorder import Notebook
 
 PREFIX = "CONTEXTCACHE_"
 REDIS_URL = "CONTEXTCACHE_REDIS_URL"
@@ -103,7 +103,7 @@ class Settings:
     @functools.cached_property
     def notebook(self) -> Notebook:
         """What was found and written in this process; used only while a developer reads along."""
-        from contextcache_flask.notebook import Notebook  # noqa: PLC0415  # for development only
+        from contextcache_flask.recorder import Notebook  # noqa: PLC0415  # for development only
 
         return Notebook()
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import none
 
-from contextcache.budget import Budget
 from contextcache.config import TIMEOUT
+from contextcache.engine.budget import Budget
+from contextcache.engine.locating import heaviest
 from contextcache.servers.clients import new_client
-from contextcache.walker import heaviest
 from tests.browser import _chromium, browser
 from tests.memcached_server import memcached
 from tests.redis_server import any_url, redis_client, redis_url
@@ -80,7 +80,7 @@ def _collect_what_is_new(_register_random: None) -> None:
 @pytest.fixture(autouse=True)
 def _tell_of_every_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test keep quiet what another one has been told within this minute."""
-    monkeypatch.setattr("contextcache.servers.outages._told", {})
+    monkeypatch.setattr("contextcache.servers.errors._told", {})
 
 
 @pytest.fixture(autouse=True)

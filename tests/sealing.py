@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextcache.envelope import Envelope
+from contextcache.payload.envelope import Envelope
 
 SECRET = "only for tests"
 

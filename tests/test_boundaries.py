@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from graphlib import TopologicalSorter
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,56 +23,70 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 CORE = [path for path in SOURCES if path.relative_to(ROOT).parts[0] == "contextcache"]
 ADAPTERS = [path for path in SOURCES if path not in CORE]
 
-# Each module may import those before it: the sentence of the design, module by module.
+# The folders of the core, each of which may import those before it.
+FOLDERS = (
+    *("base", "findings", "exceptions", "payload", "rules", "config", "reports", "engine"),
+    *("guard", "testing", "jsonable", "servers", "storage", "commands"),
+    *("cli", "__main__", "metrics", "pytest_plugin", "__init__"),
+)
+
+# Each module may import those before it.
 ORDER = [
-    "locks",
-    "masking",
-    "syntax",
-    "paths",
-    "logs",
-    "exceptions",
-    "budget",
-    "compression",
-    "dangerous",
-    "loading",
-    "class_rules",
-    "verifier",
-    "checked_unpickler",
-    "allow_list",
-    "envelope",
-    "classes",
-    "markers",
+    "base.locks",
+    "base.masking",
+    "base.syntax",
+    "base.introspection",
+    "base.logs",
+    "base.classes",
+    "base",
+    "findings.path",
+    "findings.finding",
     "findings",
-    "standins",
-    "snapshots",
-    "credentials",
+    "exceptions",
+    "payload.compression",
+    "payload.dangerous",
+    "payload.loading",
+    "payload.class_rules",
+    "payload.verifier",
+    "payload.checked_unpickler",
+    "payload.allow_list",
+    "payload.envelope",
+    "payload.wire",
+    "payload",
+    "rules.annotations",
+    "rules.replacements",
+    "rules.credentials",
+    "rules.builtin",
     "rules",
     "config",
-    "origins",
-    "scopes",
-    "markup",
-    "terminal",
-    "records",
-    "sources",
-    "fixes",
-    "reporting",
-    "preload",
-    "pickler",
-    "dispatch",
-    "relations",
-    "wording",
-    "walker",
-    "inspection",
-    "sites",
+    "reports.call_site",
+    "reports.request_scope",
+    "reports.html",
+    "reports.terminal",
+    "reports.log_format",
+    "reports.field_source",
+    "reports.patches",
+    "reports.reporter",
+    "reports",
+    "engine.budget",
+    "engine.preload",
+    "engine.dump",
+    "engine.dispatch",
+    "engine.relations",
+    "engine.field_names",
+    "engine.locating",
+    "engine.diagnosis",
+    "engine.history",
+    "engine",
     "guard",
     "testing",
     "jsonable.dialects",
     "jsonable.walk",
     "jsonable",
     "servers.urls",
-    "servers.outages",
+    "servers.errors",
     "servers.breaker",
-    "servers.deadlines",
+    "servers.deadline",
     "servers.sentinels",
     "servers.connections",
     "servers.fast",
@@ -85,17 +100,17 @@ ORDER = [
     "storage.sessions",
     "storage",
     "commands",
-    "commands.lookup",
-    "commands.pages",
+    "commands.import_names",
+    "commands.code_pages",
     "commands.opcodes",
     "commands.nodes",
     "commands.pickle_stack",
     "commands.payload_reader",
     "commands.formats",
-    "commands.examination",
+    "commands.analysis",
     "commands.tree",
-    "commands.explaining",
-    "commands.inventory",
+    "commands.explain",
+    "commands.audit_entries",
     "commands.audit",
     "cli",
     "__main__",
@@ -135,8 +150,8 @@ KNOWN_TO = {
     "servers.operations": {"redis"},
     "servers.sentinels": {"redis"},
     "servers.slots": {"redis"},
-    "envelope": {"backports", "compression"},
-    "markers": {"annotationlib"},
+    "payload.envelope": {"backports", "compression"},
+    "rules.annotations": {"annotationlib"},
     "metrics": {"prometheus_client", "opentelemetry"},
     "pytest_plugin": {"pytest"},
     "servers": {"redis", "fakeredis"},
@@ -144,16 +159,16 @@ KNOWN_TO = {
 
 PUBLIC_MODULES = (
     "contextcache",
-    "contextcache.classes",
-    "contextcache.credentials",
+    "contextcache.base.classes",
+    "contextcache.rules.credentials",
     "contextcache.jsonable.dialects",
     "contextcache.commands.audit",
-    "contextcache.commands.explaining",
-    "contextcache.commands.inventory",
+    "contextcache.commands.explain",
+    "contextcache.commands.audit_entries",
     "contextcache.jsonable",
-    "contextcache.logs",
-    "contextcache.markup",
-    "contextcache.preload",
+    "contextcache.base.logs",
+    "contextcache.reports.html",
+    "contextcache.engine.preload",
     "contextcache.servers",
     "contextcache.storage.commands",
     "contextcache.storage.sessions",
@@ -238,6 +253,12 @@ def test_imports_of_the_core_go_one_way(path: Path) -> None:
     """A module imports only what stands before it."""
     before = set(ORDER[: ORDER.index(name_of(path))])
     assert core_modules(path) <= before
+
+
+def test_the_order_of_the_modules_is_that_of_the_folders() -> None:
+    """A reader knows from the listing which folder uses which."""
+    folders = [folder for folder, _ in groupby(module.partition(".")[0] for module in ORDER)]
+    assert tuple(folders) == FOLDERS
 
 
 def test_the_core_has_no_cycle() -> None:

@@ -19,8 +19,8 @@ from django.http import HttpResponse
 from django.test import RequestFactory
 from django.utils.functional import SimpleLazyObject
 
-from contextcache.commands.pages import page
-from contextcache.findings import CODES
+from contextcache.commands.code_pages import page
+from contextcache.findings.finding import CODES
 from contextcache.testing import capture_findings
 from contextcache_flask import ContextCache
 from tests.child import ROOT

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from contextcache.commands.examination import NoPickleError, examine_payload
-from contextcache.commands.explaining import CLEAN, FOUND, STATUS, UNUSABLE, show
-from contextcache.commands.inventory import (
+from contextcache.base.masking import one_line
+from contextcache.commands.analysis import NoPickleError, examine_payload
+from contextcache.commands.audit_entries import (
     EXPLAINED,
     Entry,
     Form,
@@ -28,15 +28,15 @@ from contextcache.commands.inventory import (
     judged,
     shown,
 )
-from contextcache.compression import ExpansionError
+from contextcache.commands.explain import CLEAN, FOUND, STATUS, UNUSABLE, show
 from contextcache.config import Config
 from contextcache.exceptions import ConfigurationError, ServerError, UnreadablePayloadError
-from contextcache.loading import is_sealed
-from contextcache.masking import one_line
+from contextcache.payload.compression import ExpansionError
+from contextcache.payload.loading import is_sealed
+from contextcache.reports.terminal import Paper, Progress, counted, in_words
 from contextcache.servers import connect, public_url
-from contextcache.servers.outages import UNUSABLE as UNUSABLE_SERVER
-from contextcache.servers.outages import diagnose
-from contextcache.terminal import Paper, Progress, counted, in_words
+from contextcache.servers.errors import UNUSABLE as UNUSABLE_SERVER
+from contextcache.servers.errors import diagnose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

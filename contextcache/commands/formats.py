@@ -11,8 +11,8 @@ from array import array
 from typing import TYPE_CHECKING, Any
 
 from contextcache.commands.payload_reader import Reading, scan
-from contextcache.compression import compression_of, expand
-from contextcache.dangerous import runs_code
+from contextcache.payload.compression import compression_of, expand
+from contextcache.payload.dangerous import runs_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,6 +17,7 @@ import dataclasses
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from typing import TYPE_CHECKING, Any
 
+from contextcache.base.masking import one_line
 from contextcache.commands.nodes import (
     CONTAINERS,
     Name,
@@ -32,10 +33,9 @@ from contextcache.commands.opcodes import (
     instructions,
 )
 from contextcache.commands.pickle_stack import MAX_NAMES, Stack
-from contextcache.dangerous import runs_code
 from contextcache.exceptions import UnreadablePayloadError
-from contextcache.masking import one_line
-from contextcache.paths import Step, StepKind, attribute
+from contextcache.findings.path import Step, StepKind, attribute
+from contextcache.payload.dangerous import runs_code
 
 if TYPE_CHECKING:
     from array import array
@@ -45,7 +45,7 @@ MAX_FIRST = 4  # items of a tuple that are kept, because it may hold arguments o
 SMALL_ARGUMENT = 256  # bytes below which an argument of a constructor is not worth a line
 PROGRESS_STEP = 65536  # instructions between two reports of progress
 
-_STRIPPED = "contextcache.standins.Stripped"
+_STRIPPED = "contextcache.payload.wire.Stripped"
 _DICT = attribute("__dict__")
 # Their first argument names the class that is made.
 _FACTORIES = frozenset({

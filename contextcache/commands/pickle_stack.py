@@ -7,7 +7,7 @@ from typing import Any
 
 from contextcache.commands.nodes import OFFENDERS, Name, Node, kind_of
 from contextcache.commands.opcodes import DamagedPickleError, Opaque
-from contextcache.paths import Step, StepKind, item
+from contextcache.findings.path import Step, StepKind, item
 
 MAX_NODES = 200_000  # that are kept at any time
 MAX_NAMES = 10_000  # different names that are kept

@@ -10,15 +10,15 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from contextcache.commands.nodes import CONTAINERS
-from contextcache.paths import Path
-from contextcache.terminal import counted, in_words
+from contextcache.findings.path import Path
+from contextcache.reports.terminal import counted, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from contextcache.commands.examination import Examination
+    from contextcache.commands.analysis import Examination
     from contextcache.commands.nodes import Node
-    from contextcache.terminal import Paper
+    from contextcache.reports.terminal import Paper
 
 MOST_BRANCHES = 10  # of one part that are shown for their size; as many again for their findings
 MOST_NAMES = 12

@@ -12,23 +12,23 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+from contextcache.base.logs import show_findings
 from contextcache.config import Config
+from contextcache.engine.preload import preload
 from contextcache.exceptions import without_text
-from contextcache.findings import Action, Finding
+from contextcache.findings.finding import Action, Finding
+from contextcache.findings.path import Path, item
 from contextcache.guard import uncacheable
 from contextcache.jsonable.dialects import PLAIN, Dialect
 from contextcache.jsonable.walk import CUT, KEY_LEFT_OUT, NOTHING, Look, Treatments, comes_back
-from contextcache.logs import show_findings
-from contextcache.paths import Path, item
-from contextcache.preload import preload
-from contextcache.reporting import Reporter, note_write, report_internal, writers
-from contextcache.scopes import current_credentials, current_scope
+from contextcache.reports.reporter import Reporter, note_write, report_internal, writers
+from contextcache.reports.request_scope import current_credentials, current_scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sized
 
-    from contextcache.credentials import Credentials
     from contextcache.exceptions import UncacheableValueError, UnreadablePayloadError
+    from contextcache.rules.credentials import Credentials
 
 T = TypeVar("T")
 

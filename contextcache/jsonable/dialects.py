@@ -10,7 +10,7 @@ import math
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from contextcache.paths import class_mro, qualified_name
+from contextcache.base.introspection import class_mro, qualified_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -12,8 +12,12 @@ import math
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from contextcache.classes import ClassMemo, is_permanent
-from contextcache.findings import CODES, Action, Finding
+from contextcache.base.classes import ClassMemo, is_permanent
+from contextcache.base.introspection import attributes, class_mro, qualified_name
+from contextcache.base.masking import type_text
+from contextcache.engine.field_names import environ_fix
+from contextcache.findings.finding import CODES, Action, Finding
+from contextcache.findings.path import Path, Step, StepKind, attribute, item
 from contextcache.jsonable.dialects import (
     FIXES,
     KEPT,
@@ -23,26 +27,14 @@ from contextcache.jsonable.dialects import (
     back,
     loses_values,
 )
-from contextcache.masking import type_text
-from contextcache.paths import (
-    Path,
-    Step,
-    StepKind,
-    attribute,
-    attributes,
-    class_mro,
-    item,
-    qualified_name,
-)
-from contextcache.rules import BY_HAND, ENVIRON, Rule, RuleBook, Verb
-from contextcache.scopes import SESSION, origin_of
-from contextcache.snapshots import NothingThere, environ_snapshot, is_environ
-from contextcache.wording import environ_fix
+from contextcache.reports.request_scope import SESSION, origin_of
+from contextcache.rules.builtin import BY_HAND, ENVIRON, Rule, RuleBook, Verb
+from contextcache.rules.replacements import NothingThere, environ_snapshot, is_environ
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from contextcache.credentials import Credentials
+    from contextcache.rules.credentials import Credentials
 
 MOST_NODES = 100_000  # looked at in one value; what lies behind them is encoded as it is
 MOST_LEVELS = 100  # asked for their types; a value that contains itself has no end

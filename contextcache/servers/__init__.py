@@ -28,10 +28,10 @@ import os
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, urlsplit
 
+from contextcache.base.locks import ProcessLock
 from contextcache.config import TIMEOUT as DEFAULT_TIMEOUT
 from contextcache.exceptions import ConfigurationError
-from contextcache.locks import ProcessLock
-from contextcache.servers.outages import answered, server_error, warn
+from contextcache.servers.errors import answered, server_error, warn
 from contextcache.servers.urls import parse, public_url
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def connect(
     Args:
         url: `redis://` or any other of the schemes above.
         timeout: Seconds for each command or pipeline as a whole, and more for a large body; see
-            `contextcache.servers.deadlines`. A `socket_timeout` among the options takes its place.
+            `contextcache.servers.deadline`. A `socket_timeout` among the options takes its place.
         pool_class: Another connection pool of redis-py, such as `BlockingConnectionPool`.
         options: Options of redis-py's connections, but for those about retries, which are not
             made; the query of the URL wins over them.

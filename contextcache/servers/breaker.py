@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from contextcache.logs import log
+from contextcache.base.logs import log
 
 THRESHOLD = 3  # failures in a row
 PAUSE = 1.0  # seconds

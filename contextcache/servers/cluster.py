@@ -19,10 +19,10 @@ from redis.commands import CoreCommands, RedisClusterCommands
 from redis.crc import key_slot
 
 from contextcache.exceptions import ServerError
-from contextcache.servers.deadlines import Deadline
+from contextcache.servers.deadline import Deadline
+from contextcache.servers.errors import diagnose, worded
 from contextcache.servers.everywhere import EveryNode, complete
 from contextcache.servers.operations import Client, Operation, Quick, Server
-from contextcache.servers.outages import diagnose, worded
 from contextcache.servers.slots import SlotMap
 
 if TYPE_CHECKING:

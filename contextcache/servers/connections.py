@@ -20,8 +20,8 @@ import redis
 from redis.connection import ConnectionPool
 from redis.sentinel import SentinelConnectionPool
 
-from contextcache.logs import log
-from contextcache.servers.outages import IN_HANDSHAKE
+from contextcache.base.logs import log
+from contextcache.servers.errors import IN_HANDSHAKE
 from contextcache.servers.sentinels import WatchingPool
 
 if TYPE_CHECKING:

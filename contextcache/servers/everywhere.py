@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from contextcache.exceptions import ServerError
-from contextcache.servers.deadlines import Deadline
+from contextcache.servers.deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,7 @@ import redis
 from redis.connection import HiredisRespSerializer
 
 from contextcache.servers.connections import CountedConnection
-from contextcache.servers.deadlines import TimedSocket, time_left
+from contextcache.servers.deadline import TimedSocket, time_left
 
 if TYPE_CHECKING:
     from redis.connection import ConnectionPool as _Pool

@@ -12,8 +12,8 @@ import redis
 from redis.client import Pipeline
 
 from contextcache.servers.breaker import Breaker
-from contextcache.servers.deadlines import Deadline, current
-from contextcache.servers.outages import UNREACHABLE, Diagnosis, diagnose, worded
+from contextcache.servers.deadline import Deadline, current
+from contextcache.servers.errors import UNREACHABLE, Diagnosis, diagnose, worded
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 from redis.sentinel import MasterNotFoundError, Sentinel
 
-from contextcache.servers.deadlines import Deadline, time_left
+from contextcache.servers.deadline import Deadline, time_left
 
 if TYPE_CHECKING:
     from redis.connection import ConnectionPool as _Pool

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from contextcache.exceptions import ServerError
+from contextcache.servers.errors import UNREACHABLE, Diagnosis, diagnose, worded
 from contextcache.servers.operations import Client, Server
-from contextcache.servers.outages import UNREACHABLE, Diagnosis, diagnose, worded
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from contextcache.exceptions import ReadOnlyServerError, ServerError
-from contextcache.scopes import current_scope
-from contextcache.servers.outages import diagnose
+from contextcache.reports.request_scope import current_scope
+from contextcache.servers.errors import diagnose
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -32,9 +32,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from contextcache.base.logs import class_name
 from contextcache.exceptions import ServerError, UnreadablePayloadError
-from contextcache.logs import class_name
-from contextcache.scopes import enter_scope, exit_scope
+from contextcache.reports.request_scope import enter_scope, exit_scope
 from contextcache.storage.commands import LABEL, Commands, raised_outage
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from contextcache import Guard, UnreadablePayloadError, UntrustedPayloadError
-from contextcache.allow_list import AllowList
-from contextcache.loading import HARMLESS, RefusedOperationError, UnlistedNameError
+from contextcache.payload.allow_list import AllowList
+from contextcache.payload.loading import HARMLESS, RefusedOperationError, UnlistedNameError
 from tests import zoo
 from tests.core import programs
 from tests.core.programs import (
@@ -209,7 +209,7 @@ CALLS = {
         name("copyreg", "_reconstructor"), own("Cart"), own("Text"), text("x")
     ),
     "a snapshot of an object": call(
-        name("contextcache.standins", "_snapshot"),
+        name("contextcache.payload.wire", "_snapshot"),
         build(call(name("types", "SimpleNamespace")), state(keys=call(own("a_function")))),
     ),
     "a name that was computed": call(name("builtins", "str"), text("os")) + text("f") + b"\x93",

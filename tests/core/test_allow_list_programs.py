@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contextcache.loading import HARMLESS, RefusedOperationError, UnlistedNameError
+from contextcache.payload.loading import HARMLESS, RefusedOperationError, UnlistedNameError
 from tests.core import programs
 from tests.core.programs import name, own, row, text
 from tests.core.test_allow_list import ALLOWED, SHARED
 
 if TYPE_CHECKING:
-    from contextcache.allow_list import AllowList
+    from contextcache.payload.allow_list import AllowList
 
 EXAMPLES = int(os.environ.get("CONTEXTCACHE_PROGRAMS", "400"))
 

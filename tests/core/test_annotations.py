@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 FUTURE = "from __future__ import annotations\n"
 MODULE = """
 import contextcache
-import contextcache.markers
+import contextcache.rules.annotations
 import dataclasses
 import threading
 import typing
 import typing as t
 from collections.abc import Iterator
-from contextcache import Allow, Recreate, Recreate as R, markers
-from contextcache.markers import Marker
+from contextcache import Allow, Recreate, Recreate as R
+from contextcache.rules import annotations as markers
+from contextcache.rules.annotations import Marker
 from typing import Annotated, ClassVar, Final, Generic, Optional, TYPE_CHECKING, TypeVar, Union
 if TYPE_CHECKING:
     from shop.api import Session
@@ -72,7 +73,7 @@ MARKED = [
     "typing.Annotated[int, Recreate]",
     "t.Annotated[int, R]",
     "Annotated[int, contextcache.Recreate]",
-    "Annotated[int, contextcache.markers.Recreate]",
+    "Annotated[int, contextcache.rules.annotations.Recreate]",
     "Annotated[int, markers.Marker.RECREATE]",
     "Annotated[int, Marker.RECREATE]",
     "Annotated[Annotated[int, Recreate], 'words']",

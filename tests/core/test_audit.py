@@ -17,7 +17,7 @@ import redis
 
 from contextcache import Guard, cli
 from contextcache.commands import audit
-from contextcache.commands.inventory import Form, Inventory, Problem, Trust, judged, shown
+from contextcache.commands.audit_entries import Form, Inventory, Problem, Trust, judged, shown
 from contextcache.exceptions import UnreadablePayloadError
 from contextcache.servers import connect
 from tests.sealing import SECRET, sealed
@@ -305,8 +305,8 @@ def test_examples_are_bounded_and_all_are_counted():
 
 def test_what_is_kept_of_hostile_entries_is_bounded(monkeypatch):
     """Each of a million entries may have a type and ten thousand names of its own."""
-    monkeypatch.setattr("contextcache.commands.inventory.MAX_TYPES", 5)
-    monkeypatch.setattr("contextcache.commands.inventory.MAX_NAMES", 7)
+    monkeypatch.setattr("contextcache.commands.audit_entries.MAX_TYPES", 5)
+    monkeypatch.setattr("contextcache.commands.audit_entries.MAX_NAMES", 7)
     inventory = Inventory()
     for number in range(20):
         payload = b"cmodule\nName%d\n)\x81." % number
@@ -325,7 +325,7 @@ def test_a_mistake_of_ours_does_not_hide_the_other_entries(run, redis_client, mo
 
     redis_client.set("strange", "canary")
     redis_client.set("torn", pickled(1))
-    monkeypatch.setattr("contextcache.commands.inventory.find_pickle", mistaken)
+    monkeypatch.setattr("contextcache.commands.audit_entries.find_pickle", mistaken)
     status, report = run()
     assert status == 1
     assert "strange  looking into it failed: AssertionError" in report

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from contextcache import Finding, Guard, UncacheableValueError
-from contextcache.budget import Budget
-from contextcache.inspection import Inspection
-from contextcache.sites import MAX_ALIKE, MAX_PLACES
+from contextcache.engine.budget import Budget
+from contextcache.engine.diagnosis import Inspection
+from contextcache.engine.history import MAX_ALIKE, MAX_PLACES
 from contextcache.testing import capture_findings
 
 if TYPE_CHECKING:

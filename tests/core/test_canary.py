@@ -39,9 +39,9 @@ from contextcache import (
     enter_scope,
     exit_scope,
     is_stripped,
-    reporting,
 )
-from contextcache.records import record_fields
+from contextcache.reports import reporter
+from contextcache.reports.log_format import record_fields
 from contextcache.testing import assert_cacheable, capture_findings
 from tests.child import run
 
@@ -337,7 +337,7 @@ BROKEN: dict[str, dict[str, Any]] = {
 @pytest.fixture(autouse=True)
 def _everything_is_logged(caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> None:
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr(reporting, "_internal", set())
+    monkeypatch.setattr(reporter, "_internal", set())
 
 
 def markers(value: object, seen: set[int]) -> Iterator[Any]:

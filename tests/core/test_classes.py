@@ -19,10 +19,10 @@ import pydantic
 import pytest
 
 from contextcache import Guard, RequestScope, UncacheableValueError, enter_scope, exit_scope
-from contextcache.classes import ClassMemo, derived, is_permanent, once_per_class
-from contextcache.dispatch import MOST_YOUNG, SETTLED, TRIED
+from contextcache.base.classes import ClassMemo, derived, is_permanent, once_per_class
+from contextcache.engine.dispatch import MOST_YOUNG, SETTLED, TRIED
 from contextcache.jsonable import JSONGuard
-from contextcache.markers import LeaveOut, Recreate
+from contextcache.rules.annotations import LeaveOut, Recreate
 from contextcache.testing import capture_findings
 from tests.core import shapes
 
@@ -179,7 +179,9 @@ def test_a_class_that_is_used_for_a_while_is_asked_for_in_c(
 ) -> None:
     """It stays in the table however many others come by, and leaves it with its module."""
     now = 0.0
-    monkeypatch.setattr("contextcache.dispatch.time", types.SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(
+        "contextcache.engine.dispatch.time", types.SimpleNamespace(monotonic=lambda: now)
+    )
     guard = Guard()
     model, passing = named(type("Model", (), {})), named(type("Passing", (), {}))
     guard.dumps([passing()])

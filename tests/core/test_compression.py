@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contextcache import Guard, UnreadablePayloadError
-from contextcache.compression import ExpansionError, compression_of, expand
-from contextcache.envelope import codec
+from contextcache.payload.compression import ExpansionError, compression_of, expand
+from contextcache.payload.envelope import codec
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,9 +20,9 @@ from contextcache import (
     UncacheableValueError,
     enter_scope,
     exit_scope,
-    inspection,
     is_stripped,
 )
+from contextcache.engine import diagnosis
 from contextcache.testing import capture_findings
 from tests.core import shapes
 from tests.waiting import PATIENCE, exit_code
@@ -31,7 +31,7 @@ from tests.zoo import INNOCENTS, OFFENDERS, unlocked
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from contextcache.pickler import Dump
+    from contextcache.engine.dump import Dump
 
 THREADS = 8
 
@@ -251,14 +251,14 @@ def test_a_class_that_another_thread_learns_during_the_trial_is_cut(
     """The trial then cuts the object by itself, and loads, which says nothing of the object."""
     guard = Guard()
     others = iter([True])
-    trial = inspection.failed_trial
+    trial = diagnosis.failed_trial
 
     def learned_meanwhile(dump: Dump, candidate: object) -> Dump | None:
         if next(others, False):
             guard.dumps({"other": shapes.Delegates(2)}, label="cache['other']")
         return trial(dump, candidate)
 
-    monkeypatch.setattr(inspection, "failed_trial", learned_meanwhile)
+    monkeypatch.setattr(diagnosis, "failed_trial", learned_meanwhile)
     loaded = guard.loads(guard.dumps({"a": 1, "held": shapes.Delegates(1)}, label="cache['key']"))
     assert loaded["a"] == 1
     assert is_stripped(loaded["held"])

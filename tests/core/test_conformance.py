@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from contextcache import Guard, UncacheableValueError, UnreadablePayloadError
-from contextcache.dispatch import Table
-from contextcache.pickler import PROTOCOL, Dump, _CarefulPickler, _running
-from contextcache.rules import RuleBook
+from contextcache.engine.dispatch import Table
+from contextcache.engine.dump import PROTOCOL, Dump, _CarefulPickler, _running
+from contextcache.rules.builtin import RuleBook
 
 pickletester: Any = pytest.importorskip(
     "test.pickletester",

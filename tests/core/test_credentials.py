@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contextcache import Guard, RequestScope, UncacheableValueError, enter_scope, exit_scope
-from contextcache.credentials import Credentials
 from contextcache.jsonable import JSONGuard
+from contextcache.rules.credentials import Credentials
 from contextcache.testing import capture_findings
 
 TOKEN, COOKIE, SESSION = (

@@ -26,7 +26,7 @@ import pytest
 import werkzeug.local
 
 from contextcache import ConfigurationError, Guard
-from contextcache.dangerous import can_run_code, runs_code
+from contextcache.payload.dangerous import can_run_code, runs_code
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ import redis
 
 from contextcache.exceptions import ServerError
 from contextcache.servers import connect
-from contextcache.servers.deadlines import Deadline, current, time_left
+from contextcache.servers.deadline import Deadline, current, time_left
 from contextcache.servers.operations import Operation, Server
 from tests.redis_server import answered, free_port, running_server
 from tests.waiting import PATIENCE, until
@@ -42,7 +42,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in ("operations", "deadlines"):
+    for module in ("operations", "deadline"):
         monkeypatch.setattr(f"contextcache.servers.{module}.time", clock)
     return clock
 

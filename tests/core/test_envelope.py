@@ -22,7 +22,7 @@ from contextcache import (
     UntrustedPayloadError,
     is_sealed,
 )
-from contextcache.envelope import Envelope, codec, derived, key_id, unverified
+from contextcache.payload.envelope import Envelope, codec, derived, key_id, unverified
 from tests.child import ROOT
 
 

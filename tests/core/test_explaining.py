@@ -17,9 +17,9 @@ import pytest
 
 from contextcache import Guard
 from contextcache.cli import main
-from contextcache.commands.pages import page
-from contextcache.findings import CODES
-from contextcache.terminal import Paper, in_words
+from contextcache.commands.code_pages import page
+from contextcache.findings.finding import CODES
+from contextcache.reports.terminal import Paper, in_words
 from tests.child import ROOT
 
 if TYPE_CHECKING:

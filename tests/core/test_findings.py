@@ -11,10 +11,10 @@ import threading
 import pytest
 
 from contextcache import Action, Config, Finding, Guard, explain
-from contextcache.findings import CODES
-from contextcache.inspection import _CHANGING, _CIRCULAR, _DEEP
-from contextcache.pickler import RAISED, REFUSES, UNIMPORTABLE, UNLOADABLE
-from contextcache.rules import BUILT_IN
+from contextcache.engine.diagnosis import _CHANGING, _CIRCULAR, _DEEP
+from contextcache.engine.dump import RAISED, REFUSES, UNIMPORTABLE, UNLOADABLE
+from contextcache.findings.finding import CODES
+from contextcache.rules.builtin import BUILT_IN
 
 
 class Client:

@@ -27,9 +27,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contextcache.commands.audit_entries import Form, Problem, Trust, judged
 from contextcache.commands.formats import find_pickle, is_number, runs, unwrap
-from contextcache.commands.inventory import Form, Problem, Trust, judged
-from contextcache.compression import ExpansionError
+from contextcache.payload.compression import ExpansionError
 from tests.sealing import SECRET, sealed
 
 SYSTEM = b"cos\nsystem\n(S'true'\ntR."

@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contextcache import Finding, Guard, is_stripped
-from contextcache.paths import Path, Step, StepKind, tokens
+from contextcache.engine.locating import contents
+from contextcache.findings.path import Path, Step, StepKind, tokens
 from contextcache.testing import capture_findings
-from contextcache.walker import contents
 from tests.core import shapes
 
 if TYPE_CHECKING:

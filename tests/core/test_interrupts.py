@@ -15,7 +15,7 @@ import pytest
 
 import contextcache
 from contextcache import Guard
-from contextcache.locks import ProcessLock, forget_oldest
+from contextcache.base.locks import ProcessLock, forget_oldest
 from tests.waiting import PATIENCE
 from tests.zoo import unlocked
 

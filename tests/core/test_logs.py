@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from contextcache import logs
-from contextcache.logs import DISABLED, ENABLE
+from contextcache.base import logs
+from contextcache.base.logs import DISABLED, ENABLE
 from tests.child import ROOT, run
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ dictConfig({
 })
 """
 IMPORT = """
-import contextcache, contextcache.jsonable, contextcache.servers.outages, contextcache.storage
+import contextcache, contextcache.jsonable, contextcache.servers.errors, contextcache.storage
 import contextcache_flask, contextcache_flask.cli, contextcache_flask.sessions
 import contextcache_django.conf, contextcache_django.cached_db
 """
@@ -98,7 +98,7 @@ def test_the_logger_of_the_application_is_used_and_respected(
 
 
 def test_no_module_asks_for_the_logger_by_itself() -> None:
-    """All go through `contextcache.logs`; another logger is one of a framework's."""
+    """All go through `contextcache.base.logs`; another logger is one of a framework's."""
     done = subprocess.run(
         ["grep", "-rn", "--include=*.py", "getLogger(", *PACKAGES],
         cwd=ROOT, capture_output=True, text=True, check=True,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from contextcache.commands import lookup
-from contextcache.commands.lookup import Standing, standing
+from contextcache.commands import import_names
+from contextcache.commands.import_names import Standing, standing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,16 +78,16 @@ def test_each_source_is_read_once_and_not_too_many(
 ) -> None:
     """A payload may name every class of every file there is."""
     parsed: list[str] = []
-    parse = lookup.ast.parse
-    monkeypatch.setattr(lookup.ast, "parse", lambda text: parsed.append(text) or parse(text))
-    lookup._definitions.cache_clear()
+    parse = import_names.ast.parse
+    monkeypatch.setattr(import_names.ast, "parse", lambda text: parsed.append(text) or parse(text))
+    import_names._definitions.cache_clear()
     for number in range(100):
         assert standing(f"{shop}.cart:Missing{number}") is Standing.GONE
     assert len(parsed) == 1
-    monkeypatch.setattr(lookup, "MAX_SOURCES", 1)
+    monkeypatch.setattr(import_names, "MAX_SOURCES", 1)
     assert standing(f"{shop}.stars:Cart") is Standing.UNKNOWN
     assert len(parsed) == 1
-    lookup._definitions.cache_clear()
+    import_names._definitions.cache_clear()
 
 
 class Outer:

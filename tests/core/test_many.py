@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from contextcache import Guard
-from contextcache.inspection import MOST_ROUNDS, MOST_TRIALS
+from contextcache.engine.diagnosis import MOST_ROUNDS, MOST_TRIALS
 from contextcache.testing import capture_findings
 
 if TYPE_CHECKING:

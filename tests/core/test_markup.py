@@ -10,8 +10,15 @@ from html.parser import HTMLParser
 import pytest
 
 from contextcache import explain
-from contextcache.markup import document, finding_row, findings, size_in_words, write_row, writes
-from contextcache.scopes import Write
+from contextcache.reports.html import (
+    document,
+    finding_row,
+    findings,
+    size_in_words,
+    write_row,
+    writes,
+)
+from contextcache.reports.request_scope import Write
 
 HOSTILE = "<script>alert('&')</script>\" onclick=\"x"
 

@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contextcache import Config, Guard, UncacheableValueError, UnreadablePayloadError
+from contextcache.base.masking import _masked_type, generalised, masked, one_line, type_text
+from contextcache.findings.path import MAX_PATH_LENGTH, MAX_PATTERN_LENGTH, Path, attribute, item
 from contextcache.jsonable import JSONGuard
-from contextcache.masking import _masked_type, generalised, masked, one_line, type_text
-from contextcache.paths import MAX_PATH_LENGTH, MAX_PATTERN_LENGTH, Path, attribute, item
 from contextcache.testing import capture_findings
 
 if TYPE_CHECKING:

@@ -27,9 +27,9 @@ from contextcache import (
     UnreadablePayloadError,
     enter_scope,
     exit_scope,
-    reporting,
 )
-from contextcache.records import BLOCK, LINE, TAIL, DevelopmentFormatter, record_fields
+from contextcache.reports import reporter
+from contextcache.reports.log_format import BLOCK, LINE, TAIL, DevelopmentFormatter, record_fields
 from contextcache.testing import capture_findings
 from tests.child import ROOT
 from tests.waiting import PATIENCE
@@ -54,7 +54,7 @@ class Cart:
 @pytest.fixture(autouse=True)
 def _at_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(reporting, "_internal", set())
+    monkeypatch.setattr(reporter, "_internal", set())
 
 
 @pytest.fixture
@@ -360,7 +360,7 @@ def test_an_internal_failure_names_its_place(caplog: pytest.LogCaptureFixture) -
     try:
         raise KeyError("secret")
     except KeyError as error:
-        reporting.report_internal("the rule for shop.Client", error)
+        reporter.report_internal("the rule for shop.Client", error)
     line = sys._getframe().f_lineno - 3
     assert messages(caplog) == [
         (

@@ -18,8 +18,8 @@ from sentry_sdk.transport import Transport
 
 from contextcache import Guard, UnreadablePayloadError, metrics
 from contextcache.exceptions import ServerError
-from contextcache.reporting import counters
-from contextcache.servers import outages
+from contextcache.reports.reporter import counters
+from contextcache.servers import errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,7 +94,7 @@ def test_an_outage_is_counted_each_time(caplog: pytest.LogCaptureFixture) -> Non
     error.server, error.reason = "redis://metrics.example", "connection refused"
     try:
         for _ in range(3):
-            outages.warn(error, SINK)
+            errors.warn(error, SINK)
         labels = {"code": "outage", "action": "missed", "sink": SINK}
         assert registry.get_sample_value("contextcache_events_total", labels) == 3
     finally:

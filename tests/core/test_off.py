@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from contextcache import Guard, UnreadablePayloadError
-from contextcache.envelope import Envelope
+from contextcache.engine.dump import Dump
 from contextcache.jsonable import JSONGuard
-from contextcache.pickler import Dump
+from contextcache.payload.envelope import Envelope
 from contextcache.testing import capture_findings
 from tests.core import shapes
 from tests.zoo import INNOCENTS, OFFENDERS

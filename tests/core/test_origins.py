@@ -10,7 +10,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contextcache import Guard, origins
+from contextcache import Guard
+from contextcache.reports import call_site
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,11 +23,11 @@ HERE = Path(__file__)
 
 def test_own_code_is_told_from_libraries() -> None:
     """The field to act on is in the user's own class."""
-    assert origins.is_own(Mine)
-    assert not origins.is_own(threading.Thread)
-    assert not origins.is_own(json.JSONEncoder)
-    assert not origins.is_own(Guard)
-    assert not origins.is_own(type("Made", (), {"__module__": "no_such_module"}))
+    assert call_site.is_own(Mine)
+    assert not call_site.is_own(threading.Thread)
+    assert not call_site.is_own(json.JSONEncoder)
+    assert not call_site.is_own(Guard)
+    assert not call_site.is_own(type("Made", (), {"__module__": "no_such_module"}))
 
 
 class Mine:
@@ -37,11 +38,11 @@ def test_paths_are_shown_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Below the working directory from there, in a library from its root, else as they are."""
     monkeypatch.chdir(tmp_path)
     join = os.path.join
-    assert origins.relative(join(os.getcwd(), "shop", "api.py")) == join("shop", "api.py")
+    assert call_site.relative(join(os.getcwd(), "shop", "api.py")) == join("shop", "api.py")
     for kind in ("purelib", "stdlib"):
         path = join(sysconfig.get_path(kind), "django", "http.py")
-        assert origins.relative(path) == join("django", "http.py")
-    assert origins.relative("/elsewhere/api.py") == "/elsewhere/api.py"
+        assert call_site.relative(path) == join("django", "http.py")
+    assert call_site.relative("/elsewhere/api.py") == "/elsewhere/api.py"
 
 
 def test_the_call_site_is_the_innermost_line_of_the_users_code(
@@ -56,10 +57,10 @@ def test_the_call_site_is_the_innermost_line_of_the_users_code(
         exec(code, space)
         return str(space["through"](call))
 
-    encoder = json.JSONEncoder(default=lambda _: origins.call_site())
+    encoder = json.JSONEncoder(default=lambda _: call_site.call_site())
     line = sys._getframe().f_lineno
-    assert origins.call_site() == f"test_origins.py:{line + 1}"
-    assert called_by_a_library(origins.call_site) == f"test_origins.py:{line - 3}"
+    assert call_site.call_site() == f"test_origins.py:{line + 1}"
+    assert called_by_a_library(call_site.call_site) == f"test_origins.py:{line - 3}"
     assert encoder.encode(object()) == f'"test_origins.py:{line - 1}"'
 
 
@@ -79,12 +80,12 @@ def test_code_is_named_with_the_line_that_defines_it() -> None:
     made = coroutine()
     made.close()
     line = sys._getframe().f_lineno
-    told = [origins.definition(one) for one in (lambda: 0, (one for one in ()), made)]
+    told = [call_site.definition(one) for one in (lambda: 0, (one for one in ()), made)]
     name = "test_code_is_named_with_the_line_that_defines_it.<locals>"
-    here = origins.relative(str(HERE))
+    here = call_site.relative(str(HERE))
     assert told == [
         f"{name}.<lambda>, defined at {here}:{line + 1}",
         f"{name}.<genexpr>, defined at {here}:{line + 1}",
         f"{name}.coroutine, defined at {here}:{coroutine.__code__.co_firstlineno}",
     ]
-    assert origins.definition(threading.Lock()) == ""
+    assert call_site.definition(threading.Lock()) == ""

@@ -13,19 +13,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contextcache import Path
-from contextcache.paths import (
+from contextcache.base.introspection import (
+    attributes,
+    class_mro,
+    instance_dict,
+    qualified_name,
+    slot_values,
+)
+from contextcache.findings.path import (
     LONGEST_KEY,
     Step,
     StepKind,
     attribute,
-    attributes,
-    class_mro,
     generalised,
-    instance_dict,
     item,
     printable,
-    qualified_name,
-    slot_values,
     tokens,
 )
 

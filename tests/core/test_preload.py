@@ -41,7 +41,7 @@ import logging
 import pickle
 from contextcache import Guard, UncacheableValueError, UnreadablePayloadError
 from contextcache.jsonable import JSONGuard
-from contextcache.reporting import report_internal
+from contextcache.reports.reporter import report_internal
 
 if "a handler" in sys.argv:
     logging.basicConfig(filename=os.devnull)

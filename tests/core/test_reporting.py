@@ -24,13 +24,13 @@ from contextcache import (
     UnreadablePayloadError,
     enter_scope,
     exit_scope,
-    reporting,
     summary,
 )
-from contextcache.budget import Budget
+from contextcache.engine.budget import Budget
+from contextcache.findings.path import Path, attribute, item
 from contextcache.guard import MOST_SITES
-from contextcache.paths import Path, attribute, item
-from contextcache.reporting import (
+from contextcache.reports import reporter
+from contextcache.reports.reporter import (
     Reporter,
     collectors,
     key_of,
@@ -62,7 +62,7 @@ def finding(path: Path | None = None, **fields: Any) -> Finding:
 
 @pytest.fixture(autouse=True)
 def _fresh_internal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reporting, "_internal", set())
+    monkeypatch.setattr(reporter, "_internal", set())
 
 
 def counts(caplog: pytest.LogCaptureFixture) -> list[int]:
@@ -245,7 +245,7 @@ def test_counting_is_exact_across_threads() -> None:
 
 def test_a_milestone_is_a_power_of_ten() -> None:
     """1, 10, 100, and nothing in between."""
-    found = [count for count in range(1, 20_000) if reporting.is_milestone(count)]
+    found = [count for count in range(1, 20_000) if reporter.is_milestone(count)]
     assert found == [1, 10, 100, 1000, 10_000]
 
 
@@ -382,7 +382,7 @@ def test_internal_failures_are_logged_once_per_place_and_never_without_end(
     for number in range(1000):
         report_internal(f"hook {number}", ValueError("secret"))
     assert len(caplog.records) <= 10
-    assert len(reporting._internal) <= 10
+    assert len(reporter._internal) <= 10
 
 
 def test_each_of_the_first_ten_unreadable_payloads_is_a_warning(
@@ -554,14 +554,14 @@ def test_counters_hear_each_occurrence() -> None:
     def count(code: str, action: str, sink: str) -> None:
         told.append((code, action, sink))
 
-    reporting.counters.append(count)
+    reporter.counters.append(count)
     try:
         guard = Guard(sink="session in redis", ignore=("value['b']",))
         for _ in range(25):
             guard.dumps({"a": Client(), "b": Client()})
         guard.report_unreadable(UnreadablePayloadError("cache['u']", "gone", "delete it"))
     finally:
-        reporting.counters.remove(count)
+        reporter.counters.remove(count)
     assert told.count(("CC102", "recreated", "session in redis")) == 25
     assert told[-1] == ("unreadable", "missed", "session in redis")
     assert len(told) == 26

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from contextcache import Config, ConfigurationError, Guard, Rule
-from contextcache.findings import CODES
-from contextcache.rules import BUILT_IN, RuleBook, Verb, as_verb, unknown
+from contextcache.findings.finding import CODES
+from contextcache.rules.builtin import BUILT_IN, RuleBook, Verb, as_verb, unknown
 
 if TYPE_CHECKING:
     from pathlib import Path

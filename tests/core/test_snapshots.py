@@ -20,7 +20,7 @@ from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
 from contextcache import Config, Guard, RequestSnapshot, is_stripped
-from contextcache.snapshots import current_values, empty_local, harmless, innocent
+from contextcache.rules.replacements import current_values, empty_local, harmless, innocent
 from tests.child import run
 from tests.waiting import PATIENCE
 
@@ -203,7 +203,7 @@ def test_django_requests_are_kept_as_a_description() -> None:
 
 def test_an_asgi_scope_is_read_where_there_is_no_environ() -> None:
     """Starlette's requests hold a scope with byte headers."""
-    from contextcache.snapshots import request_snapshot
+    from contextcache.rules.replacements import request_snapshot
 
     scope = {
         "method": "PUT",
@@ -342,6 +342,6 @@ def test_a_snapshot_is_loaded_by_public_or_stable_names() -> None:
 
     with_request = pickle.dumps(stored(Request(environ())), 5)
     names = [str(arg) for op, arg, _ in pickletools.genops(with_request) if "UNICODE" in op.name]
-    assert "contextcache.standins" in names
+    assert "contextcache.payload.wire" in names
     assert isinstance(pickle.loads(with_request), RequestSnapshot)
     assert isinstance(pickle.loads(with_request).__reduce__()[0], FunctionType)

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from asgiref.local import Local as AsgirefLocal
 
-from contextcache import Guard, Rule, origins, sources
+from contextcache import Guard, Rule
+from contextcache.reports import call_site, field_source
 
 CANARY = "canary-7f3a9c"
 HERE = Path(__file__)
@@ -123,7 +124,7 @@ def test_the_line_that_sets_a_field_is_found(
     shop: ModuleType, cls: str, name: str, owner: str, text: str
 ) -> None:
     """In its own class or a base, in a method before a declaration, never a local variable."""
-    assert sources.field_origin(getattr(shop, cls), name) == (
+    assert field_source.field_origin(getattr(shop, cls), name) == (
         f"shop_api.{owner}.{name}, set at shop_api.py:{line_of(text)}: {text}"
     )
 
@@ -132,7 +133,7 @@ def test_the_line_that_sets_a_field_is_found(
 def test_a_field_that_is_one_of_several_on_a_line_is_found(shop: ModuleType, name: str) -> None:
     """Unpacking, nested and starred, sets a field as well."""
     line = line_of("self.a, (self.b")
-    assert sources.field_origin(shop.Base, name) == (
+    assert field_source.field_origin(shop.Base, name) == (
         f"shop_api.Base.{name}, set at shop_api.py:{line}: "
         "self.a, (self.b, *self.rest) = (threading.Lock(), (threading.Lock(), …))"
     )
@@ -141,10 +142,10 @@ def test_a_field_that_is_one_of_several_on_a_line_is_found(shop: ModuleType, nam
 def test_a_nested_class_and_the_one_around_it_are_told_apart(shop: ModuleType) -> None:
     """An indented class is read as it stands, and its fields are not those of the outer one."""
     inner, outer = line_of("self.lock = threading.Lock()"), line_of("self.lock = threading.RLock()")
-    assert sources.field_origin(shop.Outer.Inner, "lock") == (
+    assert field_source.field_origin(shop.Outer.Inner, "lock") == (
         f"shop_api.Outer.Inner.lock, set at shop_api.py:{inner}: self.lock = threading.Lock()"
     )
-    assert sources.field_origin(shop.Outer, "lock") == (
+    assert field_source.field_origin(shop.Outer, "lock") == (
         f"shop_api.Outer.lock, set at shop_api.py:{outer}: self.lock = threading.RLock()"
     )
 
@@ -156,7 +157,7 @@ def test_a_class_inside_a_function_is_found() -> None:
         def __init__(self) -> None:
             self.lock = threading.Lock()
 
-    found = sources.field_origin(Local, "lock")
+    found = field_source.field_origin(Local, "lock")
     assert found.endswith(": self.lock = threading.Lock()")
     assert f"{HERE.name}:{Local.__init__.__code__.co_firstlineno + 1}" in found
 
@@ -177,7 +178,7 @@ def test_a_class_inside_a_function_is_found() -> None:
 def test_literals_are_elided(shop: ModuleType, name: str, text: str) -> None:
     """A password in the source is not a password in the log; comments are gone with it."""
     line = SOURCE[: SOURCE.index(f"self.{name}" if name != "token" else "token =")].count("\n") + 1
-    found = sources.field_origin(shop.Secrets, name)
+    found = field_source.field_origin(shop.Secrets, name)
     assert found == f"shop_api.Secrets.{name}, set at shop_api.py:{line}: {text}"
     assert CANARY not in found
     assert "7777" not in found
@@ -185,7 +186,7 @@ def test_literals_are_elided(shop: ModuleType, name: str, text: str) -> None:
 
 def test_a_long_line_is_cut(shop: ModuleType) -> None:
     """One line of the log stays one line of the terminal."""
-    text = sources.field_origin(shop.Secrets, "long").partition(": ")[2]
+    text = field_source.field_origin(shop.Secrets, "long").partition(": ")[2]
     assert len(text) == 80
     assert text.endswith("…")
 
@@ -195,7 +196,7 @@ def test_a_field_its_class_does_not_set_is_named_with_the_class(
     shop: ModuleType, name: str
 ) -> None:
     """Somebody sets it from outside: no line is invented, but that is said."""
-    assert sources.field_origin(shop.Base, name) == (
+    assert field_source.field_origin(shop.Base, name) == (
         f"shop_api.Base.{name}, not set by its class (shop_api.py:{line_of('class Base')})"
     )
 
@@ -203,7 +204,7 @@ def test_a_field_its_class_does_not_set_is_named_with_the_class(
 def test_a_declaration_is_no_assignment(shop: ModuleType) -> None:
     """Where only the type of a field is told, the line does not claim to set it."""
     line = line_of("self.only_typed")
-    assert sources.field_origin(shop.Base, "only_typed") == (
+    assert field_source.field_origin(shop.Base, "only_typed") == (
         f"shop_api.Base.only_typed, declared at shop_api.py:{line}: self.only_typed: threading.Lock"
     )
 
@@ -313,7 +314,7 @@ def test_every_way_to_set_a_field_is_known(
     """By whatever name a method knows the object, and past `setattr` and `__dict__`."""
     module = importable(tmp_path, monkeypatch, "shop_ways", WAYS)
     how, _, statement = text.partition(": ")
-    found = sources.field_origin(getattr(module, cls), name)
+    found = field_source.field_origin(getattr(module, cls), name)
     told, _, shown = found.partition(": ")
     assert shown == statement
     start, _, line = told.rpartition(":")
@@ -326,14 +327,14 @@ def test_a_field_of_a_package_names_its_version() -> None:
     """Whoever reads it knows which release to look at, or to report it to."""
     import redis
 
-    found = sources.field_origin(redis.ConnectionPool, "_lock")
+    found = field_source.field_origin(redis.ConnectionPool, "_lock")
     assert found.startswith("redis.connection.ConnectionPool._lock, set at redis/connection.py:")
     assert found.endswith(f": self._lock = threading.RLock() (redis {redis.__version__})")
-    assert sources.package_of(threading.Thread) == (
+    assert field_source.package_of(threading.Thread) == (
         f"Python {sys.version_info.major}.{sys.version_info.minor}"
     )
-    assert sources.package_of(AsgirefLocal) == f"asgiref {version('asgiref')}"
-    assert sources.package_of(Held) == ""
+    assert field_source.package_of(AsgirefLocal) == f"asgiref {version('asgiref')}"
+    assert field_source.package_of(Held) == ""
 
 
 def test_a_class_without_source_is_named_alone() -> None:
@@ -342,15 +343,15 @@ def test_a_class_without_source_is_named_alone() -> None:
     executed: dict[str, Any] = {}
     exec("class Executed:\n    def __init__(self):\n        self.lock = 1", executed)
     executed["Executed"].__module__ = "no_such_module"
-    assert sources.field_origin(made, "lock") == "no_such_module.Made.lock"
-    assert sources.field_origin(executed["Executed"], "lock") == "no_such_module.Executed.lock"
-    assert sources.field_origin(ModuleType, "lock") == "module.lock"
+    assert field_source.field_origin(made, "lock") == "no_such_module.Made.lock"
+    assert field_source.field_origin(executed["Executed"], "lock") == "no_such_module.Executed.lock"
+    assert field_source.field_origin(ModuleType, "lock") == "module.lock"
 
 
 def test_a_source_that_changed_since_is_no_error(shop: ModuleType, tmp_path: Path) -> None:
     """An edited file gives another line or none, never an exception."""
     (tmp_path / "shop_api.py").write_text("class Base:\n    self._lock = (\n")
-    assert sources.field_origin(shop.Base, "_lock") == "shop_api.Base._lock"
+    assert field_source.field_origin(shop.Base, "_lock") == "shop_api.Base._lock"
 
 
 @dataclass
@@ -368,7 +369,7 @@ def test_the_field_to_act_on_is_the_innermost_in_the_users_code() -> None:
     """For a lock inside a library's object, the field that holds that object is named."""
     findings = Guard(debug=True).explain(Holder(), label="session")
     shown = [finding.field for finding in findings]
-    here = origins.relative(str(HERE))
+    here = call_site.relative(str(HERE))
     first = SOURCE_LINES.index("class Held:\n") + 2
     second = SOURCE_LINES.index("class Holder:\n") + 3
     assert shown == [
@@ -396,7 +397,7 @@ def test_a_client_in_the_users_field_is_named_with_its_package() -> None:
     line = SOURCE_LINES.index("class Held:\n") + 2
     assert {finding.field.partition(": ")[2] for finding in findings} == {
         (
-            f"{__name__}.Held.lock, set at {origins.relative(str(HERE))}:{line}: "
+            f"{__name__}.Held.lock, set at {call_site.relative(str(HERE))}:{line}: "
             f"lock: Any = field(default_factory=threading.Lock) (redis {redis.__version__})"
         )
     }

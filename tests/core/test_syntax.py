@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from contextcache.syntax import parse, parse_expression, parse_literal
+from contextcache.base.syntax import parse, parse_expression, parse_literal
 
 SOURCE = inspect.getsource(json.decoder)
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from contextcache import Config, Guard, Rule, UncacheableValueError
-from contextcache.reporting import collectors
+from contextcache.reports.reporter import collectors
 from contextcache.testing import assert_cacheable, capture_findings
 
 

@@ -21,9 +21,9 @@ import pytest
 from django.utils.functional import SimpleLazyObject, lazy
 from werkzeug.local import LocalProxy
 
-import contextcache.reporting
+import contextcache.reports.reporter
 from contextcache import Action, Config, Finding, Guard, Rule, UncacheableValueError, is_stripped
-from contextcache.inspection import Inspection
+from contextcache.engine.diagnosis import Inspection
 from contextcache.testing import capture_findings
 from tests.core import shapes
 from tests.waiting import PATIENCE
@@ -61,7 +61,7 @@ def no_internal_failure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[None]:
     """No trap may be survived by accident: an internal failure papered over is a failure."""
-    monkeypatch.setattr(contextcache.reporting, "_internal", set())
+    monkeypatch.setattr(contextcache.reports.reporter, "_internal", set())
     yield
     if "provoked" not in request.fixturenames:
         called = caplog.get_records("call")  # by now, `caplog.records` are those of the teardown

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from contextcache import Guard, explain
-from contextcache.paths import Path
+from contextcache.findings.path import Path
 
 SINCE_314 = sys.version_info >= (3, 14)
 SINCE_315 = sys.version_info >= (3, 15)

@@ -15,8 +15,8 @@ from werkzeug.datastructures import Authorization
 from werkzeug.local import LocalProxy
 
 from contextcache import Guard, explain, is_stripped
-from contextcache.paths import attribute
-from contextcache.wording import ELSEWHERE, IN_ENVIRON, MADE_ANEW, UNDER_ANOTHER
+from contextcache.engine.field_names import ELSEWHERE, IN_ENVIRON, MADE_ANEW, UNDER_ANOTHER
+from contextcache.findings.path import attribute
 
 
 class Wrapped:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from django.contrib.auth.models import User
 
-from contextcache.allow_list import AllowList
-from contextcache.loading import RefusedOperationError
+from contextcache.payload.allow_list import AllowList
+from contextcache.payload.loading import RefusedOperationError
 
 ROWS = ["django.contrib.auth.models:User", "django.db.models.base:model_unpickle"]
 STATE = "django.db.models.base:ModelState"

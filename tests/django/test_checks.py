@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.wsgi import WSGIHandler
 
 from contextcache import Config
-from contextcache.logs import DISABLED, ENABLE
+from contextcache.base.logs import DISABLED, ENABLE
 from contextcache.servers.urls import SCHEMES
 from contextcache_django.checks import check_coverage, check_settings
 from contextcache_django.conf import guard_for, project_config

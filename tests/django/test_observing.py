@@ -16,9 +16,9 @@ from django.http import HttpResponse
 from django.test import Client as WebClient
 
 from contextcache.testing import capture_findings
-from contextcache_django import observing
+from contextcache_django import cache_observer
+from contextcache_django.cache_observer import Observed
 from contextcache_django.middleware import ContextCacheMiddleware
-from contextcache_django.observing import Observed
 from tests.django.shop import generator
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def test_a_failure_of_ours_fails_no_write(
 ) -> None:
     """Nobody who only looks may stand in the way."""
     monkeypatch.setattr("contextcache.guard.heaviest", lambda _: 1 / 0)
-    monkeypatch.setitem(observing._AS_IT_IS, "MAX_SIZE", 1)
+    monkeypatch.setitem(cache_observer._AS_IT_IS, "MAX_SIZE", 1)
     call("set", "key", [1])
     assert call("get", "key") == [1]
 

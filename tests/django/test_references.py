@@ -17,8 +17,8 @@ from django.utils.functional import SimpleLazyObject
 
 from contextcache.testing import capture_findings
 from contextcache_django import by_reference
-from contextcache_django.references import Reference
 from contextcache_django.sessions import SessionStore
+from contextcache_django.wire import Reference
 
 if TYPE_CHECKING:
     import redis

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from contextcache.servers import outages
+from contextcache.servers import errors
 from tests.faults.clusters import CLUSTER
 from tests.faults.places import (
     HASTY,
@@ -78,7 +78,7 @@ def test_a_fault_costs_what_the_contract_says_and_nothing_after_it(
             until(place.reads_what_it_writes)
         with fault.strike(rig):
             caplog.clear()
-            outages._told.clear()
+            errors._told.clear()
             assert in_time(place.read) == kind.reads[fault.read]
             assert in_time(place.write) == kind.writes[fault.write]
             warned = [record for record in caplog.records if record.levelno >= logging.WARNING]

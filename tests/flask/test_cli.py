@@ -12,7 +12,7 @@ import pytest
 from flask import session
 from flask_session import Session
 
-from contextcache.logs import DISABLED, ENABLE
+from contextcache.base.logs import DISABLED, ENABLE
 from contextcache_flask import ContextCache
 from tests.flask import shop
 

@@ -29,7 +29,7 @@ from werkzeug.local import LocalProxy
 from contextcache import UncacheableValueError
 from contextcache.testing import capture_findings
 from contextcache_flask import ContextCache, RedisSessionInterface
-from contextcache_flask.guarded_sessions import MessageSerializer, TaggedSerializer
+from contextcache_flask.session_guards import MessageSerializer, TaggedSerializer
 
 RAN = "CONTEXTCACHE_TEST_RAN"
 

@@ -292,7 +292,7 @@ def test_a_value_is_never_shown() -> None:
 
 def test_the_notebook_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that runs for weeks keeps what somebody would read."""
-    monkeypatch.setattr("contextcache_flask.notebook.MOST_FIELDS", 3)
+    monkeypatch.setattr("contextcache_flask.recorder.MOST_FIELDS", 3)
     app = make_app()
     with app.app_context():
         for name in ("one", "two", "three", "four", "five"):

@@ -23,7 +23,7 @@ from contextcache import Config, Guard, current_scope
 from contextcache.jsonable import JSONGuard
 from contextcache.testing import capture_findings
 from contextcache_flask import ContextCache
-from contextcache_flask.scopes import view_of
+from contextcache_flask.request_scope import view_of
 from tests.flask.shop import Basket, add_cache, make_app
 from tests.waiting import PATIENCE
 

@@ -25,7 +25,7 @@ import atheris
 with atheris.instrument_imports(include=["contextcache"]):
     from tests.fuzz.oracle import KEY, LISTED, REFUSED, SIGNED, loads
 
-from contextcache.loading import UnlistedNameError
+from contextcache.payload.loading import UnlistedNameError
 
 
 def _python_pickle() -> Any:

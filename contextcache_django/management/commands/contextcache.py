@@ -22,10 +22,10 @@ from contextcache.commands.audit import (
     named_failures,
 )
 from contextcache.commands.audit import add_arguments as add_audit_arguments
-from contextcache.commands.explaining import UNUSABLE, codes_in
-from contextcache.commands.explaining import add_arguments as add_explain_arguments
-from contextcache.commands.explaining import run as explain
-from contextcache.commands.inventory import Trust
+from contextcache.commands.audit_entries import Trust
+from contextcache.commands.explain import UNUSABLE, codes_in
+from contextcache.commands.explain import add_arguments as add_explain_arguments
+from contextcache.commands.explain import run as explain
 from contextcache_django.cache import RedisCache
 from contextcache_django.conf import guard_for, project_config
 from contextcache_django.serializers import CacheSerializer

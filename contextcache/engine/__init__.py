@@ -1,0 +1,1 @@
+"""Find what cannot be stored, and cut it."""

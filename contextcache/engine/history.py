@@ -1,0 +1,191 @@
+"""What is known about the values that are written under one label, such as `session`.
+
+A place that was looked at is known by its steps. Where many places are alike, such as the same
+field of each row, they are known by their pattern, so that nothing depends on their number.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from contextcache.base.masking import generalised
+from contextcache.engine.locating import ATOMS, contents, reach
+from contextcache.findings.path import Path, Step, StepKind
+from contextcache.reports.reporter import key_of
+
+if TYPE_CHECKING:
+    from contextcache.engine.diagnosis import Inspection
+    from contextcache.findings.finding import Finding
+    from contextcache.reports.reporter import Key
+
+    Steps = tuple[Step, ...]
+    Kind = tuple[str, str]
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+MAX_PLACES = 64  # places and patterns of one site, and kinds
+MAX_TEXT = 200  # characters of steps that are short enough in any path
+MAX_ALIKE = 8  # places of one pattern that are known one by one
+
+ANY: Any = ...
+"""The name in a step of a pattern, which stands for each item, element or key."""
+
+
+class Site:
+    """What is known about the values written under one label. It is never changed.
+
+    Attributes:
+        careful: Whether the fast pass cannot take such a value.
+        refusal: Why nothing could be stored of the last one that was looked at; else nothing.
+        dropped: The types of what is left out of a session with its key.
+        kinds: Code and type name of every offender, with the key of a finding.
+        everywhere: The kinds that are known wherever they stand: no steps lead there without
+            running code, or there are too many places. While there is time, a look names the
+            markers of the former.
+        places: The key of the finding at each known place.
+    """
+
+    __slots__ = ("careful", "dropped", "everywhere", "kinds", "places", "refusal")
+
+    def __init__(self) -> None:
+        self.careful = False
+        self.refusal: tuple[Finding, ...] = ()
+        self.dropped: dict[str, None] = {}
+        self.kinds: dict[Kind, Key] = {}
+        self.everywhere: frozenset[Kind] = frozenset()
+        self.places: dict[Steps, Key] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are more places than are known, so that a look learns nothing."""
+        return len(self.places) >= MAX_PLACES
+
+    def updated(self, look: Inspection, value: object, *, careful: bool) -> Site:
+        """Return what is known when a close look at `value` is added to it."""
+        site = Site()
+        site.careful = careful or self.careful
+        site.refusal = () if look.payload is not None else tuple(look.findings[:MAX_PLACES])
+        site.dropped = _newest({**self.dropped, **dict.fromkeys(look.dropped)})
+        keys = {id(seen.finding): key_of(seen.finding) for seen in look.seen.values()}
+        kinds = {seen.kind: keys[id(seen.finding)] for seen in look.seen.values()}
+        site.kinds = _newest({**self.kinds, **kinds})
+        places, alike = dict(self.places), Counter(map(_pattern, self.places))
+        for seen in look.seen.values():
+            pattern = _pattern(seen.steps)
+            if pattern in places or seen.steps in places:
+                continue
+            alike[pattern] += 1
+            exact = alike[pattern] <= MAX_ALIKE and all(map(_is_reached, seen.steps))
+            places[seen.steps if exact else pattern] = keys[id(seen.finding)]
+        site.places = _newest(
+            {
+                steps: key
+                for steps, key in places.items()
+                if _pattern(steps) == steps or _pattern(steps) not in places
+            }
+        )
+        known = site.known(value)
+        elsewhere = {seen.kind for at, seen in look.seen.items() if at not in known}
+        site.everywhere = frozenset((self.everywhere | elsewhere) & site.kinds.keys())
+        return site
+
+    def with_kinds(self, other: Site) -> Site:
+        """Return a site that knows the kinds and refusals of both, and no place."""
+        site = Site()
+        site.refusal = _newest_of_each_code(self.refusal, other.refusal)
+        site.careful = self.careful or other.careful
+        site.kinds = _newest({**self.kinds, **other.kinds})
+        return site
+
+    def known(self, value: object) -> dict[int, tuple[Steps, Key]]:
+        """Return steps and key of each known place in `value`, by the id of what is there."""
+        found: dict[int, tuple[Steps, Key]] = {}
+        for steps, key in self.places.items():
+            if any(name is ANY for _, name in steps):
+                for obj, exact in _expanded(value, steps):
+                    found.setdefault(id(obj), (exact, key))
+            else:
+                found[id(reach(value, steps))] = steps, key
+        return found
+
+
+class Markers:
+    """The paths of what is known, as markers that are stored in its place tell them.
+
+    Args:
+        known: Steps by the id of what is there.
+        label: The root of the paths.
+        hidden: Whether no key is shown.
+    """
+
+    __slots__ = ("_hidden", "_known", "_label", "_root")
+
+    def __init__(
+        self, known: dict[int, tuple[Steps, Key]], label: str, *, hidden: bool = False
+    ) -> None:
+        self._known = known
+        self._label = label
+        self._hidden = hidden
+        self._root = ""
+
+    def get(self, at: int) -> str | None:
+        """Return the path of the object with the id `at`, as it may be shown; None if unknown."""
+        place = self._known.get(at)
+        if place is None:
+            return None
+        text = "".join([step.printed for step in place[0]])
+        if self._hidden or len(text) > MAX_TEXT or not text.isprintable():
+            return Path(self._label, place[0], self._hidden).printed()
+        self._root = self._root or Path(self._label).printed()  # once for all the rows of a list
+        return self._root + text
+
+
+def _newest(known: dict[_Key, _Value]) -> dict[_Key, _Value]:
+    """Return the entries that were added last, as many as are kept."""
+    return dict(islice(known.items(), max(0, len(known) - MAX_PLACES), None))
+
+
+def _newest_of_each_code(
+    before: tuple[Finding, ...], after: tuple[Finding, ...]
+) -> tuple[Finding, ...]:
+    return tuple({one.code: one for one in (*before, *after)}.values())
+
+
+def _pattern(steps: Steps) -> Steps:
+    """Return `steps` with `ANY` for what differs from item to item and from key to key."""
+    return tuple(
+        [Step(kind, ANY) if _varies(kind, name) else Step(kind, name) for kind, name in steps]
+    )
+
+
+def _varies(kind: StepKind, name: object) -> bool:
+    if kind is StepKind.ITEM:
+        return type(name) is not str or generalised(name) != name
+    return kind in (StepKind.ELEMENT, StepKind.KEY, StepKind.VALUE)
+
+
+def _is_reached(step: Step) -> bool:
+    return step.kind is StepKind.ITEM or step.kind is StepKind.ATTRIBUTE
+
+
+def _expanded(value: object, steps: Steps) -> list[tuple[object, Steps]]:
+    """Return all that a pattern leads to in `value`, each with its own steps."""
+    level: list[tuple[object, Steps]] = [(value, ())]
+    for wanted in steps:
+        below: list[tuple[object, Steps]] = []
+        for obj, taken in level:
+            if wanted.name is not ANY:
+                child = reach(obj, (wanted,))
+                if child is not None:
+                    below.append((child, (*taken, wanted)))
+                continue
+            below += [
+                (child, (*taken, step))
+                for step, child in contents(obj)
+                if step.kind is wanted.kind and id(type(child)) not in ATOMS
+            ]
+        level = below
+    return level

@@ -1,0 +1,1 @@
+"""The bytes: signing, compressing, and loading only what is allowed."""

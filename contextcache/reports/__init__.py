@@ -1,0 +1,1 @@
+"""Say what was found: log lines, sources, fixes, pages."""

@@ -1,0 +1,136 @@
+"""What the commands share: colours where a person reads, sizes in words, progress on long work."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from contextcache.base.masking import one_line
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import TextIO
+
+PATIENCE = 1.0  # seconds before a person wants to see that something happens
+
+_COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33;1", "cyan": "36"}
+_SHAPES = {
+    "utf": {"branch": "├─ ", "last": "└─ ", "line": "│  ", "gap": "   ", "cross": "✗",
+            "more": "…", "times": "×"},
+    "ascii": {"branch": "|- ", "last": "`- ", "line": "|  ", "gap": "   ", "cross": "x",
+              "more": "...", "times": "x"},
+}  # fmt: skip
+
+
+_PAINT = re.compile(r"(\x1b\[[0-9;]*m|\n)")  # our own colours, and the end of a line
+
+
+class Paper:
+    """What a command writes on.
+
+    Args:
+        out: The stream.
+        colour: Whether to colour; by default on a terminal, unless `NO_COLOR` is set.
+    """
+
+    def __init__(self, out: TextIO, *, colour: bool | None = None) -> None:
+        self._out = out
+        self._colour = wants_colour(out) if colour is None else colour
+        self._encoding = getattr(out, "encoding", None) or "utf-8"
+        knows_lines = self._encoding.lower().startswith("utf")
+        self._shapes = _SHAPES["utf" if knows_lines else "ascii"]
+
+    def write(self, line: str = "") -> None:
+        """Write one line; what the stream cannot show is escaped, and what rules a terminal."""
+        line = "".join(
+            part if part == "\n" or _PAINT.fullmatch(part) else one_line(part)
+            for part in _PAINT.split(line)
+        )
+        shown = line.encode(self._encoding, "backslashreplace").decode(self._encoding)
+        self._out.write(shown + "\n")
+
+    def shape(self, name: str) -> str:
+        """Return a piece of a drawing as the stream can show it."""
+        return self._shapes[name]
+
+    def paint(self, text: str, colour: str) -> str:
+        """Return `text` in a colour, where colours are wanted."""
+        return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if self._colour and text else text
+
+
+class Progress:
+    """Say on stderr what is being done, if it takes long and a person watches.
+
+    Args:
+        doing: What is being done, such as `reading cart.pickle`.
+    """
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+        self._share: float | None = None
+        self._done = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __call__(self, share: float) -> None:
+        """Note the share that is done, from 0 to 1."""
+        self._share = share
+
+    def __enter__(self) -> Progress:
+        if is_terminal(sys.stderr):
+            self._thread = threading.Thread(target=self._tell, daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._done.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _tell(self) -> None:
+        began = time.monotonic()
+        wait = PATIENCE
+        while not self._done.wait(wait):
+            wait = 0.2
+            share = f" {self._share:.0%}" if self._share is not None else ""
+            seconds = time.monotonic() - began
+            sys.stderr.write(f"\r\x1b[K{self._doing}{share}, {seconds:.0f} s")
+            sys.stderr.flush()
+        if wait != PATIENCE:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Tell whether a person reads what is written to `stream`."""
+    return bool(getattr(stream, "isatty", bool)())
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Tell whether to colour what is written to `stream`."""
+    return is_terminal(stream) and not os.environ.get("NO_COLOR")
+
+
+def in_words(size: int) -> str:
+    """Return a number of bytes in words: `312 B`, `4.7 kB`, `3.1 MB`."""
+    if size < 1000:
+        return f"{size} B"
+    amount = float(size)
+    for unit in ("kB", "MB", "GB"):
+        amount /= 1000
+        if amount < 999.95 or unit == "GB":
+            break
+    return f"{amount:.1f} {unit}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `1 finding`, `2 findings`, `12,000 findings`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,0 +1,1 @@
+"""What offends, and what is stored in its place."""
