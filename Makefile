@@ -52,25 +52,25 @@ test-faults: $(VENV)/test.stamp servers
 
 .PHONY: soak
 soak: $(VENV)/test.stamp servers
-	$(VENV)/bin/python -m tests.faults.soak $(MINUTES)
+	$(VENV)/bin/python -m tools.soak $(MINUTES)
 
 .PHONY: conformance-flask
 conformance-flask: $(VENV)/test.stamp servers
-	$(VENV)/bin/python tests/conformance/flask_suites.py $(ARGS)
+	$(VENV)/bin/python conformance/flask_suites.py $(ARGS)
 
 .PHONY: fault-matrix
 fault-matrix: $(VENV)/test.stamp servers
-	$(VENV)/bin/python -m tests.faults.matrix
+	$(VENV)/bin/python -m tools.fault_matrix
 
 .PHONY: session-table
 session-table: $(VENV)/test.stamp servers
-	$(VENV)/bin/python -m tests.faults.session_table
+	$(VENV)/bin/python -m tools.session_table
 
 # Where an input is found that breaks a promise, it is left in a file named crash-..., which
-# `python -m tests.fuzz.loads FILE` tries again.
+# `python -m fuzz.loads FILE` tries again.
 .PHONY: fuzz
 fuzz: $(VENV)/fuzz.stamp
-	$(VENV)/bin/python -m tests.fuzz.loads -max_total_time=$(SECONDS) -timeout=30 -max_len=4096 \
+	$(VENV)/bin/python -m fuzz.loads -max_total_time=$(SECONDS) -timeout=30 -max_len=4096 \
 	    -print_final_stats=1 $(ARGS)
 
 .PHONY: programs
@@ -94,7 +94,7 @@ servers:
 
 .PHONY: conformance
 conformance: $(VENV)/test.stamp servers
-	$(VENV)/bin/python -m tests.conformance.run $(ARGS)
+	$(VENV)/bin/python -m conformance.run $(ARGS)
 
 .PHONY: test-all
 test-all:
@@ -119,11 +119,11 @@ lint: $(VENV)/dev.stamp
 
 .PHONY: bench
 bench: $(VENV)/bench.stamp servers
-	$(VENV)/bin/python -m tests.bench $(ARGS)
+	$(VENV)/bin/python -m benchmarks $(ARGS)
 
 .PHONY: before-after
 before-after: $(VENV)/test.stamp
-	$(VENV)/bin/python -m tests.reports
+	$(VENV)/bin/python -m tools.before_after
 
 .PHONY: build
 build: $(VENV)/pip.stamp

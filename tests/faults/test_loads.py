@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fuzz.oracle import KEY, LISTED, REFUSED, SIGNED, loads
 from tests.child import run
 from tests.faults.payloads import EVIL, disguised, executed
-from tests.fuzz.oracle import KEY, LISTED, REFUSED, SIGNED, loads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,7 +102,7 @@ EXTREME: dict[str, Callable[[], bytes]] = {
 LIMITED = """
     import resource
     from tests.faults.test_loads import EXTREME
-    from tests.fuzz.oracle import LISTED, REFUSED, SIGNED, loads
+    from fuzz.oracle import LISTED, REFUSED, SIGNED, loads
     most = 1024**3
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     for name, payload in EXTREME.items():

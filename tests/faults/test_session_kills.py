@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.faults.session_faults import NOTHING, Rig, Spoiler, one_server
 from tests.faults.session_sites import PAGES, SITES, Browser, FlaskSite, Site, make_users
-from tests.faults.session_table import NOTHING, Rig, Spoiler, one_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.session_sites import FLOWS, SITES, FlaskSite, Site, make_users
-from tests.faults.session_table import (
+from tests.faults.session_faults import (
     ANSWER,
     IN_A_CLUSTER,
     NOTHING,
@@ -20,6 +19,7 @@ from tests.faults.session_table import (
     one_server,
     outcomes,
 )
+from tests.faults.session_sites import FLOWS, SITES, FlaskSite, Site, make_users
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,7 +4,7 @@ Each suite is taken from its source distribution and runs three times: as it is;
 backend behind the guard; and, Flask-Caching's, with every application on `RedisCache`, theirs
 and then ours. A test that passes on theirs and fails on ours, twice in a row, is a failure here.
 
-    python tests/conformance/flask_suites.py [--keep DIRECTORY]
+    python conformance/flask_suites.py [--keep DIRECTORY]
 
 Needs redis-server, memcached and the package index.
 """
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PORTS = {"redis-server": 6360, "memcached": 11212}  # which both suites expect
 SECONDS = 300
 ABSENT = ("dynamodb", "mongodb", "uwsgi", "valkey")  # servers of which there is none here

@@ -8,18 +8,18 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from tests.bench import peers
-from tests.bench.measuring import race, stay_on
-from tests.bench.peers import DJANGO, RAW, set_and_get
-from tests.bench.report import table
-from tests.bench.values import profile, rows
+from benchmarks import peers
+from benchmarks.measuring import race, stay_on
+from benchmarks.peers import DJANGO, RAW, set_and_get
+from benchmarks.report import table
+from benchmarks.values import profile, rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.bench.measuring import Effort, Times
-    from tests.bench.peers import Operations
-    from tests.bench.report import Plots
+    from benchmarks.measuring import Effort, Times
+    from benchmarks.peers import Operations
+    from benchmarks.report import Plots
 
 STOCK = "Django RedisCache"
 

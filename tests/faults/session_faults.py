@@ -1,7 +1,8 @@
-"""Lose each message of each flow of a session, and write what comes of it: `make session-table`.
+"""Lose each message of each flow of a session, one at a time, and observe the outcome.
 
 A proxy stands between the site and Redis, or each node of a cluster. It numbers the commands of
-one page and spoils one of them. The tests assert over the same outcomes what must hold in each.
+one page and spoils one of them. The tests assert what must hold in each outcome, and
+`make session-table` writes the outcomes into a page.
 """
 
 from __future__ import annotations
@@ -9,20 +10,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import logging
-import platform
 import socket
 import threading
-import time
-from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hiredis
 
 from contextcache.storage.sessions import TOMBSTONE, TOMBSTONE_SECONDS
 from tests.faults.clusters import running_cluster
-from tests.faults.session_sites import FLOWS, PAGES, SITES, Browser, FlaskSite, make_users
+from tests.faults.session_sites import PAGES, Browser
 from tests.redis_server import running_server
 from tests.waiting import until
 
@@ -32,9 +28,6 @@ if TYPE_CHECKING:
     import redis
 
     from tests.faults.session_sites import Site
-
-DOCS = Path(__file__).parents[2] / "docs" / "session-table.md"
-BEGIN, END = "<!-- written by make session-table -->\n", "<!-- until here -->\n"
 
 NOTHING, REQUEST, ANSWER, PROCESS = FAULTS = (
     *("nothing", "request lost", "answer lost", "process ends after it"),
@@ -291,58 +284,3 @@ def outcomes(rig: Rig, kind: type[Site], flow: str) -> Iterator[Outcome]:
         if None in found:
             break
         yield from (outcome for outcome in found if outcome is not None)
-
-
-# --- The page -------------------------------------------------------------------------------------
-
-
-def rows() -> Iterator[tuple[str, list[Outcome]]]:
-    """Yield a headline and the outcomes of each site."""
-    with one_server() as rig:
-        for kind in SITES:
-            yield kind.name, [one for flow in FLOWS for one in outcomes(rig, kind, flow)]
-    with cluster() as rig:
-        for kind in (SITES[0], FlaskSite):
-            headline = f"{kind.name}, in a Redis Cluster of three"
-            yield headline, [one for flow in IN_A_CLUSTER for one in outcomes(rig, kind, flow)]
-
-
-def table(found: list[Outcome]) -> list[str]:
-    """Return outcomes as a table of Markdown."""
-    header = ("flow", "command", "fault", "the visitor saw", "afterwards", "repeated")
-    lines = ["| " + " | ".join(header) + " |", "| --- " * len(header) + "|"]
-    for one in found:
-        repeated = "" if one.answered else _state(one.again)
-        cells = (one.flow, one.command, one.fault, one.saw, _state(one.after), repeated)
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
-
-
-def _state(text: str) -> str:
-    name, _, cart = text.partition(" ")
-    if name == "ann":
-        return "logged in"
-    return "logged out" if cart == "None" else "logged out, cart kept"
-
-
-def main() -> None:
-    """Play everything, and replace that part of the page."""
-    from django.core.management import call_command
-
-    logging.disable()
-    call_command("migrate", verbosity=0)
-    make_users()
-    measured = (
-        f"Measured on {time.strftime('%Y-%m-%d')} with CPython {platform.python_version()}, "
-        f"redis-py {version('redis')}, Django {version('django')}, Flask {version('flask')}."
-    )
-    lines = [measured, ""]
-    for headline, found in rows():
-        print(headline, len(found), flush=True)
-        lines += [f"## {headline}", "", *table(found), ""]
-    before, _, rest = DOCS.read_text().partition(BEGIN)
-    DOCS.write_text(before + BEGIN + "\n".join(lines) + END + rest.partition(END)[2])
-
-
-if __name__ == "__main__":
-    main()

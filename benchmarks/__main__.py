@@ -1,8 +1,8 @@
 """Measure contextcache against what people use today, side by side, and write docs/benchmarks.md.
 
-python -m tests.bench            everything; about half an hour, on a machine that does nothing else
-python -m tests.bench --short    proves that it runs; its figures mean nothing and are not kept
-python -m tests.bench caches     one section, printed and not kept
+python -m benchmarks            everything; about half an hour, on a machine that does nothing else
+python -m benchmarks --short    proves that it runs; its figures mean nothing and are not kept
+python -m benchmarks caches     one section, printed and not kept
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.bench.measuring import Effort, stay_on
-from tests.bench.report import Plots
+from benchmarks.measuring import Effort, stay_on
+from benchmarks.report import Plots
 from tests.redis_server import running_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[1] / "docs"
 
 SECTIONS = {
     "caches": ("Caches", "peers"),
@@ -60,7 +60,7 @@ def configure_django(url: str) -> None:
             alias: {"BACKEND": backend, "LOCATION": url} for alias, backend in backends.items()
         },
         CONTEXTCACHE={"TIMEOUT": 10},  # a busy machine is no reason to give up
-        ROOT_URLCONF="tests.bench.sessions",
+        ROOT_URLCONF="benchmarks.sessions",
         DEFAULT_CHARSET="utf-8",
     )
     django.setup()
@@ -114,7 +114,7 @@ def main() -> int:
         configure_django(url)
         for name in options.section or SECTIONS:
             title, module = SECTIONS[name]
-            section = importlib.import_module(f"tests.bench.{module}").section
+            section = importlib.import_module(f"benchmarks.{module}").section
             parts.append(f"## {title}\n\n{section(url, effort, plots)}")
             print(f"\n{parts[-1]}", flush=True)
     if keep:

@@ -6,15 +6,15 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from tests.bench.measuring import race
-from tests.bench.report import table
+from benchmarks.measuring import race
+from benchmarks.report import table
 from tests.child import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.bench.measuring import Effort
-    from tests.bench.report import Plots
+    from benchmarks.measuring import Effort
+    from benchmarks.report import Plots
 
 PROJECT = """
 import django

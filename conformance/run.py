@@ -1,6 +1,6 @@
 """Run the test suites of Django and django-redis on our classes, and compare with the stock ones.
 
-    python -m tests.conformance.run [--sources DIR] [django] [django-redis]
+    python -m conformance.run [--sources DIR] [django] [django-redis]
 
 The suites come from the source distributions of the versions that are installed; they run
 unchanged, and what is tested is chosen by settings alone. A test that passes on the stock classes
@@ -26,7 +26,7 @@ from tests.memcached_server import running_memcached
 from tests.redis_server import running_redis
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = HERE.parent
 
 UNSTORABLE = "a value that cannot be pickled is reported and not stored, instead of an exception"
 IN_THE_DATABASE = "it looks for the session in the database, where SESSION_ENGINE does not put it"
@@ -71,7 +71,7 @@ def django(scratch: Path, sources: Path) -> int:
                 "CONFORMANCE_MEMCACHED": memcached,
                 "PYTHONPATH": f"{ROOT}{os.pathsep}{unpacked}",
             }
-            command = ["runtests.py", "--settings=tests.conformance.suite.settings", *labels]
+            command = ["runtests.py", "--settings=conformance.suite.settings", *labels]
             return Result(which, unpacked / "tests", [*command, "--parallel=1"], env)
 
     with ThreadPoolExecutor() as pool:

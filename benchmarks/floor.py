@@ -8,15 +8,15 @@ import subprocess
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from tests.bench import peers
-from tests.bench.measuring import race
-from tests.bench.peers import set_and_get
-from tests.bench.report import table
-from tests.bench.values import catalogue, profile, rows
+from benchmarks import peers
+from benchmarks.measuring import race
+from benchmarks.peers import set_and_get
+from benchmarks.report import table
+from benchmarks.values import catalogue, profile, rows
 
 if TYPE_CHECKING:
-    from tests.bench.measuring import Effort
-    from tests.bench.report import Plots
+    from benchmarks.measuring import Effort
+    from benchmarks.report import Plots
 
 
 EXPLAINED = """\

@@ -1,6 +1,6 @@
 """Memory and time per write over many distinct keys, paths and classes made at run time, as a plot.
 
-`python -m tests.bench.memory docs/img/growth.svg [WRITES]` writes the plot; by default a million
+`python -m benchmarks.memory docs/img/growth.svg [WRITES]` writes the plot; by default a million
 writes of each kind. What is learned is bounded, so both lines of each kind are level.
 """
 

@@ -2,7 +2,8 @@
 
 Each cell is measured on a server of its own: what the first operation under the fault says and
 how long it takes, and how long the sixth does, when the circuit breaker has had its say. The
-columns of other libraries, `peers.csv`, were measured with the same faults and are quoted.
+columns of other libraries, `fault_matrix_peers.csv`, were measured with the same faults and are
+quoted.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from tests.redis_server import KEPT, running_server
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-DOCS = Path(__file__).parents[2] / "docs" / "fault-matrix.md"
-PEERS = Path(__file__).with_name("peers.csv")
+DOCS = Path(__file__).parents[1] / "docs" / "fault-matrix.md"
+PEERS = Path(__file__).with_name("fault_matrix_peers.csv")
 BEGIN, END = "<!-- written by make fault-matrix -->\n", "<!-- until here -->\n"
 REPEATS = 5
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from tests.bench.measuring import Times
+    from benchmarks.measuring import Times
 
     Series = Mapping[str, Sequence[tuple[float, float]]]
 

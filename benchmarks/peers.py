@@ -13,15 +13,15 @@ from dogpile.cache import make_region
 from flask import Flask
 from flask_caching import Cache
 
-from tests.bench.measuring import race
-from tests.bench.report import ratio_table
-from tests.bench.values import catalogue, profile, rows
+from benchmarks.measuring import race
+from benchmarks.report import ratio_table
+from benchmarks.values import catalogue, profile, rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.bench.measuring import Effort
-    from tests.bench.report import Plots
+    from benchmarks.measuring import Effort
+    from benchmarks.report import Plots
 
 RAW = "redis-py with hiredis, pickle"
 DJANGO, FLASK = "contextcache in Django", "contextcache in Flask-Caching"

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.measuring import race
+from benchmarks.report import table
+from benchmarks.values import chain, dicts, rows
 from contextcache import Guard
-from tests.bench.measuring import race
-from tests.bench.report import table
-from tests.bench.values import chain, dicts, rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.bench.measuring import Effort, Times
-    from tests.bench.report import Plots
+    from benchmarks.measuring import Effort, Times
+    from benchmarks.report import Plots
 
     Pair = tuple[Times, Times]
 

@@ -23,7 +23,7 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["contextcache"]):
-    from tests.fuzz.oracle import KEY, LISTED, REFUSED, SIGNED, loads
+    from fuzz.oracle import KEY, LISTED, REFUSED, SIGNED, loads
 
 from contextcache.payload.loading import UnlistedNameError
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.reports import PAGE, REPORTS, Report, now, surroundings, then
+from tools.before_after import PAGE, REPORTS, Report, now, surroundings, then
 
 SILENT = {"django/django!5276", "googleapis/google-auth-library-python#1509"}
 NOT_STORED = {  # the value itself is what cannot be stored

@@ -17,17 +17,17 @@ from django.urls import path
 from flask import Flask, session
 from flask_session.redis import RedisSessionInterface as FlaskSessionInterface
 
+from benchmarks.measuring import Contestant, race
+from benchmarks.peers import FLASK_SECRET
+from benchmarks.report import ratio_table, table
+from benchmarks.values import profile
 from contextcache_flask import ContextCache, RedisSessionInterface
-from tests.bench.measuring import Contestant, race
-from tests.bench.peers import FLASK_SECRET
-from tests.bench.report import ratio_table, table
-from tests.bench.values import profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from tests.bench.measuring import Effort, Times
-    from tests.bench.report import Plots
+    from benchmarks.measuring import Effort, Times
+    from benchmarks.report import Plots
 
     WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 

@@ -616,7 +616,7 @@ HEAD = """\
 
 {count} reports, performed again: what these people were told, by pickle as the Redis caches of
 Django and Flask-Caching use it, and what contextcache tells them in development. `make
-before-after` writes this page by running both; the values are in `tests/reports.py`.
+before-after` writes this page by running both; the values are in `tools/before_after.py`.
 """
 SECTION = """\
 ## [{id}]({url})
@@ -633,4 +633,4 @@ SECTION = """\
 
 
 if __name__ == "__main__":
-    PAGE.write_text(importlib.import_module("tests.reports").page(), encoding="utf-8")
+    PAGE.write_text(importlib.import_module("tools.before_after").page(), encoding="utf-8")
