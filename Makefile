@@ -9,7 +9,9 @@ VENV ?= .venv
 MINUTES ?= 10
 SECONDS ?= 60
 PROGRAMS ?= 20000
-SUPPORTED = 3.11 3.12 3.13
+SUPPORTED = 3.11 3.12 3.13 3.14 3.15
+# Where `make pythons` puts what is not on this machine.
+export PYTHONS ?= $(HOME)/.cache/contextcache-pythons
 
 PIP = $(VENV)/bin/python -m pip --quiet --quiet --disable-pip-version-check
 EXAMPLE = -e ".[django,flask]" -r example_project/requirements.txt
@@ -20,6 +22,7 @@ help:
 	@echo "make serve              serve the example shops on this machine, until Ctrl-C"
 	@echo "make test               run the tests"
 	@echo "make test-all           run the tests on each supported Python that is installed"
+	@echo "make pythons            get the supported Pythons that are missing, from Debian (a minute, no root)"
 	@echo "make test-faults        run only the tests that do real servers harm"
 	@echo "make conformance        run the suites of Django and django-redis on our classes"
 	@echo "make conformance-flask  run the suites of Flask-Caching and cachelib on our backends"
@@ -98,18 +101,28 @@ conformance: $(VENV)/test.stamp servers
 
 .PHONY: test-all
 test-all:
-	@failed=; tested=; \
-	for version in $(SUPPORTED); do \
-	    for python in python$$version "$$HOME"/.pyenv/versions/$$version.*/bin/python; do \
-	        if "$$python" -c "" 2>/dev/null; then \
-	            tested="$$tested $$version"; \
-	            $(MAKE) test PYTHON="$$python" VENV=$(VENV)-$$version || failed="$$failed $$version"; \
-	            break; \
-	        fi; \
-	    done; \
+	@for version in $(SUPPORTED); do \
+	    if python=$$(tools/find_python.sh $$version); then \
+	        tested="$$tested $$version"; \
+	        $(MAKE) test PYTHON="$$python" VENV=$(VENV)-$$version || failed="$$failed $$version"; \
+	    else \
+	        missing="$$missing $$version"; \
+	    fi; \
 	done; \
-	echo "tested on:$${tested:- none of $(SUPPORTED)}; failed on:$${failed:- none}"; \
+	echo "tested on:$${tested:- none}; failed on:$${failed:- none}; NOT tested on:$${missing:- none}"; \
 	test -z "$$failed"
+
+# What is missing is unpacked from a newer suite of Debian, whose mirror this machine's apt knows. On
+# another system, or for a version that the suite has not, use pyenv: it is found, too.
+.PHONY: pythons
+pythons:
+	@for version in $(SUPPORTED); do \
+	    python=$$(tools/find_python.sh $$version 2>/dev/null) \
+	        || tools/newer_debian.sh $(PYTHONS) python$$version-venv libpython$$version-testsuite; \
+	    python=$$(tools/find_python.sh $$version) && echo "$$version  $$python" \
+	        || missing="$$missing $$version"; \
+	done; \
+	test -z "$$missing"
 
 .PHONY: lint
 lint: $(VENV)/dev.stamp
