@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import ClassVar, Literal, get_args
 
+from contextcache.base.words import unknown_name
 from contextcache.exceptions import ConfigurationError
 from contextcache.findings.finding import Finding
 from contextcache.findings.path import tokens
-from contextcache.rules.builtin import BUILT_IN, Rule, Rules, Verb, as_verb, unknown
+from contextcache.rules.builtin import BUILT_IN, Rule, Rules, Verb, as_verb
 
 Mode = Literal["strip", "warn", "raise", "off"]
 OnError = Literal["miss", "raise"]
@@ -73,7 +74,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise ConfigurationError(unknown(self.mode, MODES, "unknown mode"))
+            raise ConfigurationError(unknown_name(self.mode, MODES, "unknown mode"))
         if isinstance(self.ignore, str):
             raise ConfigurationError("ignore is a list of path patterns, not one of them")
         if not all(isinstance(rule, Rule) for rule in self.rules):
@@ -86,11 +87,11 @@ class Config:
         if type(self.max_size) is not int or self.max_size <= 0:
             raise ConfigurationError("max_size is a positive number of bytes")
         if self.on_error not in ON_ERRORS:
-            raise ConfigurationError(unknown(self.on_error, ON_ERRORS, "unknown on_error"))
+            raise ConfigurationError(unknown_name(self.on_error, ON_ERRORS, "unknown on_error"))
         if type(self.timeout) not in (int, float) or not 0 < self.timeout < math.inf:
             raise ConfigurationError("timeout is a positive number of seconds")
         if self.compress not in ("", *CODECS):
-            raise ConfigurationError(unknown(self.compress, CODECS, "unknown compression"))
+            raise ConfigurationError(unknown_name(self.compress, CODECS, "unknown compression"))
 
     @classmethod
     def from_mapping(
@@ -121,7 +122,9 @@ class Config:
             match key:
                 case "MODE":
                     if value not in MODES:
-                        raise ConfigurationError(unknown(value, MODES, f"{where}: unknown mode"))
+                        raise ConfigurationError(
+                            unknown_name(value, MODES, f"{where}: unknown mode")
+                        )
                     changes["mode"] = value
                 case "IGNORE":
                     changes["ignore"] = (*base.ignore, *_strings(value, f"{where} IGNORE"))
@@ -139,7 +142,7 @@ class Config:
                 case "ON_ERROR":
                     if value not in ON_ERRORS:
                         raise ConfigurationError(
-                            unknown(value, ON_ERRORS, f"{where}: unknown ON_ERROR")
+                            unknown_name(value, ON_ERRORS, f"{where}: unknown ON_ERROR")
                         )
                     changes["on_error"] = value
                 case "TIMEOUT":
@@ -153,7 +156,9 @@ class Config:
                 case "LOADABLE":
                     changes["loadable"] = _names(value, f"{where} LOADABLE")
                 case _:
-                    raise ConfigurationError(unknown(key, cls.KEYS, f"{where}: unknown setting"))
+                    raise ConfigurationError(
+                        unknown_name(key, cls.KEYS, f"{where}: unknown setting")
+                    )
         try:
             return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
         except ConfigurationError as error:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from contextcache.base.masking import one_line
-from contextcache.reports.terminal import counted
+from contextcache.base.words import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -146,8 +146,8 @@ class Watch:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Sum up at the end of the run."""
-        findings = counted(self._findings, "finding")
-        seen = f"contextcache: {counted(self._writes, 'write')} seen, {findings}"
+        findings = pluralize(self._findings, "finding")
+        seen = f"contextcache: {pluralize(self._writes, 'write')} seen, {findings}"
         if not self._writes:
             seen = (
                 "contextcache: no guarded write was seen; guard the caches and sessions of the "

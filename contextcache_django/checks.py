@@ -23,7 +23,6 @@ W012   a logger that the logging configuration has disabled
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -34,6 +33,7 @@ from django.core.signing import JSONSerializer
 
 from contextcache import Config, ConfigurationError
 from contextcache.base.logs import DISABLED, ENABLE, is_disabled
+from contextcache.base.words import suggest
 from contextcache.servers import EMBEDDED, NAME_A_SERVER
 from contextcache_django.cache import GuardedCache, RedisCache
 from contextcache_django.cache_mixin import Guarded
@@ -109,13 +109,11 @@ def _mistakes(mapping: Mapping[str, Any], where: str) -> Iterator[CheckMessage]:
     keys = (*Config.KEYS, OBSERVE) if where == SETTING else Config.KEYS
     for key in mapping:
         if key not in keys:
-            nearest = difflib.get_close_matches(str(key).upper(), keys, n=1)
+            nearest = suggest(key, keys)
             yield Error(
                 f"{where} has no key {key!r}.",
                 hint=(
-                    f"Did you mean {nearest[0]!r}?"
-                    if nearest
-                    else f"Its keys are {', '.join(keys)}."
+                    f"Did you mean {nearest!r}?" if nearest else f"Its keys are {', '.join(keys)}."
                 ),
                 id="contextcache.E001",
             )

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from debug_toolbar.panels import Panel
 from django.utils.safestring import SafeString
 
-from contextcache.reports.html import STYLE, Row, finding_row, findings, plural, write_row, writes
+from contextcache.base.words import pluralize
+from contextcache.reports.html import STYLE, Row, finding_row, findings, write_row, writes
 from contextcache_django.conf import project_config
 from contextcache_django.middleware import scope_of
 
@@ -38,7 +39,7 @@ class ContextCachePanel(Panel):
         """The numbers, below the title in the side bar."""
         found, written = self._kept.get("findings", ()), self._kept.get("writes", ())
         lost = sum(row["state"] == "lost" for row in written)
-        told = [plural(len(found), "finding"), plural(len(written), "write")]
+        told = [pluralize(len(found), "finding"), pluralize(len(written), "write")]
         return ", ".join([*told, f"{lost} not stored"] if lost else told)
 
     def generate_stats(self, request: HttpRequest, response: HttpResponse) -> None:  # noqa: ARG002

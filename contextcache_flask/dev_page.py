@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from flask import abort, current_app, request
 
-from contextcache.reports.html import document, finding_row, findings, plural, writes
+from contextcache.base.words import pluralize
+from contextcache.reports.html import document, finding_row, findings, writes
 from contextcache_flask.settings import settings_of
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _body(settings: Settings) -> str:
     found, written = settings.notebook.fields, settings.notebook.writes
     silence = settings.config.silence
     summary = (
-        f"{plural(len(found), 'field')} that should not be stored"
+        f"{pluralize(len(found), 'field')} that should not be stored"
         if found
         else "nothing found so far"
     )

@@ -10,7 +10,8 @@ from flask import current_app
 from flask_debugtoolbar.panels import DebugPanel
 
 from contextcache import current_scope
-from contextcache.reports.html import STYLE, finding_row, findings, plural, write_row, writes
+from contextcache.base.words import pluralize
+from contextcache.reports.html import STYLE, finding_row, findings, write_row, writes
 from contextcache_flask.settings import settings_of
 
 _SESSION = (
@@ -34,7 +35,9 @@ class ContextCachePanel(DebugPanel):
         scope = current_scope()
         if scope is None:
             return ""
-        return f"{plural(len(scope.findings), 'finding')}, {plural(len(scope.writes), 'write')}"
+        return (
+            f"{pluralize(len(scope.findings), 'finding')}, {pluralize(len(scope.writes), 'write')}"
+        )
 
     def title(self) -> str:
         """The name above the panel."""

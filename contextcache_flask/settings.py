@@ -27,12 +27,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from contextcache import Config, ConfigurationError, Guard
 from contextcache.base.logs import log
+from contextcache.base.words import unknown_name
 from contextcache.servers import DEFAULT_URL, EMBEDDED, NAME_A_SERVER, connect
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Settings:
         self.session = _switch(own.pop(SESSION, False))
         self.page_networks = _networks(own.pop(PAGE, LOOPBACK))
         for key in own.keys() - KEYS:
-            raise ConfigurationError(_unknown(key))
+            raise ConfigurationError(unknown_name(key, KEYS, "unknown setting"))
         if "CONTEXTCACHE" in app_config:
             raise ConfigurationError(
                 "CONTEXTCACHE is a setting of Django's; in Flask each of its keys is a setting, "
@@ -247,9 +247,3 @@ def _networks(value: object) -> tuple[str, ...]:
         except ValueError:
             pass
     raise ConfigurationError(f"{PAGE} is a list of networks, such as ['127.0.0.0/8']")
-
-
-def _unknown(key: str) -> str:
-    nearest = get_close_matches(key.upper(), KEYS, n=1, cutoff=0.5)
-    hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
-    return f"unknown setting {key!r}{hint}; valid: {', '.join(sorted(KEYS))}"

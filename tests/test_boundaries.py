@@ -35,6 +35,7 @@ ORDER = [
     "base.locks",
     "base.masking",
     "base.syntax",
+    "base.words",
     "base.introspection",
     "base.logs",
     "base.classes",
@@ -160,6 +161,7 @@ KNOWN_TO = {
 PUBLIC_MODULES = (
     "contextcache",
     "contextcache.base.classes",
+    "contextcache.base.words",
     "contextcache.rules.credentials",
     "contextcache.jsonable.dialects",
     "contextcache.commands.audit",

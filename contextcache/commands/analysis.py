@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from contextcache.base.introspection import qualified_name
+from contextcache.base.words import pluralize
 from contextcache.commands.formats import (
     MAX_EXPANDED,
     MAX_RATIO,
@@ -27,7 +28,6 @@ from contextcache.findings.path import Path
 from contextcache.payload.compression import ExpansionError, compression_of
 from contextcache.payload.envelope import unverified
 from contextcache.payload.loading import is_sealed
-from contextcache.reports.terminal import counted
 from contextcache.rules.builtin import RuleBook
 
 if TYPE_CHECKING:
@@ -211,13 +211,13 @@ def _notes(reading: Reading, more_findings: int = 0) -> tuple[str, ...]:
     notes = []
     if reading.omitted:
         notes.append(
-            f"{counted(reading.omitted, 'part')} not shown: too many, or nested deeper than "
+            f"{pluralize(reading.omitted, 'part')} not shown: too many, or nested deeper than "
             f"{MAX_DEPTH} levels"
         )
     if reading.omitted_names:
-        notes.append(f"{counted(reading.omitted_names, 'name')} not listed: too many")
+        notes.append(f"{pluralize(reading.omitted_names, 'name')} not listed: too many")
     if more_findings:
-        notes.append(f"{counted(more_findings, 'finding')} not listed: too many")
+        notes.append(f"{pluralize(more_findings, 'finding')} not listed: too many")
     return tuple(notes)
 
 

@@ -17,6 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from contextcache.base.masking import one_line
+from contextcache.base.words import format_size, pluralize
 from contextcache.commands.analysis import NoPickleError, examine_payload
 from contextcache.commands.audit_entries import (
     EXPLAINED,
@@ -33,7 +34,7 @@ from contextcache.config import Config
 from contextcache.exceptions import ConfigurationError, ServerError, UnreadablePayloadError
 from contextcache.payload.compression import ExpansionError
 from contextcache.payload.loading import is_sealed
-from contextcache.reports.terminal import Paper, Progress, counted, in_words
+from contextcache.reports.terminal import Paper, Progress
 from contextcache.servers import connect, public_url
 from contextcache.servers.errors import UNUSABLE as UNUSABLE_SERVER
 from contextcache.servers.errors import diagnose
@@ -359,7 +360,7 @@ def _write(inventory: Inventory, name: str, seconds: float, trust: Trust, paper:
     found = ", ".join(f"{number:,} {form}" for form, number in inventory.forms.most_common())
     paper.write(
         f"{paper.paint(name, 'bold')}: {_entries(inventory.entries)}, "
-        f"{in_words(inventory.bytes)}, in {seconds:.1f} s"
+        f"{format_size(inventory.bytes)}, in {seconds:.1f} s"
     )
     if found:
         told = (
@@ -375,7 +376,9 @@ def _write(inventory: Inventory, name: str, seconds: float, trust: Trust, paper:
         head = f"{_entries(number)} {problem}: {EXPLAINED[problem]}"
         paper.write(paper.paint(head, "yellow"))
         for entry, reason in inventory.examples[problem][:MOST_LISTED]:
-            paper.write(f"  {in_words(entry.size):>9}  {entry.key}  {paper.paint(reason, 'dim')}")
+            paper.write(
+                f"  {format_size(entry.size):>9}  {entry.key}  {paper.paint(reason, 'dim')}"
+            )
         if number > MOST_LISTED:
             paper.write(f"  and {number - MOST_LISTED:,} more")
     _write_types(inventory, paper)
@@ -393,11 +396,11 @@ def _write_types(inventory: Inventory, paper: Paper) -> None:
     paper.write(paper.paint("What they hold", "bold"))
     held = _by_size(inventory)
     for kind, one in held[:MOST_TYPES]:
-        largest = f"largest {in_words(one.largest)}: {one.example}"
-        line = f"  {in_words(one.bytes):>9}  {one.entries:>9,}  {kind}"
+        largest = f"largest {format_size(one.largest)}: {one.example}"
+        line = f"  {format_size(one.bytes):>9}  {one.entries:>9,}  {kind}"
         paper.write(f"{line}  {paper.paint(largest, 'dim')}")
     if len(held) > MOST_TYPES:
-        paper.write(f"  and {counted(len(held) - MOST_TYPES, 'more type')}")
+        paper.write(f"  and {pluralize(len(held) - MOST_TYPES, 'more type')}")
 
 
 def _write_names(head: str, names: Sequence[str], paper: Paper) -> None:
@@ -407,7 +410,9 @@ def _write_names(head: str, names: Sequence[str], paper: Paper) -> None:
         for name in names[:MOST_NAMES]:
             paper.write(f'  "{name}",')
         if len(names) > MOST_NAMES:
-            paper.write(f"  and {counted(len(names) - MOST_NAMES, 'more name')}; --json lists more")
+            paper.write(
+                f"  and {pluralize(len(names) - MOST_NAMES, 'more name')}; --json lists more"
+            )
 
 
 def _by_size(inventory: Inventory) -> list[tuple[str, Any]]:

@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from contextcache.base.masking import one_line, type_text
+from contextcache.base.words import pluralize
 from contextcache.commands.analysis import (
     Examination,
     examine,
@@ -31,7 +32,7 @@ from contextcache.commands.tree import Bounds, Tree
 from contextcache.config import Config
 from contextcache.exceptions import ContextCacheError, UnreadablePayloadError
 from contextcache.reports.call_site import is_library, relative
-from contextcache.reports.terminal import Paper, Progress, counted
+from contextcache.reports.terminal import Paper, Progress
 
 if TYPE_CHECKING:
     import argparse
@@ -183,7 +184,7 @@ def _write_findings(seen: Examination, paper: Paper) -> None:
         groups.setdefault((finding.code, finding.path.pattern, finding.did), []).append(finding)
     for same in groups.values():
         finding = same[0]
-        more = f", and {counted(len(same) - 1, 'field')} like it" if len(same) > 1 else ""
+        more = f", and {pluralize(len(same) - 1, 'field')} like it" if len(same) > 1 else ""
         leaf_type = type_text(finding.leaf_type, exact=True)
         head = f"{finding.code} {finding.path} ({leaf_type}){more}: {one_line(finding.reason)}"
         paper.write()

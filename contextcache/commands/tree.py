@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from contextcache.base.words import format_size, pluralize
 from contextcache.commands.nodes import CONTAINERS
 from contextcache.findings.path import Path
-from contextcache.reports.terminal import counted, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -72,10 +72,10 @@ class Tree:
         """Write the tree for a person."""
         seen, size = self._seen, self._seen.root.size
         if not seen.stored:
-            told = f"cannot be stored; its parts take {in_words(size)}" if size else "not stored"
+            told = f"cannot be stored; its parts take {format_size(size)}" if size else "not stored"
         else:
-            told = in_words(size)
-        found = [counted(len(seen.findings), "finding")] if seen.findings else []
+            told = format_size(size)
+        found = [pluralize(len(seen.findings), "finding")] if seen.findings else []
         found += ["may run code"] if seen.runs else []
         found = found or ["nothing found"]
         found += [] if seen.loaded else ["read without loading it"]
@@ -129,7 +129,7 @@ class Tree:
         return str(self._seen.path(part.same_as))
 
     def _rest(self, paper: Paper, rest: Rest) -> Iterator[tuple[str, str]]:
-        found = f", with {counted(rest.findings, 'finding')}" if rest.findings else ""
+        found = f", with {pluralize(rest.findings, 'finding')}" if rest.findings else ""
         text = f"{paper.shape('more')} {rest.entries:,} more{found}"
         yield self._numbers(rest.size), paper.paint(text, "dim")
 

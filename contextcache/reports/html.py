@@ -10,6 +10,7 @@ import json
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from contextcache.base.words import format_size, pluralize
 from contextcache.findings.finding import SILENT
 from contextcache.findings.path import Path
 
@@ -121,12 +122,7 @@ def write_row(write: Write) -> Row:
 def _found(write: Write) -> str:
     if not (write.stored and write.findings):
         return ""
-    return f", {plural(write.findings, 'finding')}"
-
-
-def plural(number: int, noun: str) -> str:
-    """Return `1 finding`, `2 findings`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f", {pluralize(write.findings, 'finding')}"
 
 
 def findings(rows: Iterable[Mapping[str, Any]], *, copying: bool = False) -> str:
@@ -161,15 +157,6 @@ def writes(rows: Sequence[Mapping[str, Any]], *, requests: bool = False) -> str:
     return f'<div class="wide">{table}</div>'
 
 
-def size_in_words(size: int | None) -> str:
-    """Return a size such as `1.2 kB`; a dash where there is none."""
-    if size is None:
-        return "–"
-    if size < 1000:
-        return f"{size} B"
-    return f"{size / 1000:.1f} kB" if size < 1_000_000 else f"{size / 1_000_000:.1f} MB"
-
-
 def _finding(row: Mapping[str, Any], copying: bool, *, known: bool) -> str:
     count = f'<span class="count">{int(row["count"])}×</span>' if row["count"] > 1 else ""
     also = f'<div class="also">{escape(row["also"])}</div>' if row["also"] else ""
@@ -199,10 +186,11 @@ def _finding(row: Mapping[str, Any], copying: bool, *, known: bool) -> str:
 
 def _write(row: Mapping[str, Any], requests: bool) -> str:
     request = f"<td>{escape(row['request'])}</td>" if requests else ""
+    size = "–" if row["size"] is None else format_size(row["size"])
     return (
         f'<tr class="{escape(row["state"])}">{request}<td><code>{escape(row["label"])}</code></td>'
         f'<td>{escape(row["sink"])}</td><td class="outcome">{escape(row["outcome"])}</td>'
-        f'<td class="number">{size_in_words(row["size"])}</td>'
+        f'<td class="number">{size}</td>'
         f'<td class="number">{row["seconds"] * 1000:.2f} ms</td></tr>'
     )
 

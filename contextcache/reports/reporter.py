@@ -218,12 +218,12 @@ def _say_summary() -> None:
     """
     found = summary()
     if any(not is_milestone(finding.count) for finding in found):
+        from contextcache.base.words import pluralize  # noqa: PLC0415
         from contextcache.reports import log_format  # noqa: PLC0415
-        from contextcache.reports.terminal import counted  # noqa: PLC0415
 
         total = sum(finding.count for finding in found)
         extra = {"contextcache_findings": [finding.as_dict() for finding in found]}
-        patterns = counted(len(found), "pattern")
+        patterns = pluralize(len(found), "pattern")
         log("info", SUMMARY, patterns, total, log_format.most_seen(found), extra=extra)
 
 

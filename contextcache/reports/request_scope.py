@@ -14,6 +14,7 @@ from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
 from contextcache.base.masking import masked, one_line, shortened, type_text
+from contextcache.base.words import pluralize
 from contextcache.findings.path import Path, StepKind, item, printable
 from contextcache.reports.call_site import call_site
 from contextcache.rules.credentials import NO_CREDENTIALS, Credentials
@@ -237,8 +238,7 @@ class RequestScope:
     @property
     def count(self) -> str:
         """The number of findings in words, each place once: `1 finding`, `2 findings`."""
-        number = len(self._places())
-        return f"{number} finding" if number == 1 else f"{number} findings"
+        return pluralize(len(self._places()), "finding")
 
     @property
     def header(self) -> str:

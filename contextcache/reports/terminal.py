@@ -117,20 +117,3 @@ def is_terminal(stream: TextIO) -> bool:
 def wants_colour(stream: TextIO) -> bool:
     """Tell whether to colour what is written to `stream`."""
     return is_terminal(stream) and not os.environ.get("NO_COLOR")
-
-
-def in_words(size: int) -> str:
-    """Return a number of bytes in words: `312 B`, `4.7 kB`, `3.1 MB`."""
-    if size < 1000:
-        return f"{size} B"
-    amount = float(size)
-    for unit in ("kB", "MB", "GB"):
-        amount /= 1000
-        if amount < 999.95 or unit == "GB":
-            break
-    return f"{amount:.1f} {unit}"
-
-
-def counted(number: int, noun: str) -> str:
-    """Return `1 finding`, `2 findings`, `12,000 findings`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -18,6 +18,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from contextcache.base.introspection import class_mro, qualified_name
+from contextcache.base.words import suggest, unknown_name
 from contextcache.exceptions import ConfigurationError
 from contextcache.findings.finding import CODES
 from contextcache.rules import replacements
@@ -120,15 +121,14 @@ class Rule:
 
 
 def _nearest(name: str) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415  # only a mistake needs it
-    from pkgutil import resolve_name  # noqa: PLC0415
+    from pkgutil import resolve_name  # noqa: PLC0415  # only a mistake needs it
 
     module, _, last = name.rpartition(".")
     try:
-        near = get_close_matches(last, dir(resolve_name(module)), n=1)
+        near = suggest(last, dir(resolve_name(module)))
     except Exception:  # noqa: BLE001  # it does not exist either
-        near = []
-    return f"{module}.{near[0]}" if near else ""
+        near = ""
+    return f"{module}.{near}" if near else ""
 
 
 _NEEDS_MAKE = {
@@ -195,18 +195,7 @@ def as_verb(text: object, where: str) -> Verb:
     try:
         return Verb(str(text))
     except ValueError:
-        raise ConfigurationError(unknown(text, [*Verb], f"{where}: unknown verb")) from None
-
-
-def unknown(given: object, allowed: Iterable[str], what: str) -> str:
-    """Word the message for a name that is not among `allowed`, with the nearest that is."""
-    from difflib import get_close_matches  # noqa: PLC0415  # only a mistake needs it
-
-    names = sorted(map(str, allowed))
-    near = get_close_matches(str(given), names, n=1, cutoff=0.5)
-    near = near or get_close_matches(str(given).upper(), names, n=1, cutoff=0.5)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"{what} {str(given)[:60]!r}{hint}; valid: {', '.join(names)}"
+        raise ConfigurationError(unknown_name(text, [*Verb], f"{where}: unknown verb")) from None
 
 
 class RuleBook:

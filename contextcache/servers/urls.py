@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from contextcache.base.words import suggest
 from contextcache.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ def _split(url: str) -> SplitResult:
             f"a Redis URL cannot be understood: its port is not a number, or {_NOT_ESCAPED}"
         ) from None
     if parts.scheme not in SCHEMES:
-        nearest = difflib.get_close_matches(parts.scheme, SCHEMES, n=1)
-        suggestion = f"; did you mean {nearest[0]}://?" if nearest else ""
+        nearest = suggest(parts.scheme, SCHEMES)
+        suggestion = f"; did you mean {nearest}://?" if nearest else ""
         shown = f"{parts.scheme}://" if parts.scheme and parts.netloc else "without a scheme"
         raise ConfigurationError(
             f"unknown Redis URL {shown}: it begins with one of "

@@ -19,7 +19,7 @@ from contextcache import Guard
 from contextcache.cli import main
 from contextcache.commands.code_pages import page
 from contextcache.findings.finding import CODES
-from contextcache.reports.terminal import Paper, in_words
+from contextcache.reports.terminal import Paper
 from tests.child import ROOT
 
 if TYPE_CHECKING:
@@ -477,16 +477,6 @@ def test_a_stream_that_knows_no_lines_gets_plain_letters() -> None:
     told = in_terminal("shop:session", NO_COLOR="1", PYTHONIOENCODING="ascii")
     assert "|- ['cart']  shop.Cart" in told
     assert "x CC102 recreated" in told
-
-
-@pytest.mark.parametrize(
-    ("size", "words"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_949, "999.9 kB"), (999_950, "1.0 MB"),
-     (3_100_000, "3.1 MB"), (12_345_678_901, "12.3 GB"), (10**13, "10000.0 GB")],
-)  # fmt: skip
-def test_sizes_in_words(size: int, words: str) -> None:
-    """In steps of a thousand, like the numbers beside them."""
-    assert in_words(size) == words
 
 
 def test_nothing_that_is_shown_rules_the_terminal() -> None:

@@ -14,7 +14,6 @@ from contextcache.reports.html import (
     document,
     finding_row,
     findings,
-    size_in_words,
     write_row,
     writes,
 )
@@ -118,7 +117,9 @@ def test_what_became_of_a_write(write, outcome, state):
     [(None, "–"), (0, "0 B"), (999, "999 B"), (1234, "1.2 kB"), (5_600_000, "5.6 MB")],
 )
 def test_sizes_are_in_words(size, words):
-    assert size_in_words(size) == words
+    """A write that stored nothing has none."""
+    row = write_row(Write("session", "", size=size))
+    assert f'<td class="number">{words}</td>' in writes([row])
 
 
 def test_nothing_is_said_to_be_nothing():

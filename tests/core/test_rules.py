@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from contextcache import Config, ConfigurationError, Guard, Rule
+from contextcache.base.words import unknown_name
 from contextcache.findings.finding import CODES
-from contextcache.rules.builtin import BUILT_IN, RuleBook, Verb, as_verb, unknown
+from contextcache.rules.builtin import BUILT_IN, RuleBook, Verb, as_verb
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -170,7 +171,7 @@ def test_a_verb_may_be_text_or_a_verb() -> None:
 
 def test_an_unknown_name_is_cut_before_it_is_shown() -> None:
     """A setting that got a whole value by accident does not end up in the message."""
-    message = unknown("x" * 1000, ["one", "two"], "unknown thing")
+    message = unknown_name("x" * 1000, ["one", "two"], "unknown thing")
     assert message == f"unknown thing {'x' * 60!r}; valid: one, two"
 
 

@@ -1,0 +1,47 @@
+"""Sizes, numbers of things and unknown names, as messages and pages write them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MAX_NAME_LENGTH = 60  # characters of an unknown name that a message repeats
+MIN_LIKENESS = 0.5  # from where on a name is suggested for another one (difflib's ratio)
+
+
+def format_size(size: int) -> str:
+    """Return a number of bytes such as `312 B`, `4.7 kB` or `3.1 MB`."""
+    if size < 1000:
+        return f"{size} B"
+    amount = float(size)
+    for unit in ("kB", "MB", "GB"):
+        amount /= 1000
+        if amount < 999.95 or unit == "GB":
+            break
+    return f"{amount:.1f} {unit}"
+
+
+def pluralize(number: int, noun: str) -> str:
+    """Return `1 finding`, `2 findings`, `12,000 findings`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def suggest(name: object, names: Iterable[str]) -> str:
+    """Return the one of `names` that is most like `name`, in any case; empty if none is."""
+    from difflib import get_close_matches  # noqa: PLC0415  # only a mistake needs it
+
+    known = sorted(names)
+    for text in (str(name), str(name).upper()):
+        if near := get_close_matches(text, known, n=1, cutoff=MIN_LIKENESS):
+            return near[0]
+    return ""
+
+
+def unknown_name(name: object, names: Iterable[str], what: str) -> str:
+    """Return the message for a name that is not among `names`, with the one that may be meant."""
+    known = sorted(map(str, names))
+    near = suggest(name, known)
+    hint = f" (did you mean {near!r}?)" if near else ""
+    return f"{what} {str(name)[:MAX_NAME_LENGTH]!r}{hint}; valid: {', '.join(known)}"
