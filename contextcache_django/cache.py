@@ -12,7 +12,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.functional import cached_property
 
 from contextcache.servers import DEFAULT_URL
-from contextcache_django.cache_mixin import SKIPPED, Guarded, decoded, encoded
+from contextcache.storage.keyed_guard import MISSING, SKIPPED
+from contextcache_django.cache_mixin import Guarded
 from contextcache_django.cache_proxy import GuardedCache
 from contextcache_django.clients import KeptClient
 from contextcache_django.conf import alias_of, warn_of_embedded
@@ -83,7 +84,7 @@ class RedisCache(Guarded, backend.RedisCache):
     def _ready(self, key: Any, value: Any, version: int | None, /) -> tuple[Any, Any]:
         place = self.make_key(key, version)
         self.validate_key(place)
-        return place, encoded(self._guard, key, value, place)
+        return place, self._keyed.encode(key, value, place)
 
     def _set(
         self, place: Any, payload: Any, timeout: Any, _version: int | None, /, **options: Any
@@ -122,16 +123,16 @@ class RedisCache(Guarded, backend.RedisCache):
         place = self.make_key(key, version)
         self.validate_key(place)
         payload = self._cache.get(place, None)
-        return default if payload is None else decoded(self._guard, key, payload, default, place)
+        return default if payload is None else self._keyed.decode(key, payload, place, default)
 
     def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
         """Return the values that are there and can be read, in one trip."""
         asked = {self.make_and_validate_key(key, version): key for key in keys}
-        guard = self._guard
+        keyed = self._keyed
         found = {}
         for place, payload in self._cache.get_many([*asked]).items():
-            value = decoded(guard, asked[place], payload, SKIPPED, place)
-            if value is not SKIPPED:
+            value = keyed.decode(asked[place], payload, place, MISSING)
+            if value is not MISSING:
                 found[asked[place]] = value
         return found
 
@@ -145,7 +146,7 @@ class RedisCache(Guarded, backend.RedisCache):
             )
         return KeptClient(
             self._servers,
-            config=lambda: self._guard.config,
+            config=lambda: self._keyed.guard.config,
             sink=self._sink,
             serializer=CacheSerializer(),
             **self._options,

@@ -12,23 +12,13 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import sync_to_async
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
-from contextcache import UncacheableValueError, UnreadablePayloadError
-from contextcache.storage.commands import LABEL as SESSION
-from contextcache.storage.sessions import as_session
+from contextcache.storage.keyed_guard import MISSING, SKIPPED, KeyedGuard
 from contextcache_django.conf import guard_for, project_config
-from contextcache_django.serializers import cache_label, decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from contextcache import Config, Guard
-
-
-SKIPPED = object()
-"""Stands for the payload of a value of which nothing can be stored."""
-
-MISSING = object()
-"""Stands for a value that is not there, or cannot be read."""
 
 
 class Guarded(BaseCache):
@@ -42,17 +32,18 @@ class Guarded(BaseCache):
     _sink: str
     _where: str
     _overrides: Mapping[str, Any] | None
-    _kept: tuple[Config, Guard] | None = None
+    _kept: tuple[Config, KeyedGuard] | None = None
 
     def guard(self, sink: str, *, session: bool = False) -> Guard:
         """Return a guard with the settings of this alias, for another kind of value in it."""
         return guard_for(sink, self._overrides, where=self._where, session=session)
 
     @property
-    def _guard(self) -> Guard:
+    def _keyed(self) -> KeyedGuard:
         kept = self._kept
         if kept is None or kept[0] is not project_config():  # the settings were changed, in a test
-            kept = vars(self)["_kept"] = project_config(), self.guard(self._sink)
+            keyed = KeyedGuard(self.guard(self._sink))
+            kept = vars(self)["_kept"] = project_config(), keyed
         return kept[1]
 
     # --- Writing: the guard runs here, in the caller's thread and context -----------------------
@@ -192,31 +183,3 @@ class Guarded(BaseCache):
     async def adelete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
         """Delete the values under `keys`, in one trip."""
         await sync_to_async(self.delete_many)(list(keys), version)
-
-
-def encoded(guard: Guard, key: Any, value: Any, place: str = "") -> Any:
-    """Return the payload of `value`, or `SKIPPED` where there is nothing to store.
-
-    Args:
-        guard: The guard of the cache.
-        key: The key as the user wrote it.
-        value: What is to be stored under it.
-        place: The key as the server knows it, where the payload is signed.
-    """
-    try:
-        return encode(guard, value, cache_label(key), place)
-    except UncacheableValueError:
-        if guard.config.mode != "strip":
-            raise
-        return SKIPPED
-
-
-def decoded(guard: Guard, key: Any, payload: bytes, default: Any, place: str = "") -> Any:
-    """Return the value of `payload`, or `default` where it cannot be read; see `encoded`."""
-    label = cache_label(key)
-    try:
-        value = decode(guard, payload, label, place)
-        return as_session(value) if label == SESSION else value
-    except UnreadablePayloadError as error:
-        guard.report_unreadable(error)
-        return default

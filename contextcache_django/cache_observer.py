@@ -16,9 +16,9 @@ from django.core.cache.backends.base import BaseCache
 
 from contextcache import Guard, current_scope
 from contextcache.base.classes import derived
+from contextcache.storage.keyed_guard import label_of
 from contextcache_django.conf import guard_for, observes, place_of
 from contextcache_django.coverage import is_guarded
-from contextcache_django.serializers import cache_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +52,7 @@ class Observed(BaseCache):
     def get(self, key: Any, *args: Any, **options: Any) -> Any:
         """Return the value; what a session holds when it is read, this request has not set."""
         value = super().get(key, *args, **options)
-        if type(value) is dict and cache_label(key) == "session":
+        if type(value) is dict and label_of(key) == "session":
             scope = current_scope()
             if scope is not None:
                 scope.note_loaded(value)
@@ -104,7 +104,7 @@ def _looking(cache: Observed, data: dict[Any, Any]) -> Iterator[None]:
         if type(value) not in _SCALARS:
             # It has been reported; and where it is a failure of ours, the write is to go on.
             with contextlib.suppress(Exception):
-                guard.dumps(value, label=cache_label(key))
+                guard.dumps(value, label=label_of(key))
     token = _looked.set(True)
     try:
         yield

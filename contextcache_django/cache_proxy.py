@@ -12,10 +12,10 @@ from django.utils.module_loading import import_string
 
 from contextcache import UnreadablePayloadError
 from contextcache.storage.commands import LABEL as SESSION
+from contextcache.storage.keyed_guard import MISSING, SKIPPED, label_of
 from contextcache.storage.sessions import as_session
-from contextcache_django.cache_mixin import MISSING, SKIPPED, Guarded, decoded, encoded
+from contextcache_django.cache_mixin import Guarded
 from contextcache_django.conf import alias_of, guard_for, place_of
-from contextcache_django.serializers import cache_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -277,12 +277,12 @@ class GuardedCache(Guarded, Wrapper):
 
     def _value(self, key: Any, held: Any, default: Any) -> Any:
         if type(held) is Payload:  # of a backend that pickles nothing
-            return decoded(self._guard, key, held.stored, default)
+            return self._keyed.decode(key, held.stored, default=default)
         if type(held) is Unreadable:
             return self._unreadable(key, held.error, default)
         if held is MISSING:
             return default
-        if type(held) is not dict and cache_label(key) == SESSION:
+        if type(held) is not dict and label_of(key) == SESSION:
             try:
                 return as_session(held)
             except UnreadablePayloadError as error:
@@ -290,15 +290,15 @@ class GuardedCache(Guarded, Wrapper):
         return held
 
     def _unreadable(self, key: Any, error: Exception, default: Any) -> Any:
-        self._guard.report_unreadable(error, label=cache_label(key))
+        self._keyed.guard.report_unreadable(error, label=label_of(key))
         return default
 
     # --- Writing --------------------------------------------------------------------------------
 
     def _ready(self, key: Any, value: Any, _version: int | None, /) -> tuple[Any, Any]:
-        if self._guard.config.mode == "off":
+        if self._keyed.guard.config.mode == "off":
             return key, value
-        payload = encoded(self._guard, key, value)
+        payload = self._keyed.encode(key, value)
         return key, Payload(payload) if isinstance(payload, bytes) else payload
 
     def _set(

@@ -20,7 +20,7 @@ from contextcache import (
     current_scope,
 )
 from contextcache.servers import answered, connect, warn
-from contextcache_django.cache_mixin import SKIPPED
+from contextcache.storage.keyed_guard import SKIPPED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

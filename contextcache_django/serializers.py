@@ -14,6 +14,7 @@ from django.core.signing import JSONSerializer
 
 from contextcache import UnreadablePayloadError, current_scope
 from contextcache.jsonable import NESTED
+from contextcache.storage.keyed_guard import UNKNOWN_KEY, KeyedGuard
 from contextcache_django.conf import guard_for, json_guard_for
 from contextcache_django.cookie_size import pickled, weigh
 
@@ -21,53 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from contextcache import Guard
-
-UNKNOWN_KEY = "cache[...]"
-LONGEST_KEY = 100  # characters of a cache key that a label shows
-
-# How the keys of Django's `cache` and `cached_db` sessions begin. The session id follows, and
-# whoever reads it in a log is logged in.
-_SESSION_KEY = "django.contrib.sessions.cache"
-
-
-def cache_label(key: Any) -> str:
-    """Return the root of the paths under `key`: the key as the user wrote it, where that is fit."""
-    if type(key) is int:
-        return f"cache[{key}]"
-    if not isinstance(key, str):
-        return UNKNOWN_KEY
-    key = str.__str__(key)  # of a subclass, no method of the user's own is run
-    if key.startswith(_SESSION_KEY):
-        return "session"
-    shown = key if len(key) <= LONGEST_KEY else key[: LONGEST_KEY - 1] + "…"
-    return f"cache[{shown!r}]"
-
-
-def encode(guard: Guard, value: Any, label: str, key: str = "") -> bytes | int:
-    """Return what is stored for `value`: a plain int as it is, anything else as the guard's bytes.
-
-    Redis can only increment a number it can read. The exact type is asked for, because a bool
-    would come back as an int.
-
-    Raises:
-        UncacheableValueError: Nothing can be stored for `value`, or policy forbids it.
-    """
-    return value if type(value) is int else guard.dumps(value, label=label, key=key)
-
-
-def decode(guard: Guard, payload: bytes, label: str, key: str = "") -> Any:
-    """Return the value `encode` was given.
-
-    Raises:
-        UnreadablePayloadError: The payload cannot be turned back into a value.
-    """
-    if payload[:1].isdigit() or payload[:1] == b"-":  # no other payload begins so
-        try:
-            return int(payload)
-        except ValueError:
-            pass  # neither an int nor a payload: the guard says so
-    return guard.loads(payload, label=label, key=key)
-
 
 AS_NONE = (
     "comes back as None, also from get(key, default) and get_or_set: a serializer cannot report "
@@ -90,13 +44,13 @@ class CacheSerializer:
             UncacheableValueError: Nothing can be stored for `value`. There is no way to skip the
                 write from here, so this happens in every mode.
         """
-        return encode(self._guard, value, UNKNOWN_KEY)
+        return KeyedGuard(self._guard).dumps(value)
 
     def loads(self, payload: bytes) -> Any:
         """Return the stored value, or None where the payload cannot be read."""
         guard = self._guard
         try:
-            return decode(guard, payload, UNKNOWN_KEY)
+            return KeyedGuard(guard).loads(payload)
         except UnreadablePayloadError as error:
             guard.report_unreadable(error, outcome=AS_NONE)
             return None

@@ -14,20 +14,21 @@ from flask import Response, current_app
 
 from contextcache import Guard, UncacheableValueError, UnreadablePayloadError
 from contextcache.base.classes import derived
-from contextcache.base.logs import error_name
 from contextcache.storage.commands import LABEL as SESSION
+from contextcache.storage.keyed_guard import SKIPPED, KeyedGuard
 from contextcache.storage.sessions import as_session
 from contextcache_flask.request_scope import WithinRequest
 from contextcache_flask.serializers import (
-    UNKNOWN,
     AsStored,
     GuardedRedisSerializer,
     GuardedSerializer,
+    OwnCodec,
     Reading,
     Ready,
-    as_stored,
     guarded_serializer,
     reading,
+    storable,
+    unreadable,
 )
 from contextcache_flask.settings import EXTENSION, settings_of
 
@@ -36,15 +37,10 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from contextcache import Config
-    from contextcache_flask.settings import Settings
 
 Backend = TypeVar("Backend", bound=BaseCache)
 
-LONGEST_KEY = 100  # characters of a cache key that a label shows
-
 _PLACES = {"RedisCache": "redis", "SimpleCache": "memory", "FileSystemCache": "files"}
-_SCALARS = frozenset({bool, bytes, float, int, str, type(None)})
-SKIPPED = object()
 
 NOBODYS_KEY = "contextcache:nobody"
 """A key that is read to see whether a backend works."""
@@ -107,25 +103,39 @@ class GuardedBackend(BaseCache):
     _app: Flask | None = None
     _own_guard: Guard | None = None
     _own_label = ""
-    _kept: tuple[Settings, Guard] | tuple[None, None] = (None, None)
+    _kept: tuple[object, KeyedGuard] | tuple[None, None] = (None, None)
 
     @property
-    def guard(self) -> Guard:
+    def keyed(self) -> KeyedGuard:
         """The guard of this cache, with the settings of its application or of the current one."""
-        if self._own_guard is not None:
-            return self._own_guard
         app: Any = self._app or current_app  # which is false outside of any application
+        owner = self._own_guard or (app.extensions.get(EXTENSION) if app else _WITHOUT_APP)
+        kept, keyed = self._kept
+        if keyed is None or kept is not owner:
+            owner, guard = self._owner_and_guard(app)
+            keyed = self._keyed_by(guard)
+            self._kept = owner, keyed
+        return keyed
+
+    def _owner_and_guard(self, app: Any) -> tuple[object, Guard]:
+        """Return the guard, and the object whose guard it is: for as long as that is the same."""
+        if self._own_guard is not None:
+            return self._own_guard, self._own_guard
         if not app:
-            return _guard_without_app(self._sink)
-        settings, guard = self._kept
-        if guard is None or app.extensions.get(EXTENSION) is not settings:
-            settings = settings_of(app)
-            # Only Redis is within reach of others: memory and files are this user's own, and who
-            # pickles by himself has to be given a pickle.
-            signed = isinstance(vars(self).get("serializer"), GuardedRedisSerializer)
-            guard = settings.guard(self._sink, session=bool(self._own_label), signed=signed)
-            self._kept = settings, guard
-        return guard
+            return _WITHOUT_APP, _guard_without_app(self._sink)
+        settings = settings_of(app)
+        # Only Redis is within reach of others: memory and files are this user's own, and a client
+        # or serializer that pickles by itself has to be given a pickle.
+        signed = isinstance(vars(self).get("serializer"), GuardedRedisSerializer)
+        session = bool(self._own_label)
+        return settings, settings.guard(self._sink, session=session, signed=signed)
+
+    def _keyed_by(self, guard: Guard) -> KeyedGuard:
+        serializer = vars(self).get("serializer")
+        if isinstance(serializer, GuardedSerializer):
+            return serializer.keyed(guard, self._own_label)
+        codec = guard if serializer is None else OwnCodec(serializer, guard)
+        return KeyedGuard(codec, label=self._own_label, numbers=False)
 
     @property
     def _sink(self) -> str:
@@ -145,23 +155,23 @@ class GuardedBackend(BaseCache):
 
     def get(self, key: str) -> Any:
         """Return the value under `key`, or None where there is none that can be read."""
-        return self._read(key, Reading(self._label(key), self._place(key)))
+        return self._read(Reading(key, self._redis_key(key)))
 
     def has(self, key: str) -> bool:
         """Return whether there is a value under `key` that can be read.
 
         Flask-Caching asks after a `get` that returned None, to know whether that is the value.
         """
-        now = Reading(self._label(key), self._place(key))
+        now = Reading(key, self._redis_key(key))
         if not super().has(key):
             return False
-        self._read(key, now)
+        self._read(now)
         return not now.unreadable
 
-    def _read(self, key: str, now: Reading) -> Any:
+    def _read(self, now: Reading) -> Any:
         with reading(now):
             try:
-                value = super().get(key)
+                value = super().get(now.key)
             except Exception as error:
                 if not self._works():
                     raise
@@ -187,8 +197,14 @@ class GuardedBackend(BaseCache):
         return True
 
     def _missed(self, now: Reading, error: Exception) -> None:
+        """Report what cannot be read, in every mode.
+
+        It stays where it is: another deployment, or this one with its old secret, may read it.
+        """
         now.unreadable = True
-        self.miss(unreadable(now.label, error))
+        keyed = self.keyed
+        label = keyed.label(now.key)
+        keyed.guard.report_unreadable(unreadable(label, error), label=label)
 
     def get_many(self, *keys: str) -> list[Any]:
         """Return the values under `keys`, None for each that is missing or cannot be read."""
@@ -198,9 +214,9 @@ class GuardedBackend(BaseCache):
         if not keys:
             return []
         values = []
-        payloads = backend._read_client.mget([self._place(key) for key in keys])
+        payloads = backend._read_client.mget([self._redis_key(key) for key in keys])
         for key, payload in zip(keys, payloads, strict=True):
-            now = Reading(self._label(key), self._place(key))
+            now = Reading(key, self._redis_key(key))
             with reading(now):
                 try:
                     values.append(self.serializer.loads(payload))
@@ -221,30 +237,28 @@ class GuardedBackend(BaseCache):
     def set(self, key: str, value: Any, *args: Any, **kwargs: Any) -> bool | None:
         """Store `value` under `key`, and return whether it was stored."""
         with WithinRequest():
-            storable = self._prepare(key, value, self._place(key))
-        if storable is SKIPPED:
+            prepared = self._prepare(key, value)
+        if prepared is SKIPPED:
             self.delete(key)
             return False
-        return super().set(key, storable, *args, **kwargs)
+        return super().set(key, prepared, *args, **kwargs)
 
     def add(self, key: str, value: Any, *args: Any, **kwargs: Any) -> bool:
         """Store `value` under `key` if that is free, and return whether it was stored."""
         with WithinRequest():
-            storable = self._prepare(key, value, self._place(key))
-        return storable is not SKIPPED and bool(super().add(key, storable, *args, **kwargs))
+            prepared = self._prepare(key, value)
+        return prepared is not SKIPPED and bool(super().add(key, prepared, *args, **kwargs))
 
     def set_many(self, mapping: dict[str, Any], *args: Any, **kwargs: Any) -> list[Any]:
         """Store every value that can be stored, and return the keys of those that were."""
         with WithinRequest():
-            prepared = {
-                key: self._prepare(key, value, self._place(key)) for key, value in mapping.items()
-            }
-        storable = {key: value for key, value in prepared.items() if value is not SKIPPED}
-        for key in prepared.keys() - storable.keys():
+            prepared = {key: self._prepare(key, value) for key, value in mapping.items()}
+        stored = {key: value for key, value in prepared.items() if value is not SKIPPED}
+        for key in prepared.keys() - stored.keys():
             self.delete(key)
-        return super().set_many(storable, *args, **kwargs) if storable else []
+        return super().set_many(stored, *args, **kwargs) if stored else []
 
-    def _prepare(self, key: str, value: Any, place: str) -> Any:
+    def _prepare(self, key: str, value: Any) -> Any:
         """Return what the backend is to store for `value`, or `SKIPPED`.
 
         The value becomes bytes here, before a backend has taken a lock, opened a file or begun a
@@ -254,51 +268,29 @@ class GuardedBackend(BaseCache):
             return value  # a method of the backend that calls another one
         if issubclass(type(value), Response):  # isinstance would ask a proxy for its target
             read_whole_body(value)
-        serializer = vars(self).get("serializer")
+        keyed = self.keyed
+        if isinstance(vars(self).get("serializer"), GuardedSerializer):
+            payload = keyed.encode(key, value, self._redis_key(key))
+            return payload if payload is SKIPPED else Ready(payload)
         try:
-            if isinstance(serializer, GuardedSerializer):
-                return Ready(serializer.encode(value, self._label(key), place))
-            if type(value) in _SCALARS or self.guard.config.mode == "off":
-                return value
-            return as_stored(value, self.guard.dumps(value, label=self._label(key)))
-        except UncacheableValueError as error:
-            return self.skip(error)
+            return storable(self.guard, value, keyed.label(key))
+        except UncacheableValueError:
+            if self.guard.config.mode != "strip":
+                raise
+            return SKIPPED
 
-    def skip(self, error: UncacheableValueError) -> object:
-        """Return `SKIPPED` for a value of which nothing can be stored, or raise by policy."""
-        if self.guard.config.mode != "strip":
-            raise error
-        return SKIPPED
+    @property
+    def guard(self) -> Guard:
+        """The guard of this cache; see `keyed`."""
+        return self._owner_and_guard(self._app or current_app)[1]
 
-    def miss(self, error: UnreadablePayloadError) -> None:
-        """Report what cannot be read, in every mode.
-
-        It stays where it is: another deployment, or this one with its old secret, may read it.
-        """
-        self.guard.report_unreadable(error)
-
-    def _place(self, key: str) -> str:
+    def _redis_key(self, key: str) -> str:
         """Return what a signature binds a payload to: the key as the server knows it."""
         prefix = getattr(super(), "_get_prefix", str)
         return f"{prefix()}{key}"
 
-    def _label(self, key: Any) -> str:
-        """Return the root of paths: with the key as the user wrote it, where that is fit."""
-        if self._own_label:
-            return self._own_label
-        if not isinstance(key, str):
-            return UNKNOWN
-        key = str.__str__(key)  # of a subclass, no method of the user's own is run
-        shown = key if len(key) <= LONGEST_KEY else key[: LONGEST_KEY - 1] + "…"
-        return f"cache[{shown!r}]"
 
-
-def unreadable(label: str, error: Exception) -> UnreadablePayloadError:
-    """Return `error` in words where it has none: a serializer of the application's raised it."""
-    if isinstance(error, UnreadablePayloadError):
-        return error
-    reason = f"rebuilding it raised {error_name(error)}"
-    return UnreadablePayloadError(label, reason, "delete the entry", "rebuilding it raised")
+_WITHOUT_APP = object()
 
 
 @functools.cache

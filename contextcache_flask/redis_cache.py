@@ -14,20 +14,14 @@ from contextcache import (
     ConfigurationError,
     ReadOnlyServerError,
     ServerError,
-    UncacheableValueError,
     current_scope,
 )
 from contextcache.base.logs import error_name
 from contextcache.servers import answered, connect, warn
-from contextcache_flask.cache_guard import (
-    SKIPPED,
-    GuardedBackend,
-    read_whole_body,
-    unreadable,
-)
+from contextcache.storage.keyed_guard import MISSING, SKIPPED
+from contextcache_flask.cache_guard import GuardedBackend, read_whole_body
 from contextcache_flask.clients import outage_of
 from contextcache_flask.request_scope import WithinRequest
-from contextcache_flask.serializers import GuardedSerializer
 from contextcache_flask.settings import BACKEND_OPTIONS, cache_server, settings_of
 
 if TYPE_CHECKING:
@@ -88,7 +82,7 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
         except Exception as error:  # noqa: BLE001  # see `excuse`
             self.excuse(error)
             return None
-        return None if payload is None else self._value(key, place, payload)
+        return None if payload is None else self.keyed.decode(key, payload, place)
 
     def get_many(self, *keys: str) -> list[Any]:
         """Return the values under `keys`, None for each that is missing or cannot be read."""
@@ -101,7 +95,7 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
         except Exception as error:  # noqa: BLE001
             payloads = answered(self.excuse(error), len(keys))
         return [
-            None if payload is None else self._value(key, place, payload)
+            None if payload is None else self.keyed.decode(key, payload, place)
             for key, place, payload in zip(keys, places, payloads, strict=True)
         ]
 
@@ -113,7 +107,9 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
         except Exception as error:  # noqa: BLE001
             self.excuse(error)
             return False
-        return payload is not None and self._value(key, place, payload, SKIPPED) is not SKIPPED
+        return (
+            payload is not None and self.keyed.decode(key, payload, place, MISSING) is not MISSING
+        )
 
     def set(self, key: str, value: Any, timeout: Any = None) -> Any:
         """Store `value` under `key`, and return whether it was stored."""
@@ -166,28 +162,10 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
         return [key for (key, payload), done in answers if done and payload is not SKIPPED]
 
     def _payload(self, key: str, value: Any, place: str) -> Any:
-        """Return the bytes to store for `value`, or `SKIPPED`."""
-        serializer = vars(self)["serializer"]
-        if not isinstance(serializer, GuardedSerializer):  # one of the application's own
-            storable = self._prepare(key, value, place)
-            return storable if storable is SKIPPED else serializer.dumps(storable)
+        """Return the payload of `value`, or `SKIPPED`."""
         if issubclass(type(value), Response):  # isinstance would ask a proxy for its target
             read_whole_body(value)
-        try:
-            return serializer.encode(value, self._label(key), place)
-        except UncacheableValueError as error:
-            return self.skip(error)
-
-    def _value(self, key: str, place: str, payload: bytes, default: Any = None) -> Any:
-        """Return the value of `payload`, or `default` where it cannot be read."""
-        serializer, label = vars(self)["serializer"], self._label(key)
-        try:
-            if isinstance(serializer, GuardedSerializer):
-                return serializer.decode(payload, label, place)
-            return serializer.loads(payload)
-        except Exception as error:  # noqa: BLE001  # a serializer of the application's own
-            self.miss(unreadable(label, error))
-            return default
+        return self.keyed.encode(key, value, place)
 
     def _seconds(self, timeout: Any) -> int | None:
         """Return after how many seconds a key expires; None for never, cachelib's 0."""
@@ -240,10 +218,10 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
         outage = outage_of(self._write_client, error)
         if outage is None:
             raise error
-        guard = self.guard
+        guard = self.keyed.guard
         if guard.config.on_error == "raise":
             raise outage from error
-        warn(outage, guard.sink, deleting=deleting)
+        warn(outage, self._sink, deleting=deleting)
         return outage
 
     def _lost(self, error: Exception, *keys: str, deleting: bool = False) -> None:

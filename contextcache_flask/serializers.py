@@ -7,7 +7,6 @@ the backend sees the value, and hands the backend a `Ready`; and it says which k
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import pickle
 from contextvars import ContextVar
@@ -16,35 +15,36 @@ from typing import TYPE_CHECKING, Any
 from cachelib.serializers import BaseRedisSerializer, BaseSerializer, JSONSerializer
 
 from contextcache import UnreadablePayloadError
+from contextcache.base.logs import error_name
 from contextcache.jsonable import LOOK_FOR_THE_WRITER, NESTED, JSONGuard
+from contextcache.storage.keyed_guard import MISSING, KeyedGuard
 from contextcache_flask.request_scope import note_loaded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
+    from contextcache import Guard
     from contextcache_flask.cache_guard import GuardedBackend
-
-UNKNOWN = "cache[...]"
 
 
 class Ready:
-    """Stands for a value that has become bytes already, until its serializer is asked for them."""
+    """Stands for a value that has become a payload already, until its serializer is asked."""
 
     __slots__ = ("payload",)
 
-    def __init__(self, payload: bytes) -> None:
+    def __init__(self, payload: bytes | int) -> None:
         self.payload = payload
 
 
 class Reading:
     """One read of one key: what its serializer is not told, and whether it could be read."""
 
-    __slots__ = ("label", "place", "unreadable")
+    __slots__ = ("key", "redis_key", "unreadable")
 
-    def __init__(self, label: str = UNKNOWN, place: str = "") -> None:
-        self.label = label
-        self.place = place
+    def __init__(self, key: Any = None, redis_key: str = "") -> None:
+        self.key = key
+        self.redis_key = redis_key
         self.unreadable = False
 
 
@@ -82,29 +82,27 @@ class GuardedSerializer(BaseSerializer):
     def __init__(self, backend: GuardedBackend) -> None:
         self._backend = backend
 
-    def encode(self, value: Any, label: str, place: str) -> bytes:
-        """Return the bytes that are stored for `value` under the key `place`."""
-        return self._backend.guard.dumps(value, label=label, key=place)
+    @staticmethod
+    def keyed(guard: Guard, label: str) -> KeyedGuard:
+        """Return what turns values into payloads of this format."""
+        return KeyedGuard(guard, label=label, numbers=False)
 
-    def decode(self, payload: bytes, label: str, place: str) -> Any:
-        """Return the value that `encode` was given."""
-        return self._backend.guard.loads(payload, label=label, key=place)
-
-    def dumps(self, value: Any, *_: Any, **__: Any) -> bytes:
-        """Return the bytes that are ready, or make them."""
-        return value.payload if type(value) is Ready else self.encode(value, UNKNOWN, "")
+    def dumps(self, value: Any, *_: Any, **__: Any) -> Any:
+        """Return the payload that is ready, or make it."""
+        return value.payload if type(value) is Ready else self._backend.keyed.dumps(value)
 
     def loads(self, bvalue: bytes | None) -> Any:
         """Return the value; what cannot be read is reported, and None."""
-        now = _current.get() or Reading()
-        try:
-            value = None if bvalue is None else self.decode(bvalue, now.label, now.place)
-            if now.label == "session" and type(value) is dict:
-                note_loaded(value)
-            return value
-        except UnreadablePayloadError as error:
+        if bvalue is None:
+            return None
+        now, keyed = _current.get() or Reading(), self._backend.keyed
+        value = keyed.decode(now.key, bvalue, now.redis_key, MISSING)
+        if value is MISSING:
             now.unreadable = True
-            self._backend.miss(error)
+            return None
+        if type(value) is dict and keyed.label(now.key) == "session":
+            note_loaded(value)
+        return value
 
     def dump(self, value: Any, f: Any, *_: Any, **__: Any) -> None:
         """Write the bytes into a file."""
@@ -122,23 +120,10 @@ class GuardedRedisSerializer(GuardedSerializer):
     so a miss: workers from before and after a deployment run side by side.
     """
 
-    def encode(self, value: Any, label: str, place: str) -> bytes:
-        """Return the bytes that are stored for `value` under the key `place`."""
-        if type(value) is int:
-            return b"%d" % value
-        return b"!" + self._backend.guard.dumps(value, label=label, key=place)
-
-    def decode(self, payload: bytes, label: str, place: str) -> Any:
-        """Return the value that `encode` was given."""
-        guard, first = self._backend.guard, payload[:1]
-        if first == b"!":
-            payload = payload[1:]
-        elif first.isdigit() or first == b"-":
-            with contextlib.suppress(ValueError):
-                return int(payload)
-        if not (guard.signs or first == b"!"):
-            return payload  # text that another program wrote, as cachelib gives it
-        return guard.loads(payload, label=label, key=place)
+    @staticmethod
+    def keyed(guard: Guard, label: str) -> KeyedGuard:
+        """Return what turns values into payloads of this format."""
+        return KeyedGuard(guard, label=label, marker=b"!")
 
 
 class GuardedJSONSerializer(GuardedSerializer, JSONSerializer):  # type: ignore[misc]  # wider
@@ -148,22 +133,66 @@ class GuardedJSONSerializer(GuardedSerializer, JSONSerializer):  # type: ignore[
     an error of its own.
     """
 
-    @functools.cached_property
-    def _guard(self) -> JSONGuard[str]:
-        guard = self._backend.guard
-        return JSONGuard(json.dumps, guard.config, sink=guard.sink, decode=json.loads)
+    @staticmethod
+    def keyed(guard: Guard, label: str) -> KeyedGuard:
+        """Return what turns values into payloads of this format."""
+        return KeyedGuard(_JSONCodec(guard), label=label, numbers=False)
 
-    def encode(self, value: Any, label: str, place: str) -> bytes:  # noqa: ARG002  # no signature
-        """Return the JSON that is stored for `value`."""
+
+class _JSONCodec:
+    """JSON by `JSONGuard`, which signs nothing."""
+
+    signs = False
+
+    def __init__(self, guard: Guard) -> None:
+        self.config = guard.config
+        self.report_unreadable = guard.report_unreadable
+        self._guard = JSONGuard(json.dumps, guard.config, sink=guard.sink, decode=json.loads)
+
+    def dumps(self, value: object, *, label: str, key: str) -> bytes:  # noqa: ARG002
         return self._guard.dumps(value, label=label).encode()
 
-    def decode(self, payload: bytes, label: str, place: str) -> Any:  # noqa: ARG002
-        """Return what the JSON says."""
+    def loads(self, payload: bytes, *, label: str, key: str) -> Any:  # noqa: ARG002
         try:
             return json.loads(payload)
         except (ValueError, RecursionError) as error:
             reason = NESTED if isinstance(error, RecursionError) else "its bytes are no JSON"
         raise UnreadablePayloadError(label, reason, LOOK_FOR_THE_WRITER)
+
+
+class OwnCodec:
+    """A serializer of the application's own, which is given only what pickle can store."""
+
+    signs = False
+
+    def __init__(self, serializer: BaseSerializer, guard: Guard) -> None:
+        self.config = guard.config
+        self.report_unreadable = guard.report_unreadable
+        self._serializer = serializer
+        self._guard = guard
+
+    def dumps(self, value: object, *, label: str, key: str) -> bytes:  # noqa: ARG002
+        """Return what the serializer makes of `value` without what cannot be stored."""
+        payload: bytes = self._serializer.dumps(storable(self._guard, value, label))  # type: ignore[assignment]
+        return payload
+
+    def loads(self, payload: bytes, *, label: str, key: str) -> Any:  # noqa: ARG002
+        """Return the value."""
+        try:
+            return self._serializer.loads(payload)
+        except UnreadablePayloadError:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever a serializer of the application's raises
+            failed = unreadable(label, error)
+        raise failed
+
+
+def unreadable(label: str, error: Exception) -> UnreadablePayloadError:
+    """Return the error for what a serializer or a client of the application's own cannot read."""
+    if isinstance(error, UnreadablePayloadError):
+        return error
+    reason = f"rebuilding it raised {error_name(error)}"
+    return UnreadablePayloadError(label, reason, "delete the entry", "rebuilding it raised")
 
 
 class AsStored:
@@ -180,8 +209,18 @@ class AsStored:
         return pickle.loads, (self._payload,)
 
 
-def as_stored(value: Any, payload: bytes) -> Any:
-    """Return `value` itself where it pickles as its payload, else what stands for it."""
+_SCALARS = frozenset({bool, bytes, float, int, str, type(None)})
+
+
+def storable(guard: Guard, value: object, label: str) -> object:
+    """Return what to store for `value` to those who pickle by themselves: mostly itself.
+
+    Raises:
+        UncacheableValueError: Nothing of it can be stored.
+    """
+    if type(value) in _SCALARS or guard.config.mode == "off":
+        return value
+    payload = guard.dumps(value, label=label)
     try:
         clean = pickle.dumps(value, 5) == payload
     except Exception:  # noqa: BLE001  # whatever it is, the payload has been made without it

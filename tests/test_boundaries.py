@@ -99,6 +99,7 @@ ORDER = [
     "servers",
     "storage.commands",
     "storage.sessions",
+    "storage.keyed_guard",
     "storage",
     "commands",
     "commands.import_names",
@@ -174,6 +175,7 @@ PUBLIC_MODULES = (
     "contextcache.servers",
     "contextcache.storage.commands",
     "contextcache.storage.sessions",
+    "contextcache.storage.keyed_guard",
     "contextcache.testing",
 )
 
