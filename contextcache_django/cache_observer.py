@@ -99,7 +99,7 @@ def _looking(cache: Observed, data: dict[Any, Any]) -> Iterator[None]:
     kind = type(cache).__mro__[2]
     place = place_of(f"{kind.__module__}.{kind.__qualname__}")
     sink = f"cache {cache._contextcache_alias!r} in {place}"
-    guard = guard_for(sink, _AS_IT_IS, kind=Observer)
+    guard = guard_for(sink, _AS_IT_IS, guard_class=Observer)
     for key, value in data.items():
         if type(value) not in _SCALARS:
             # It has been reported; and where it is a failure of ours, the write is to go on.

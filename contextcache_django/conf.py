@@ -1,12 +1,7 @@
-"""From `settings.CONTEXTCACHE` to the guards that do the work.
-
-Django makes a cache object per thread and, under ASGI, per task; a guard learns the types it
-meets and is worth keeping. So the guards live here, one per place where values are stored.
-"""
+"""From `settings.CONTEXTCACHE` to the guards that do the work."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import sys
 from typing import TYPE_CHECKING, Any
@@ -23,6 +18,7 @@ from contextcache.engine.preload import preload
 from contextcache.jsonable import JSONGuard
 from contextcache.jsonable.dialects import PLAIN
 from contextcache.servers import DEFAULT_URL, EMBEDDED, NAME_A_SERVER
+from contextcache.storage.guards import Guards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,10 +27,6 @@ preload(signs=True)  # the guards are made later, by requests
 
 SETTING = "CONTEXTCACHE"
 OBSERVE = "OBSERVE"  # the one key that is Django's own
-UNSIGNED = (
-    "contextcache: what is stored is not signed, so whoever can write to Redis can run code in "
-    "this application; set SECRET_KEY, or CONTEXTCACHE['SIGN'] to False"
-)
 
 
 @functools.cache
@@ -49,10 +41,10 @@ def project_config() -> Config:
     base = Config(debug=settings.DEBUG, secret_keys=_secrets(), silence=_silence())
     if isinstance(mapping, dict):
         mapping = {key: value for key, value in mapping.items() if key != OBSERVE}
-    config = _understood(mapping, where=SETTING, base=base)
-    if not config.secret_keys and config.sign is None:
-        log("warning", UNSIGNED)
-    return config
+    try:
+        return Config.from_mapping(mapping, where=SETTING, base=base)
+    except ConfigurationError as error:
+        raise ImproperlyConfigured(str(error)) from error
 
 
 @functools.cache
@@ -85,41 +77,27 @@ def guard_for(
     where: str = "OPTIONS['CONTEXTCACHE']",
     session: bool = False,
     signed: bool = True,
-    kind: type[Guard] = Guard,
+    guard_class: type[Guard] = Guard,
 ) -> Guard:
-    """Return the guard of one place where values are stored, always the same one.
-
-    Args:
-        sink: The words for that place, such as `cache 'default' in redis`.
-        overrides: Settings of this place that differ from the project's.
-        where: What a message about a mistake in `overrides` calls them.
-        session: Whether the values are session dicts.
-        signed: Whether the guard signs; not where Django signs what the guard returns.
-        kind: The class of the guard.
+    """Return the guard of one sink, always the same one; see `Guards.get`.
 
     Raises:
         ImproperlyConfigured: The settings contain a mistake.
     """
-    key = (sink, kind, session, signed, id(overrides) if overrides else None)
-    kept = _guards.get(key)
-    if kept is None:
-        config = project_config()
-        if overrides:
-            config = _understood(overrides, where=where, base=config)
-        if not signed:
-            config = dataclasses.replace(config, sign=False, secret_keys=(), compress="")
-        try:
-            guard = kind(config, sink=sink, session=session)
-        except ConfigurationError as error:
-            named = where if overrides else SETTING
-            raise ImproperlyConfigured(f"{named}: {error}") from error
-        # Keeping the overrides keeps their id from being given to another mapping.
-        kept = _guards.setdefault(key, (guard, overrides))
-    return kept[0]
+    try:
+        return _guards.get(
+            sink,
+            overrides,
+            where=where if overrides else SETTING,
+            session=session,
+            signed=signed,
+            guard_class=guard_class,
+        )
+    except ConfigurationError as error:
+        raise ImproperlyConfigured(str(error)) from error
 
 
-_guards: dict[tuple[Any, ...], tuple[Guard, Mapping[str, Any] | None]] = {}
-
+_guards = Guards(project_config, sign_setting=f"{SETTING}['SIGN']")
 
 _AS_JSON, _FROM_JSON = JSONSerializer().dumps, JSONSerializer().loads
 
@@ -195,14 +173,7 @@ def warn_of_embedded(alias: str | None) -> None:
 _embedded: dict[str | None, object] = {}
 
 
-def _understood(mapping: Mapping[str, Any], *, where: str, base: Config) -> Config:
-    try:
-        return Config.from_mapping(mapping, where=where, base=base)
-    except ConfigurationError as error:
-        raise ImproperlyConfigured(str(error)) from error
-
-
-def _forget(*, setting: str, **_: object) -> None:
+def _reset_caches(*, setting: str, **_: object) -> None:
     if setting in {SETTING, "CACHES", "DEBUG", "SECRET_KEY", "SECRET_KEY_FALLBACKS"}:
         project_config.cache_clear()
         observes.cache_clear()
@@ -211,4 +182,4 @@ def _forget(*, setting: str, **_: object) -> None:
         _embedded.clear()
 
 
-setting_changed.connect(_forget, dispatch_uid="contextcache_django.conf")
+setting_changed.connect(_reset_caches, dispatch_uid="contextcache_django.conf")

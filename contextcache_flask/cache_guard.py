@@ -128,7 +128,7 @@ class GuardedBackend(BaseCache):
         # or serializer that pickles by itself has to be given a pickle.
         signed = isinstance(vars(self).get("serializer"), GuardedRedisSerializer)
         session = bool(self._own_label)
-        return settings, settings.guard(self._sink, session=session, signed=signed)
+        return settings, settings.guards.get(self._sink, session=session, signed=signed)
 
     def _keyed_by(self, guard: Guard) -> KeyedGuard:
         serializer = vars(self).get("serializer")

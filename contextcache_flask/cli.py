@@ -112,7 +112,7 @@ def checked(app: Flask) -> Iterator[Check]:
     """
     settings = settings_of(app)
     try:
-        settings.guard("cache in redis")
+        settings.guards.get("cache in redis")
     except ConfigurationError as error:
         hint = "Correct the setting; until then nothing can be cached or read."
         yield Check("E001", str(error), hint)
@@ -240,7 +240,7 @@ def _trust(app: Flask, most: int | None = None) -> Trust:
     from contextcache.commands.audit_entries import Trust  # noqa: PLC0415
 
     try:
-        config = settings_of(app).guard("cache in redis").config
+        config = settings_of(app).guards.get("cache in redis").config
     except ConfigurationError as error:
         raise CannotLookError(str(error)) from None
     signs = bool(config.secret_keys) and config.sign is not False

@@ -74,7 +74,7 @@ class TaggedSerializer:
     @functools.cached_property
     def guard(self) -> JSONGuard[str]:
         """The guard of this session, made when it is first needed."""
-        config = settings_of(self._app).config_now
+        config = settings_of(self._app).effective_config
         encode = self._serializer.dumps
         decode, sink = self._serializer.loads, "session in the cookie"
         return JSONGuard(encode, config, dialect=FLASK, sink=sink, decode=decode)
@@ -178,7 +178,7 @@ class MessageSerializer:
     @functools.cached_property
     def guard(self) -> JSONGuard[bytes]:
         """The guard of this session, made when it is first needed."""
-        config = settings_of(self._app).config_now
+        config = settings_of(self._app).effective_config
         dialect = MSGPACK if "msgpack" in type(self._encoder).__module__ else MSGSPEC_JSON
         decode = self._decoders[0].decode
         return JSONGuard(

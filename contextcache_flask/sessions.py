@@ -144,7 +144,7 @@ class RedisSessionInterface(SessionInterface):
         """Return guard, client and storage for `app`, the same until it is initialised again."""
         settings, kept = settings_of(app), self._kept
         if kept is None or kept[0] is not settings:
-            guard = self._guard or settings.guard("session in redis", session=True)
+            guard = self._guard or settings.guards.get("session in redis", session=True)
             client: Any = self._server or settings.session_server()
             if isinstance(client, str):
                 client = connect(client, timeout=settings.config.timeout)

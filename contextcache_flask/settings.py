@@ -30,10 +30,11 @@ import functools
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from contextcache import Config, ConfigurationError, Guard
+from contextcache import Config, ConfigurationError
 from contextcache.base.logs import log
 from contextcache.base.words import unknown_name
 from contextcache.servers import DEFAULT_URL, EMBEDDED, NAME_A_SERVER, connect
+from contextcache.storage.guards import Guards
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,11 +50,6 @@ PAGE = "CONTEXTCACHE_PAGE"
 KEYS = (*(PREFIX + key for key in Config.KEYS), REDIS_URL, SESSION, PAGE)
 EXTENSION = "contextcache"
 LOOPBACK = ("127.0.0.0/8", "::1/128")
-UNSIGNED = (
-    "contextcache: what is stored is not signed, so whoever can write to Redis can run code in "
-    "this application; set SECRET_KEY, or CONTEXTCACHE_SIGN to False"
-)
-
 NO_SERVER = f"{REDIS_URL} is not set, so sessions and cache are kept {EMBEDDED}"
 
 # Options of a backend of Flask-Caching's, among those in CACHE_OPTIONS that go to redis-py.
@@ -92,8 +88,11 @@ class Settings:
             base=Config(silence=f'app.config["{PREFIX}IGNORE"] {adding} []'),
         )
         self._app_config = app_config
-        self._told = False
-        self._guards: dict[tuple[str, bool, bool], Guard] = {}
+        self.guards = Guards(
+            lambda: self._with_secrets(self.effective_config),
+            sign_setting=f"{PREFIX}SIGN",
+            is_exposed=lambda: not self._is_embedded(),
+        )
 
     @property
     def debug(self) -> bool:
@@ -106,30 +105,6 @@ class Settings:
         from contextcache_flask.recorder import Notebook  # noqa: PLC0415  # for development only
 
         return Notebook()
-
-    def guard(self, sink: str, *, session: bool = False, signed: bool = True) -> Guard:
-        """Return the guard of one place where values are stored, always the same one.
-
-        A guard learns the types it meets, so it is made once and kept.
-
-        Args:
-            sink: The words for that place, such as `cache in redis`.
-            session: Whether the values are session dicts.
-            signed: Whether payloads are signed, where there is a secret to sign them with.
-
-        Raises:
-            ConfigurationError: Payloads cannot be signed or compressed as the settings say.
-        """
-        try:
-            return self._guards[sink, session, signed]
-        except KeyError:
-            config = self.config_now
-            if signed:
-                config = self._with_secrets(config)
-            else:
-                config = dataclasses.replace(config, sign=False, secret_keys=(), compress="")
-            guard = Guard(config, sink=sink, session=session)
-            return self._guards.setdefault((sink, session, signed), guard)
 
     def session_server(self) -> Any:
         """Return the URL or the client of the Redis that keeps sessions."""
@@ -170,19 +145,18 @@ class Settings:
         fallbacks: Any = self._app_config.get("SECRET_KEY_FALLBACKS") or ()
         if secret:
             return dataclasses.replace(config, secret_keys=(secret, *fallbacks))
-        embedded = self.uses_embedded_by_default or self.redis_url.startswith(DEFAULT_URL)
-        if config.sign is None and not self._told and not embedded:
-            self._told = True
-            log("warning", UNSIGNED)
         return config
 
+    def _is_embedded(self) -> bool:
+        return self.uses_embedded_by_default or self.redis_url.startswith(DEFAULT_URL)
+
     @property
-    def config_now(self) -> Config:
+    def effective_config(self) -> Config:
         """The policy, with what `DEBUG` is by now."""
         if not self.debug:
             return self.config
-        told = (*self.config.on_finding, self.notebook.note_finding)
-        return dataclasses.replace(self.config, debug=True, on_finding=told)
+        on_finding = (*self.config.on_finding, self.notebook.note_finding)
+        return dataclasses.replace(self.config, debug=True, on_finding=on_finding)
 
 
 def settings_of(app: Flask) -> Settings:

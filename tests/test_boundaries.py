@@ -100,6 +100,7 @@ ORDER = [
     "storage.commands",
     "storage.sessions",
     "storage.keyed_guard",
+    "storage.guards",
     "storage",
     "commands",
     "commands.import_names",
@@ -175,6 +176,7 @@ PUBLIC_MODULES = (
     "contextcache.servers",
     "contextcache.storage.commands",
     "contextcache.storage.sessions",
+    "contextcache.storage.guards",
     "contextcache.storage.keyed_guard",
     "contextcache.testing",
 )
