@@ -33,8 +33,8 @@ from contextcache.rules.annotations import Allow as Allow
 from contextcache.rules.annotations import LeaveOut as LeaveOut
 from contextcache.rules.annotations import Recreate as Recreate
 from contextcache.rules.annotations import Snapshot as Snapshot
-from contextcache.rules.builtin import Rule as Rule
-from contextcache.rules.builtin import Rules as Rules
+from contextcache.rules.rule import Rule as Rule
+from contextcache.rules.rule import Rules as Rules
 
 
 def explain(value: object, *, label: str = "value") -> list[Finding]:

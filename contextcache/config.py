@@ -12,7 +12,8 @@ from contextcache.base.words import unknown_name
 from contextcache.exceptions import ConfigurationError
 from contextcache.findings.finding import Finding
 from contextcache.findings.path import tokens
-from contextcache.rules.builtin import BUILT_IN, Rule, Rules, Verb, as_verb
+from contextcache.rules.builtin import BUILT_IN
+from contextcache.rules.rule import Rule, Rules, Verb, as_verb
 
 Mode = Literal["strip", "warn", "raise", "off"]
 OnError = Literal["miss", "raise"]

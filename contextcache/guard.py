@@ -20,22 +20,19 @@ from contextcache.base.masking import MAX_LINE_LENGTH, generalised, one_line, sh
 from contextcache.config import Config
 from contextcache.engine.budget import Budget
 from contextcache.engine.diagnosis import (
-    DEEP_FIX,
     KEY_LEFT_OUT,
-    NOTHING,
     Inspection,
     refuses,
     without_keys,
 )
 from contextcache.engine.dispatch import Table
-from contextcache.engine.dump import PROTOCOL, Dump, loads_again
+from contextcache.engine.dump import Dump
 from contextcache.engine.history import Markers, Site
-from contextcache.engine.locating import (
-    heaviest,
-    overruns_stack,
-    stack_is_at_risk,
-)
 from contextcache.engine.preload import preload
+from contextcache.engine.size import heaviest, overruns_stack, stack_is_at_risk
+from contextcache.engine.trial import loads_again
+from contextcache.engine.verbs import PROTOCOL
+from contextcache.engine.wording import NOTHING
 from contextcache.exceptions import (
     ConfigurationError,
     UncacheableValueError,
@@ -62,7 +59,8 @@ from contextcache.reports.request_scope import (
     current_scope,
     origin_of,
 )
-from contextcache.rules.builtin import RuleBook
+from contextcache.rules.book import RuleBook
+from contextcache.rules.verdicts import DEEP_FIX
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -14,7 +14,7 @@ from hypothesis.strategies import none
 
 from contextcache.config import TIMEOUT
 from contextcache.engine.budget import Budget
-from contextcache.engine.locating import heaviest
+from contextcache.engine.size import heaviest
 from contextcache.servers.clients import new_client
 from tests.browser import _chromium, browser
 from tests.memcached_server import memcached

@@ -19,16 +19,16 @@ from contextcache.commands.formats import (
 from contextcache.commands.nodes import MAX_DEPTH, Node, offenders, place, uncollected
 from contextcache.commands.payload_reader import Reading, read, scan, unreadable
 from contextcache.config import Config
+from contextcache.engine.children import iter_children
 from contextcache.engine.diagnosis import Inspection
 from contextcache.engine.dispatch import Table
-from contextcache.engine.locating import contents
 from contextcache.exceptions import UnreadablePayloadError
 from contextcache.findings.finding import Action
 from contextcache.findings.path import Path
 from contextcache.payload.compression import ExpansionError, compression_of
 from contextcache.payload.envelope import unverified
 from contextcache.payload.loading import is_sealed
-from contextcache.rules.builtin import RuleBook
+from contextcache.rules.book import RuleBook
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -249,7 +249,7 @@ def _apart(value: object, look: Inspection, config: Config, levels: int) -> Node
     root = Node(qualified_name(type(value)))
     if look.table.strips(value) is not None:
         return root  # what is in an offender is not for storing
-    for step, child in islice(contents(value), MOST_PARTS if levels else 0):
+    for step, child in islice(iter_children(value), MOST_PARTS if levels else 0):
         below = _looked(child, look.label, config)
         if below.payload is None:
             part = _apart(child, below, config, levels - 1)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from contextcache.commands.opcodes import Opaque
 from contextcache.findings.finding import CODES, Action, Finding
 from contextcache.findings.path import Path, Step
-from contextcache.rules.builtin import BUILT_IN, Verb
+from contextcache.rules.builtin import BUILT_IN
+from contextcache.rules.rule import Verb
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from contextcache.rules.builtin import Rule
+    from contextcache.rules.rule import Rule
 
 MAX_DEPTH = 200  # levels that are kept; each path is as long
 MAX_FINDINGS = 1000  # of one payload that are listed

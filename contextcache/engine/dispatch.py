@@ -13,16 +13,12 @@ from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING
 
 from contextcache.base.classes import ClassMemo, importable, is_permanent
-from contextcache.engine.dump import (
+from contextcache.engine.reducers import (
     NAMELESS,
-    UNIMPORTABLE,
-    Fresh,
-    has_a_name,
     holds,
     is_plain,
     reduce_alike,
     reduce_as_declared,
-    reduce_as_pickle_does,
     reduce_by_name,
     reduce_by_rule,
     reduce_if_loadable,
@@ -30,14 +26,18 @@ from contextcache.engine.dump import (
     reduce_plainly,
     reduce_unverified,
 )
+from contextcache.engine.verbs import Recreated, has_a_name, reduce_as_pickle_does
 from contextcache.reports.reporter import report_internal
 from contextcache.rules.annotations import declared
-from contextcache.rules.builtin import Rule, RuleBook, Verb
+from contextcache.rules.rule import Verb
+from contextcache.rules.verdicts import UNIMPORTABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from contextcache.engine.dump import Reducer
+    from contextcache.engine.verbs import Reducer
+    from contextcache.rules.book import RuleBook
+    from contextcache.rules.rule import Verdict
 
 TRIED = 64  # uses between which a class may settle in the table that C reads
 SETTLED = 1.0  # seconds after which a class is none that was made for one request
@@ -194,10 +194,10 @@ class Table(dict[type, "Reducer"]):
             return reduce_by_rule(rule)
         if cls not in copyreg.dispatch_table and issubclass(cls, type):
             return reduce_by_name
-        plain = cls is Fresh or (cls not in copyreg.dispatch_table and is_plain(cls))
+        plain = cls is Recreated or (cls not in copyreg.dispatch_table and is_plain(cls))
         return reduce_plainly if plain else reduce_unverified
 
-    def strips(self, obj: object) -> Rule | None:
+    def strips(self, obj: object) -> Verdict | None:
         """Return the rule by which `obj` can only be stripped, or None."""
         cls = type(obj)
         if cls is FunctionType or issubclass(cls, type):

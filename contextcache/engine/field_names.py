@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import functools
 import sys
+from dataclasses import replace
 from types import FunctionType
 from typing import TYPE_CHECKING
 
 from contextcache.base.introspection import class_mro, qualified_name
-from contextcache.engine.dump import RAISED, REFUSES, UNIMPORTABLE, UNLOADABLE
+from contextcache.findings.path import StepKind
+from contextcache.reports import call_site
 from contextcache.reports.call_site import is_installed, is_library
-from contextcache.rules.builtin import ENVIRON
-from contextcache.rules.replacements import is_environ
+from contextcache.rules.request_snapshots import is_environ
+from contextcache.rules.verdicts import ENVIRON, RAISED, REFUSES, UNIMPORTABLE, UNLOADABLE
 
 if TYPE_CHECKING:
-    from contextcache.rules.builtin import Rule
+    from contextcache.engine.locating import Place
+    from contextcache.findings.path import Path
+    from contextcache.rules.rule import Verdict
 
 MADE_FROM = "store what it was made from"
 ROWS = "store its rows: list(manager.all())"
@@ -29,7 +33,7 @@ IN_META = "store the values you need from request.META, not all of it"
 IN_ENVIRON = "store the values you need from request.environ, not all of it"
 
 
-def fix_for(rule: Rule, leaf: object) -> str:
+def fix_for(rule: Verdict, leaf: object) -> str:
     """Return what to do about `leaf`, which `rule` is about.
 
     Nobody can change a class that is not theirs, or move what stands at the top already.
@@ -65,3 +69,43 @@ def _import_fix(leaf: object) -> str:
     for part in name.split("."):
         found = getattr(found, "__dict__", {}).get(part)
     return ELSEWHERE if found is None else UNDER_ANOTHER
+
+
+def place_to_act_on(place: Place) -> Place | None:
+    """Return the innermost place on the way to `place` that is a field of the user's own code.
+
+    Where there is none, it is the outermost field of a library's; None if there is no field.
+    """
+    fields = [
+        at
+        for at in reversed(place.chain())
+        if at.step is not None and at.step.kind is StepKind.ATTRIBUTE and at.parent is not None
+        if str(at.step.name).isidentifier()  # else no line of source sets it, and it may be a key
+    ]
+    own = (at for at in fields if at.parent is not None and call_site.is_own(type(at.parent.obj)))
+    return next(own, fields[-1] if fields else None)
+
+
+def field_to_act_on(place: Place, path: Path, *, exact: bool = False) -> str:
+    """Say where the field to act on is set: in the user's own code, or else in which package.
+
+    Where no object has it as a field, say of code where it is defined.
+
+    Args:
+        place: Where the offender is.
+        path: Its path.
+        exact: Whether the path is shown as it is, for a developer.
+    """
+    from contextcache.reports.field_source import field_origin, package_of  # noqa: PLC0415  # for developers
+
+    at = place_to_act_on(place)
+    if at is None or at.parent is None or at.step is None:
+        return call_site.definition(place.obj)
+    told = field_origin(type(at.parent.obj), str(at.step.name))
+    if at is place:
+        return told
+    held = package_of(type(at.obj)) if call_site.is_own(type(at.parent.obj)) else ""
+    is_new = held and not held.startswith("Python ") and not told.endswith(f" ({held})")
+    package = f" ({held})" if is_new else ""
+    above = replace(path, steps=at.path("").steps).printed(exact=exact)
+    return f"{above}: {told}{package}"

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from contextcache.base.masking import generalised
-from contextcache.engine.locating import ATOMS, contents, reach
+from contextcache.engine.children import ATOMS, iter_children, resolve_without_code
 from contextcache.findings.path import Path, Step, StepKind
 from contextcache.reports.reporter import key_of
 
@@ -108,7 +108,7 @@ class Site:
                 for obj, exact in _expanded(value, steps):
                     found.setdefault(id(obj), (exact, key))
             else:
-                found[id(reach(value, steps))] = steps, key
+                found[id(resolve_without_code(value, steps))] = steps, key
         return found
 
 
@@ -178,13 +178,13 @@ def _expanded(value: object, steps: Steps) -> list[tuple[object, Steps]]:
         below: list[tuple[object, Steps]] = []
         for obj, taken in level:
             if wanted.name is not ANY:
-                child = reach(obj, (wanted,))
+                child = resolve_without_code(obj, (wanted,))
                 if child is not None:
                     below.append((child, (*taken, wanted)))
                 continue
             below += [
                 (child, (*taken, step))
-                for step, child in contents(obj)
+                for step, child in iter_children(obj)
                 if step.kind is wanted.kind and id(type(child)) not in ATOMS
             ]
         level = below

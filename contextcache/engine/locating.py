@@ -8,43 +8,28 @@ index. Nothing here calls a property, `__eq__`, `__hash__`, `__repr__` or `__get
 
 from __future__ import annotations
 
-import builtins
-import sys
 import time
 from collections import deque
-from types import (
-    AsyncGeneratorType,
-    BuiltinFunctionType,
-    CoroutineType,
-    FrameType,
-    FunctionType,
-    GeneratorType,
-    GetSetDescriptorType,
-    MemberDescriptorType,
-    MethodType,
-    ModuleType,
-    TracebackType,
-)
+from types import BuiltinFunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from contextcache.base.introspection import attributes, class_mro, instance_dict
+from contextcache.base.introspection import attributes, instance_dict
+from contextcache.engine.children import (
+    ATOMS,
+    CONTAINERS,
+    MAPPINGS,
+    is_stored_by_name,
+    iter_children,
+    iter_items,
+)
 from contextcache.engine.relations import hides_attributes, relations
 from contextcache.findings.path import Path, Step, StepKind, attribute, item
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextcache.engine.dump import Dump
+    from contextcache.engine.hits import Hit
 
-    from contextcache.engine.dump import Dump, Hit
-
-DEEPEST = 5000  # levels that the C stack of CPython 3.11 surely bears
-
-# By id, because the metaclass of a type may refuse to be hashed or compared
-ATOMS = frozenset(map(id, (type(None), bool, int, float, complex, str, bytes, bytearray)))
-_MAPPINGS = frozenset(map(id, (dict, getattr(builtins, "frozendict", dict))))  # since 3.15
-_CONTAINERS = _MAPPINGS | frozenset(map(id, (list, tuple, set, frozenset)))
 _PRIVATE = "__pydantic_private__"
-_CODE = (type, FunctionType, BuiltinFunctionType, ModuleType)
-_RUNNING = (FrameType, TracebackType, GeneratorType, CoroutineType, AsyncGeneratorType)
 
 
 class Place:
@@ -112,7 +97,7 @@ class Place:
     def holder(self) -> Place | None:
         """The nearest object above that is no builtin container; None at the top."""
         place = self.parent
-        while place is not None and (place.owner or id(type(place.obj)) in _CONTAINERS):
+        while place is not None and (place.owner or id(type(place.obj)) in CONTAINERS):
             place = place.parent
         return place
 
@@ -155,7 +140,7 @@ class Search:
                 self.found[id(hit.leaf)] = place
 
     def is_behind_proxy(self, place: Place) -> bool:
-        """Tell whether `place` was reached through a proxy, which may lead elsewhere next time."""
+        """Return True if a proxy leads to `place`: it may lead elsewhere next time."""
         return any(id(above.obj) in self._proxies for above in place.chain()[:-1])
 
     def _walk(self, start: Place, wanted: set[int], deadline: float, nodes: int) -> None:
@@ -178,12 +163,12 @@ class Search:
         obj = place.obj
         if id(obj) in self._behind:
             return [Place(self._behind[id(obj)], place)]
-        if id(type(obj)) in _CONTAINERS:
-            if place.owner is None and id(type(obj)) in _MAPPINGS:
+        if id(type(obj)) in CONTAINERS:
+            if place.owner is None and id(type(obj)) in MAPPINGS:
                 return _values(obj, place)
             return [
                 self._placed(child, step, place)
-                for step, child in _items(obj)
+                for step, child in iter_items(obj)
                 if id(type(child)) not in ATOMS
             ]
         captured = self._captured.get(id(obj))
@@ -202,7 +187,7 @@ class Search:
         found: list[Place] = []
         if getattr(function, "__name__", "") == "unpickle_lazyobject" and len(arguments) == 1:
             return [Place(arguments[0], place)]  # of Django: attributes are those of what is behind
-        if not _is_code(function):
+        if not is_stored_by_name(function):
             found.append(self._part(function, Step(StepKind.FUNCTION, None), place))
         for index, argument in enumerate(arguments):
             if id(type(argument)) not in ATOMS and argument is not type(obj):
@@ -235,18 +220,18 @@ class Search:
             named = Place(child, place.owner, name)
             named.private = hides_attributes(type(place.owner.obj))
             return named
-        return Place(child, place, step, place.owner if id(type(child)) in _CONTAINERS else None)
+        return Place(child, place, step, place.owner if id(type(child)) in CONTAINERS else None)
 
     def _part(self, part: object, step: Step, place: Place) -> Place:
         """Place a part of a reduce value, by the attribute that holds it if one does."""
         name = self._name(place, part)
         if name is not None:
             return Place(part, place, name)
-        if step.kind is StepKind.ARGUMENT and id(type(part)) not in _CONTAINERS:
+        if step.kind is StepKind.ARGUMENT and id(type(part)) not in CONTAINERS:
             within = self._within(place, part)
             if within is not None:
                 return within
-        return Place(part, place, step, place if id(type(part)) in _CONTAINERS else None)
+        return Place(part, place, step, place if id(type(part)) in CONTAINERS else None)
 
     def _item(self, child: object, index: int, place: Place) -> Place:
         """Place an item with which an object is filled on load; not every such object has items."""
@@ -263,9 +248,9 @@ class Search:
         inner = self._inner.get(id(owner.obj))
         if inner is None:
             inner = self._inner[id(owner.obj)] = {}
-            for step, held in _held(owner.obj):
-                if id(type(held)) in _CONTAINERS:
-                    for below, own in _items(held):
+            for step, held in iter_children(owner.obj):
+                if id(type(held)) in CONTAINERS:
+                    for below, own in iter_items(held):
                         inner.setdefault(id(own), (held, step, below))
         if id(child) not in inner:
             return None
@@ -279,7 +264,7 @@ class Search:
         names = self._names.get(id(owner.obj))
         if names is None:
             names = self._names[id(owner.obj)] = {}
-            for step, held in _held(owner.obj):
+            for step, held in iter_children(owner.obj):
                 self._kept.append(held)
                 names.setdefault(id(held), step)
         if isinstance(preferred, str) and attributes(owner.obj).get(preferred) is child:
@@ -297,7 +282,7 @@ class Search:
         seen: set[int] = set()
         while queue and len(seen) < 1000:
             place = queue.popleft()
-            for step, child in _held(place.obj):
+            for step, child in iter_children(place.obj):
                 below = Place(child, place, step)
                 if child is hit.leaf:
                     return below
@@ -314,7 +299,7 @@ def _related(steps: tuple[Step, ...], child: object, place: Place) -> Place:
 
 
 def _is_item(obj: Any, index: int, child: object) -> bool:
-    """Tell whether `child` is what a list or deque has at `index`, whatever its class says."""
+    """Return True if `child` is what a list or deque has at `index`, whatever its class says."""
     for base in (list, deque):
         if issubclass(type(obj), base):
             return index < base.__len__(obj) and base.__getitem__(obj, index) is child
@@ -336,209 +321,3 @@ def _values(obj: dict[Any, Any], place: Place) -> list[Place]:
         if id(type(child)) not in ATOMS:
             found.append(Place.under(key, index, child, place))
     return found
-
-
-def _items(obj: Any) -> Iterator[tuple[Step, object]]:
-    """Yield the items of a builtin container with the steps that lead to them."""
-    if id(type(obj)) in _MAPPINGS:
-        for index, (key, child) in enumerate(list(obj.items())):
-            if id(type(key)) not in ATOMS:
-                yield Step(StepKind.KEY, index), key
-            yield item(key, index), child
-    else:
-        kind = StepKind.ITEM if _is_sequence(obj) else StepKind.ELEMENT
-        for index, child in enumerate(list(obj)):
-            yield Step(kind, index), child
-
-
-def _held(obj: Any) -> Iterator[tuple[Step, object]]:
-    """Yield what `obj` holds, whether or not pickle would store it."""
-    kind = type(obj)
-    if id(kind) in _CONTAINERS:
-        yield from _items(obj)
-        return
-    if issubclass(kind, (MethodType, BuiltinFunctionType)):
-        yield attribute("__self__"), obj.__self__
-        return
-    if _is_code(obj) or issubclass(kind, _RUNNING):  # which lead to all that the program holds
-        return
-    for name, child in attributes(obj).items():
-        yield attribute(name), child
-    for name, child in _members(obj):
-        yield attribute(name), child
-    mro = class_mro(kind)
-    for base in (list, tuple, deque, set, frozenset):
-        if any(one is base for one in mro):
-            names = _field_names(mro) if base is tuple else ()
-            step = StepKind.ELEMENT if base in (set, frozenset) else StepKind.ITEM
-            for index, child in enumerate(list(base.__iter__(obj))):
-                named = index < len(names)
-                yield attribute(names[index]) if named else Step(step, index), child
-    mapping = next((one for one in mro if id(one) in _MAPPINGS), None)
-    if mapping is not None:
-        for index, (key, child) in enumerate(list(mapping.items(obj))):  # type: ignore[attr-defined]
-            if id(type(key)) not in ATOMS:
-                yield Step(StepKind.KEY, index), key
-            yield item(key, index), child
-
-
-def _field_names(mro: tuple[type, ...]) -> tuple[str, ...]:
-    """Return the names of the fields of a named tuple, in their order."""
-    return next((base.__dict__["_fields"] for base in mro if "_fields" in base.__dict__), ())
-
-
-def _is_sequence(obj: object) -> bool:
-    return type(obj) is list or type(obj) is tuple
-
-
-def _is_code(obj: object) -> bool:
-    """Tell whether `obj` is stored by name; `isinstance` would ask a proxy for its `__class__`."""
-    return issubclass(type(obj), _CODE)
-
-
-def _member(obj: object, name: str) -> object:
-    """Return one of the `_members`, which needs not be looked for; None if there is none."""
-    if not issubclass(type(obj), BaseException):  # as a rule, it is one of these
-        return None
-    return dict(_members(obj)).get(name)
-
-
-def _members(obj: object) -> Iterator[tuple[str, object]]:
-    """Yield the members a type of the standard library keeps in C, such as `args`."""
-    for base in class_mro(type(obj))[:-1]:
-        if base.__module__.partition(".")[0] not in sys.stdlib_module_names | {"builtins"}:
-            continue
-        for name, descriptor in list(base.__dict__.items()):
-            readable = isinstance(descriptor, (MemberDescriptorType, GetSetDescriptorType))
-            if readable and name not in ("__dict__", "__weakref__"):
-                try:
-                    child = descriptor.__get__(obj)
-                    held = descriptor.__get__(obj) is child
-                except Exception:  # noqa: BLE001, S112  # an empty member, or a getter that refuses
-                    continue
-                if held:  # not made anew each time, as `Decimal.imag` is, and its own, without end
-                    yield name, child
-
-
-def reach(value: Any, steps: tuple[Step, ...]) -> Any:
-    """Return what `steps` lead to from `value` without running any code of it; None if nothing.
-
-    Only what an instance dictionary, a slot, a builtin container, a subclass of one, or a loaded
-    row or queryset of Django holds is reached.
-    """
-    for kind, name in steps:
-        if kind is StepKind.ATTRIBUTE:
-            own = instance_dict(value)
-            if own is None or name not in own:
-                own = attributes(value)
-            if name in own:
-                value = own[str(name)]
-            else:
-                value = _member(value, str(name)) or _relation(value, Step(kind, name))
-        elif kind is StepKind.ITEM and id(type(value)) in _MAPPINGS:
-            value = value.get(name)
-        elif kind is StepKind.ITEM and issubclass(type(value), dict):
-            value = dict.get(value, name)
-        elif kind is StepKind.ITEM and issubclass(type(value), (list, tuple)) and type(name) is int:
-            base: Any = list if issubclass(type(value), list) else tuple
-            # Another thread may shorten it.
-            held = base.__getitem__(value, slice(name, name + 1)) if name >= 0 else ()
-            value = held[0] if held else None
-        elif kind is StepKind.ITEM:
-            value = _relation(value, Step(kind, name))
-        else:
-            return None
-    return value
-
-
-def _relation(value: object, wanted: Step) -> object:
-    return next((child for steps, child in relations(value) if steps == (wanted,)), None)
-
-
-def too_deep(value: object, most: int) -> object:
-    """Return what begins to nest deeper than `most` levels in `value`, or None; it is only read.
-
-    Args:
-        value: Any value.
-        most: The number of levels that is still fine.
-    """
-    seen: set[int] = set()
-    held = [value]
-    stack = [_held(value)]
-    while stack:
-        if len(stack) > most:
-            return held[:6][-1]
-        step, child = next(stack[-1], (None, None))
-        if step is None:
-            stack.pop()
-            held.pop()
-        elif id(type(child)) not in ATOMS and id(child) not in seen:
-            seen.add(id(child))
-            held.append(child)
-            stack.append(_held(child))
-    return None
-
-
-def stack_is_at_risk() -> bool:
-    """Tell whether pickling may crash the process where it should raise a `RecursionError`.
-
-    CPython 3.11 counts the recursion of its C pickler by a limit that applications may raise.
-    """
-    return sys.version_info < (3, 12) and sys.getrecursionlimit() > DEEPEST
-
-
-def overruns_stack(value: object) -> bool:
-    """Tell whether pickling `value` would crash the process instead of raising."""
-    return stack_is_at_risk() and too_deep(value, DEEPEST) is not None
-
-
-def heaviest(value: object, *, seconds: float = 1.0) -> tuple[tuple[Step, ...], type]:
-    """Return the way to the part of `value` that makes it large, and its type; it is only read.
-
-    Args:
-        value: Any value.
-        seconds: How long to look; what was seen by then decides.
-    """
-    deadline = time.perf_counter() + seconds
-    seen = {id(value)}
-    root = _Weighed(value, ())
-    stack = [root]
-    while stack:
-        top = stack[-1]
-        step, child = next(top.held, (None, None))
-        if step is None or time.perf_counter() > deadline:
-            stack.pop()
-            if stack:
-                stack[-1].add(top)
-        elif id(child) not in seen:
-            seen.add(id(child))
-            stack.append(_Weighed(child, (*top.steps, step)))
-    return root.heaviest.steps, root.heaviest.kind
-
-
-class _Weighed:
-    """An object on the way of `heaviest`, with the bytes seen in and below it."""
-
-    __slots__ = ("bytes", "heaviest", "held", "kind", "steps")
-
-    def __init__(self, obj: object, steps: tuple[Step, ...]) -> None:
-        self.steps = steps
-        self.kind = type(obj)
-        self.bytes = len(obj) if self.kind in (bytes, bytearray, str) else 16  # type: ignore[arg-type]
-        self.held = iter(()) if id(self.kind) in ATOMS else contents(obj)
-        self.heaviest = self
-
-    def add(self, child: _Weighed) -> None:
-        self.bytes += child.bytes
-        if child.bytes * 2 > self.bytes:
-            self.heaviest = child.heaviest
-
-
-def contents(obj: Any) -> Iterator[tuple[Step, object]]:
-    """Yield what `obj` holds, plain data in sequences and sets included."""
-    if id(type(obj)) in _CONTAINERS - _MAPPINGS:
-        kind = StepKind.ITEM if _is_sequence(obj) else StepKind.ELEMENT
-        for index, child in enumerate(list(obj)):
-            yield Step(kind, index), child
-    else:
-        yield from _held(obj)

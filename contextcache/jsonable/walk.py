@@ -28,8 +28,11 @@ from contextcache.jsonable.dialects import (
     loses_values,
 )
 from contextcache.reports.request_scope import SESSION, origin_of
-from contextcache.rules.builtin import BY_HAND, ENVIRON, Rule, RuleBook, Verb
-from contextcache.rules.replacements import NothingThere, environ_snapshot, is_environ
+from contextcache.rules.book import RuleBook
+from contextcache.rules.replacements import NothingThere
+from contextcache.rules.request_snapshots import environ_snapshot, is_environ
+from contextcache.rules.rule import Rule, Verb, Verdict
+from contextcache.rules.verdicts import BY_HAND, ENVIRON
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -345,7 +348,7 @@ class Look:
                 self._note_rule(rule, obj, Action.OBSERVED, rule.did or "stored it as it is")
         return obj
 
-    def _note_rule(self, rule: Rule, obj: object, action: Action, did: str) -> None:
+    def _note_rule(self, rule: Verdict, obj: object, action: Action, did: str) -> None:
         reason = rule.reason or CODES[rule.code]
         self.note(rule.code, self._path(), obj, action, did=did, fix=rule.fix, reason=reason)
 

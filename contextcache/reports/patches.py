@@ -28,7 +28,7 @@ from contextcache.base.syntax import parse, parse_expression
 from contextcache.findings.path import StepKind
 from contextcache.reports.call_site import is_library, is_own, relative
 from contextcache.reports.field_source import class_place, class_source, field_setting
-from contextcache.rules.replacements import proxy_target
+from contextcache.rules.builtin.proxies import proxy_target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

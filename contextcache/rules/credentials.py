@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from contextcache.rules.replacements import environ_snapshot, is_environ
+from contextcache.rules.request_snapshots import environ_snapshot, is_environ
 
 NAMES = (b"HTTP_AUTHORIZATION", b"HTTP_COOKIE")
 MIN_LENGTH = 8  # characters of a credential that are looked for; fewer occur by chance

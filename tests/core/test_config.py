@@ -11,7 +11,7 @@ import pytest
 from werkzeug.local import LocalProxy
 
 from contextcache import Config, ConfigurationError, Finding, Guard, Rule, explain
-from contextcache.rules.builtin import Verb
+from contextcache.rules.rule import Verb
 from contextcache.testing import capture_findings
 
 seen: list[Finding] = []

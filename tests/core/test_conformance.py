@@ -17,8 +17,11 @@ import pytest
 
 from contextcache import Guard, UncacheableValueError, UnreadablePayloadError
 from contextcache.engine.dispatch import Table
-from contextcache.engine.dump import PROTOCOL, Dump, _CarefulPickler, _running
-from contextcache.rules.builtin import RuleBook
+from contextcache.engine.dump import Dump
+from contextcache.engine.hits import running
+from contextcache.engine.picklers import CarefulPickler
+from contextcache.engine.verbs import PROTOCOL
+from contextcache.rules.book import RuleBook
 
 pickletester: Any = pytest.importorskip(
     "test.pickletester",
@@ -35,11 +38,11 @@ class _Runs:
     running: Dump
 
     def dump(self, value: object) -> None:
-        token = _running.set(self.running)
+        token = running.set(self.running)
         try:
             super().dump(value)  # type: ignore[misc]
         finally:
-            _running.reset(token)
+            running.reset(token)
 
 
 class FastPickler(_Runs, pickle.Pickler):
@@ -51,7 +54,7 @@ class FastPickler(_Runs, pickle.Pickler):
         self.dispatch_table = self.running.table
 
 
-class CarefulPickler(_Runs, _CarefulPickler):
+class CarefulPickler(_Runs, CarefulPickler):
     """The pickler of the careful pass, on a file."""
 
     def __init__(self, file: Any, protocol: int = PROTOCOL) -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from contextcache import Guard, UncacheableValueError, explain
-from contextcache.rules.builtin import Rule, Verb
-from contextcache.rules.replacements import proxy_target
+from contextcache.rules.builtin.proxies import proxy_target
+from contextcache.rules.rule import Rule, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable

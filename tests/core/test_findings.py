@@ -11,10 +11,17 @@ import threading
 import pytest
 
 from contextcache import Action, Config, Finding, Guard, explain
-from contextcache.engine.diagnosis import _CHANGING, _CIRCULAR, _DEEP
-from contextcache.engine.dump import RAISED, REFUSES, UNIMPORTABLE, UNLOADABLE
 from contextcache.findings.finding import CODES
 from contextcache.rules.builtin import BUILT_IN
+from contextcache.rules.verdicts import (
+    CHANGING,
+    CIRCULAR,
+    RAISED,
+    REFUSES,
+    TOO_DEEP,
+    UNIMPORTABLE,
+    UNLOADABLE,
+)
 
 
 class Client:
@@ -41,7 +48,7 @@ def test_every_code_a_rule_uses_exists_and_every_code_is_used() -> None:
     """No rule points at a code without a reason, and no reason is dead text."""
     used = {rule.code for rule in BUILT_IN.values()}
     used |= {rule.code for rule in (REFUSES, RAISED, UNIMPORTABLE, UNLOADABLE)}
-    used |= {rule.code for rule in (_DEEP, _CHANGING, _CIRCULAR)}
+    used |= {rule.code for rule in (TOO_DEEP, CHANGING, CIRCULAR)}
     used |= {Config.from_mapping({"RULES": {"shop.Client": "strip"}}).rules[0].code}
     used |= {"CC131"}  # a payload above MAX_SIZE: found by the guard, not by a rule
     used |= {"CC140", "CC141", "CC142"}  # of JSON and cookies: contextcache.jsonable

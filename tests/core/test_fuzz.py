@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contextcache import Finding, Guard, is_stripped
-from contextcache.engine.locating import contents
+from contextcache.engine.children import iter_children
 from contextcache.findings.path import Path, Step, StepKind, tokens
 from contextcache.testing import capture_findings
 from tests.core import shapes
@@ -250,7 +250,7 @@ def _led_to(text: str, value: Any) -> list[object]:
         below: list[object] = []
         for obj in level:
             if "*" in token:
-                below += [child for step, child in contents(obj) if step.printed == token]
+                below += [child for step, child in iter_children(obj) if step.printed == token]
             else:
                 with contextlib.suppress(LookupError, AttributeError, TypeError):
                     below.append(_below(token, obj))

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from contextcache import Guard
-from contextcache.engine.diagnosis import MOST_ROUNDS, MOST_TRIALS
+from contextcache.engine.diagnosis import MAX_ROUNDS, MAX_TRIALS
 from contextcache.testing import capture_findings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MANY = 5 * MOST_ROUNDS
+MANY = 5 * MAX_ROUNDS
 
 SOURCE = """
 class Fault{n}(Exception):
@@ -127,7 +127,7 @@ def test_many_classes_inside_of_each_other(made: Any, kind: str) -> None:
 def test_one_of_many_objects_does_not_load(made: Any) -> None:
     """The objects of one class are tried one by one where the first of them load."""
     class_ = made.Strict1
-    rows = [class_() for _ in range(3 * MOST_TRIALS)]
+    rows = [class_() for _ in range(3 * MAX_TRIALS)]
     rows[-1].inner = ()
     guard = Guard()
     loaded = guard.loads(guard.dumps({"rows": rows, "uid": 7}))

@@ -13,7 +13,9 @@ import pytest
 from contextcache import Config, ConfigurationError, Guard, Rule
 from contextcache.base.words import unknown_name
 from contextcache.findings.finding import CODES
-from contextcache.rules.builtin import BUILT_IN, RuleBook, Verb, as_verb
+from contextcache.rules.book import RuleBook
+from contextcache.rules.builtin import BUILT_IN
+from contextcache.rules.rule import Verb, as_verb
 
 if TYPE_CHECKING:
     from pathlib import Path

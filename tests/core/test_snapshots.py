@@ -20,7 +20,9 @@ from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
 from contextcache import Config, Guard, RequestSnapshot, is_stripped
-from contextcache.rules.replacements import current_values, empty_local, harmless, innocent
+from contextcache.rules.builtin.threads import empty_local
+from contextcache.rules.replacements import current_values
+from contextcache.rules.request_snapshots import harmless, innocent
 from tests.child import run
 from tests.waiting import PATIENCE
 
@@ -203,7 +205,7 @@ def test_django_requests_are_kept_as_a_description() -> None:
 
 def test_an_asgi_scope_is_read_where_there_is_no_environ() -> None:
     """Starlette's requests hold a scope with byte headers."""
-    from contextcache.rules.replacements import request_snapshot
+    from contextcache.rules.request_snapshots import request_snapshot
 
     scope = {
         "method": "PUT",

@@ -1,0 +1,244 @@
+"""Reducers: what the C pickler is answered for the objects of a type."""
+
+from __future__ import annotations
+
+import copyreg
+import dataclasses
+import operator
+import pickle
+from dis import opname
+from types import EllipsisType, FunctionType, NoneType, NotImplementedType
+from typing import TYPE_CHECKING, Any
+
+from contextcache.base.classes import importable, is_native
+from contextcache.base.introspection import class_mro
+from contextcache.engine.hits import running
+from contextcache.engine.trial import load_failure, raised_by
+from contextcache.engine.verbs import (
+    PROTOCOL,
+    apply,
+    as_declared,
+    reduce_as_pickle_does,
+    without_name,
+)
+from contextcache.findings.finding import Action
+from contextcache.reports.reporter import report_internal
+from contextcache.rules.replacements import NothingThere
+from contextcache.rules.verdicts import (
+    RAISED,
+    REFUSES,
+    UNAWAITED,
+    UNIMPORTABLE,
+    UNLOADABLE,
+    UNRENDERED,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from contextcache.engine.dump import Dump
+    from contextcache.engine.verbs import Reduced, Reducer
+    from contextcache.rules.annotations import Marker
+    from contextcache.rules.rule import Rule, Verdict
+
+reduce_plainly: Reducer = operator.methodcaller("__reduce_ex__", PROTOCOL)
+"""As pickle does, for the classes that `is_plain` knows to be sound beforehand."""
+
+NAMELESS = (NoneType, EllipsisType, NotImplementedType)  # pickle knows them itself
+
+
+def reduce_unverified(obj: object) -> Reduced:
+    """Reduce an object of a type not known to be sound."""
+    dump = running.get()
+    cls = type(obj)
+    try:
+        reduced: Reduced = copyreg.dispatch_table.get(cls, reduce_as_pickle_does)(obj)
+        nameless = without_name(dump, obj, reduced)
+    except (RecursionError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001  # 3.14 changed the types; any of them is an offender
+        return dump.strip(obj, _refusal(cls, error))
+    if nameless:
+        return dump.strip(obj, UNIMPORTABLE)
+    if not dump.table.known(cls).sound:
+        dump.met.setdefault(cls, obj)
+    return reduced
+
+
+def _refusal(cls: type, error: Exception) -> Verdict:
+    """Tell a type that refuses from a pickling method that raised by accident."""
+    if type(error).__name__ == "SynchronousOnlyOperation":  # of Django: a QuerySet in async code
+        return UNAWAITED
+    if type(error).__name__ == "ContentNotRenderedError":  # of Django: a TemplateResponse
+        return UNRENDERED
+    own = any(
+        name in base.__dict__
+        for base in class_mro(cls)[:-1]
+        if base.__flags__ & _HEAP_TYPE
+        for name in ("__reduce__", "__reduce_ex__", "__getstate__")
+    )
+    refuses = isinstance(error, (TypeError, pickle.PicklingError, NotImplementedError))
+    return RAISED if own and not (refuses and _on_purpose(error)) else REFUSES
+
+
+def _on_purpose(error: Exception) -> bool:
+    """Return True if a pickling method raised `error` by a statement of its own, or none ran."""
+    inner = error.__traceback__.tb_next if error.__traceback__ is not None else None
+    if inner is None:  # raised in C
+        return True
+    code = inner.tb_frame.f_code
+    return inner.tb_next is None and opname[code.co_code[inner.tb_lasti]] == "RAISE_VARARGS"
+
+
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by a class statement
+
+
+def holds(rule: Rule, obj: object) -> bool:
+    """Return True if `rule` is about this object of its type, too."""
+    try:
+        return not rule.behind and (rule.when is None or rule.when(obj))
+    except (RecursionError, MemoryError):
+        raise
+    except Exception:  # noqa: BLE001  # whoever dumps the object reports it
+        return False
+
+
+def reduce_by_rule(rule: Rule) -> Reducer:
+    """Return what reduces the objects of a type as its rule says."""
+
+    def reduce(obj: object) -> Reduced:
+        dump = running.get()
+        if id(obj) in dump.allowed:
+            try:
+                return reduce_as_pickle_does(obj)
+            except (RecursionError, MemoryError):
+                raise
+            except Exception:  # noqa: BLE001, S110  # it cannot be stored: an offender after all
+                pass
+        try:
+            reduced = apply(dump, rule, obj)
+        except NothingThere as nothing:
+            words = {"reason": nothing.reason, "fix": nothing.fix} if nothing.reason else {}
+            return dump.strip(obj, dataclasses.replace(rule, **words))  # type: ignore[arg-type]
+        except (RecursionError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001  # a broken rule must not break the write
+            report_internal(f"the rule for {rule.type}", error)
+            reduced = None
+        return reduce_unverified(obj) if reduced is None else reduced
+
+    return reduce
+
+
+def reduce_alike(reduced: Reduced) -> Reducer:
+    """Recreate objects that are all alike: a lock in each of many rows is no rare thing."""
+    running_dump = running.get
+
+    def reduce(obj: object) -> Reduced:
+        running_dump().bare.append(obj)
+        return reduced
+
+    return reduce
+
+
+def reduce_by_name(obj: Any) -> Reduced:
+    """Reduce a class that has a metaclass as pickle does: by its name."""
+    if not importable(obj):
+        return running.get().strip(obj, UNIMPORTABLE)
+    name: str = obj.__qualname__
+    return name
+
+
+def reduce_leaving_out(names: frozenset[str], otherwise: Reducer) -> Reducer:
+    """Leave out attributes that offend and for which the class has a default of its own."""
+
+    def reduce(obj: object) -> Reduced:
+        dump = running.get()
+        reduced = otherwise(obj)
+        if not isinstance(reduced, tuple) or len(reduced) < 3 or type(reduced[2]) is not dict:
+            return reduced
+        state = dict(reduced[2])
+        for name in names & state.keys():
+            rule = dump.table.strips(state[name])
+            if rule is not None:
+                leaf = state.pop(name)
+                did = "left the attribute out; on load the default of the class applies"
+                found = dump.hit(leaf, rule, Action.LEFT_OUT, did)
+                found.holder, found.name = obj, name
+        dump.kept.append(state)
+        return (*reduced[:2], state, *reduced[3:])
+
+    return reduce
+
+
+def reduce_as_declared(fields: Mapping[str, Marker], otherwise: Reducer) -> Reducer:
+    """Do with marked fields what their class says, and report nothing."""
+
+    def reduce(obj: object) -> Reduced:
+        dump = running.get()
+        reduced = otherwise(obj)
+        if type(reduced) is not tuple or len(reduced) < 3:
+            return reduced
+        if not dump.table.known(type(obj)).sound:
+            dump.met.setdefault(type(obj), obj)  # what is made anew must be tried once, too
+        return (*reduced[:2], as_declared(dump, fields, reduced[2]), *reduced[3:])
+
+    return reduce
+
+
+def reduce_if_loadable(obj: object) -> Reduced:
+    """Reduce an object of a suspect type if it loads again, and strip it if it does not."""
+    dump = running.get()
+    key = id(obj)
+    if key not in dump.verdicts:
+        dump.verdicts[key] = None  # met again inside itself: the outer trial decides
+        dump.kept.append(obj)
+        dump.verdicts[key] = failed_trial(dump, obj)
+    failed = dump.verdicts[key]
+    if failed is None:
+        return dump.table.untried(type(obj))(obj)
+    rule = UNLOADABLE
+    if failed.failure:
+        rule = dataclasses.replace(rule, reason=f"loading it raised {failed.failure}")
+    stripped = dump.strip(obj, rule)
+    dump.hits[-1].inside = failed
+    return stripped
+
+
+def failed_trial(dump: Dump, obj: object) -> Dump | None:
+    """Dump `obj` by itself, with what is known in `dump`; return that dump if it does not load."""
+    trial = dump.for_trial()
+    try:
+        payload = trial.careful(obj)
+        trial.all_hits()
+    except (RecursionError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001  # what cannot be stored by itself does not load, either
+        trial.failure = raised_by(error)
+        return trial
+    trial.failure = load_failure(payload)
+    return trial if trial.failure else None
+
+
+def is_reducer(reducer: object) -> bool:
+    """Return True for a reducer of this module, which must not be passed over."""
+    return isinstance(reducer, FunctionType) and reducer.__module__ == __name__
+
+
+_HOOKS = (
+    "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__",
+    "__getnewargs_ex__", "__new__", "__getattr__", "__getattribute__", "__setattr__", "__class__",
+)  # fmt: skip
+
+
+def is_plain(cls: type) -> bool:
+    """Return True if `cls` is an ordinary class that leaves pickling and attributes to `object`.
+
+    Its objects can always be reduced, and they load whatever they hold, so no trial is needed.
+    """
+    if type(cls) is not type or not importable(cls):
+        return False
+    bases = class_mro(cls)[:-1]
+    return not any(
+        is_native(base) or any(name in base.__dict__ for name in _HOOKS) for base in bases
+    )

@@ -1,0 +1,229 @@
+"""Findings in words: from the hits of a dump, once it is known where they are."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from contextcache.base.introspection import qualified_name
+from contextcache.base.masking import type_text
+from contextcache.engine.field_names import field_to_act_on, fix_for, place_to_act_on
+from contextcache.engine.hits import kind_of
+from contextcache.findings.finding import CODES, Action, Finding
+from contextcache.findings.path import Path
+from contextcache.reports import call_site
+from contextcache.reports.reporter import report_internal
+from contextcache.reports.request_scope import origin_of
+from contextcache.rules.rule import Verb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from contextcache.engine.dump import Dump
+    from contextcache.engine.hits import Hit
+    from contextcache.engine.locating import Place, Search
+    from contextcache.findings.path import Step
+    from contextcache.reports.patches import Offence
+
+NOTHING = "nothing was stored"
+_IN_ITS_CLASS = "__getstate__ of the class that holds it"
+
+
+class Seen(NamedTuple):
+    """An offender that was seen in a close look.
+
+    Attributes:
+        kind: Its kind.
+        finding: What was found of it, or of the first one of its kind.
+        steps: The way to it.
+    """
+
+    kind: tuple[str, str]
+    finding: Finding
+    steps: tuple[Step, ...]
+
+
+class FindingBuilder:
+    """Build the findings about one value.
+
+    Args:
+        value: The value.
+        label: The root of the paths in it.
+        locate: Returns where the hits of a dump of an object are.
+        sink: The display name of the storage.
+        debug: Whether to look up the lines that set the fields.
+        exact: Whether texts show names as they are, for a developer.
+        hidden: Whether no key is shown, as `Config.redact_keys` says.
+
+    Attributes:
+        findings: Every offender, in pickle's order.
+        seen: Every offender that stands in the value itself, by its id.
+    """
+
+    def __init__(
+        self,
+        value: object,
+        label: str,
+        locate: Callable[[object, Dump], Search],
+        *,
+        sink: str,
+        debug: bool,
+        exact: bool,
+        hidden: bool,
+    ) -> None:
+        self.findings: list[Finding] = []
+        self.seen: dict[int, Seen] = {}
+        self._value = value
+        self._label = label
+        self._locate = locate
+        self._sink = sink
+        self._debug = debug
+        self._exact = exact
+        self._hidden = hidden
+        self._offences: list[Offence | None] = []
+
+    def build(self, dump: Dump, search: Search, *, seconds: float) -> None:
+        """Add a finding for each hit of `dump`, in the order in which pickle meets them.
+
+        Once the time is used up, one finding of a kind speaks for the others, but to a developer.
+
+        Args:
+            dump: The careful dump of the value.
+            search: Where its hits are.
+            seconds: How long it may take.
+        """
+        deadline = time.perf_counter() + seconds
+        first: dict[tuple[str, str], Finding] = {}
+        order = {key: at for at, key in enumerate(search.found)}
+        told: set[int] = set()
+        stripped = {id(hit.leaf): hit for hit in dump.hits if hit.action is Action.STRIPPED}
+        for hit in dump.hits:  # what a proxy points at may have been met before it
+            target = stripped.get(id(dump.behind.get(id(hit.leaf))))
+            if target is not None:
+                hit.action, hit.did = target.action, target.did
+        for hit in sorted(dump.hits, key=lambda hit: order.get(id(hit.leaf), len(order))):
+            if id(hit.leaf) in told:
+                continue
+            told.add(id(hit.leaf))
+            place = search.found.get(id(hit.leaf))
+            if place is not None and search.is_behind_proxy(place):
+                continue  # the proxy is the field to act on; what it points at is cleaned silently
+            kind, path = kind_of(hit.rule.code, type(hit.leaf)), self.path_of(place)
+            if self._debug or kind not in first or time.perf_counter() < deadline:
+                inner = list(self._inside(hit, path)) if place is not None else []
+                worded = inner or [self._finding(hit, path, place)]
+                first.setdefault(kind, worded[0])
+                self.findings.extend(worded)
+                self.seen[id(hit.leaf)] = Seen(kind, worded[0], path.steps)
+            else:
+                self.seen[id(hit.leaf)] = Seen(kind, first[kind], path.steps)
+        if self._debug:
+            self._add_patches()
+
+    def path_of(self, place: Place | None = None) -> Path:
+        """Return the path of a place, or of the value itself."""
+        path = place.path(self._label) if place is not None else Path(self._label)
+        return replace(path, hidden=self._hidden)
+
+    def _inside(self, hit: Hit, path: Path, cut: Path | None = None) -> Iterator[Finding]:
+        """Word the offenders inside an object that had to be stripped whole because of them.
+
+        Args:
+            hit: The object.
+            path: Its path.
+            cut: The path of the outermost such object, where this one is inside another.
+        """
+        if hit.inside is None:
+            return
+        cut = cut or path
+        search = self._locate(hit.leaf, hit.inside)
+        for inner in hit.inside.hits:
+            place = search.found.get(id(inner.leaf))
+            if place is None or inner.leaf is hit.leaf:
+                continue
+            inner.action, inner.did = Action.REFUSED, NOTHING
+            if cut.steps:
+                inner.action, inner.did = (
+                    Action.STRIPPED,
+                    f"stored the rest without {cut.printed(exact=self._exact)}",
+                )
+            below = place.path(self._label)
+            whole = replace(path, steps=path.steps + below.steps)
+            deeper = list(self._inside(inner, whole, cut))
+            yield from deeper or [self._finding(inner, whole, place, cut=cut)]
+
+    def _finding(
+        self, hit: Hit, path: Path, place: Place | None, *, cut: Path | None = None
+    ) -> Finding:
+        holder = place.holder if place is not None else None
+        owner = qualified_name(type(holder.obj)) if holder is not None else ""
+        action, did = hit.action, hit.did
+        if not path.steps and action is Action.STRIPPED:
+            action, did = Action.REFUSED, NOTHING
+        elif action is Action.REFUSED:
+            did = NOTHING
+        fix = fix_for(hit.rule, hit.leaf)
+        if self._debug:
+            self._offences.append(self._offence(hit, path, place))
+        return Finding(
+            code=hit.rule.code,
+            path=path,
+            leaf_type=qualified_name(type(hit.leaf)),
+            owner_type=owner,
+            action=action,
+            reason=hit.rule.reason or CODES[hit.rule.code],
+            did=did,
+            fix=self._about(fix, type(holder.obj) if holder is not None else None),
+            cut=cut,
+            sink=self._sink,
+            origin=origin_of(path, self._value),
+            field=self._field(place, path),
+            located=place is not None,
+        )
+
+    def _about(self, fix: str, owner: type | None) -> str:
+        """Name the class that holds the field, and ask nobody to change one that is not theirs."""
+        if owner is None:  # a dict or list has no `__getstate__` to speak of
+            return fix.replace(f" in {_IN_ITS_CLASS}", "")
+        name = type_text(qualified_name(owner), exact=self._exact).rpartition(".")[2]
+        if call_site.is_installed(owner):
+            fix = fix.replace(
+                f"leave it out in {_IN_ITS_CLASS}", f"leave out the {name} that holds it"
+            )
+        return fix.replace("the class that holds it", name)
+
+    def _field(self, place: Place | None, path: Path) -> str:
+        if place is None:
+            return "not located within the time for it; contextcache.explain(value) has no limit"
+        return field_to_act_on(place, path, exact=self._exact) if self._debug else ""
+
+    def _offence(self, hit: Hit, path: Path, place: Place | None) -> Offence | None:
+        """Return what a fix to paste is made of; None where there can be none."""
+        from contextcache.reports.patches import Offence  # noqa: PLC0415  # for developers
+
+        gone = hit.action in (Action.STRIPPED, Action.LEFT_OUT)
+        if place is None or (hit.rule.verb is Verb.SNAPSHOT and gone):
+            return None
+        if hit.rule.verb is Verb.TRIM and hit.action is Action.SNAPSHOTTED:
+            return None  # all but a part is stored: no method that leaves it out stores as much
+        owner, field = None, ""
+        at = place_to_act_on(place)
+        if at is not None and at.parent is not None and call_site.is_own(type(at.parent.obj)):
+            owner, field = at.parent.obj, str(at.step.name if at.step is not None else "")
+        holder = place.parent.obj if place.parent is not None else None
+        return Offence(hit.rule.code, hit.leaf, path, holder, owner, field)
+
+    def _add_patches(self) -> None:
+        from contextcache.reports.patches import patches  # noqa: PLC0415  # for developers
+
+        try:
+            texts = patches(self._offences)
+        except Exception as error:  # noqa: BLE001  # a fix nobody can word must not break the write
+            report_internal("wording a fix", error)
+            return
+        finally:
+            self._offences = []  # they hold the offenders
+        self.findings = [
+            replace(finding, patch=text) for finding, text in zip(self.findings, texts, strict=True)
+        ]

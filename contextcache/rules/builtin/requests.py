@@ -1,0 +1,41 @@
+"""Requests and what lives as long as one."""
+
+from __future__ import annotations
+
+from contextcache.rules.request_snapshots import header_snapshot, request_snapshot
+from contextcache.rules.rule import Verb, rows
+
+_REQUEST_FIX = "store the values you need from it, not the request"
+
+ROWS = {
+    **rows(  # our own, which stands in the environment of a request
+        "CC106", Verb.REPLACE, "contextcache.reports.request_scope.RequestScope",
+        make=lambda _: None, did="stored None", fix="nothing: contextcache keeps it there",
+    ),
+    **rows(
+        "CC106", Verb.SNAPSHOT,
+        "django.http.request.HttpRequest", "rest_framework.request.Request",
+        "werkzeug.sansio.request.Request", "werkzeug.wrappers.request.Request",
+        "starlette.requests.HTTPConnection",
+        make=request_snapshot,
+        did="stored a read-only RequestSnapshot without credentials", fix=_REQUEST_FIX, force=True,
+    ),
+    **rows(
+        "CC106", Verb.SNAPSHOT,
+        "django.http.request.HttpHeaders", "werkzeug.datastructures.headers.EnvironHeaders",
+        make=header_snapshot,
+        reason="the headers of a request carry its credentials",
+        did="stored the headers without credentials, as a dict",
+        fix='store single headers, such as request.headers["User-Agent"]', force=True,
+    ),
+    **rows(
+        "CC106", Verb.STRIP, "flask.ctx._AppCtxGlobals",
+        reason="flask.g belongs to one request", fix="store the values you need from g, not g",
+    ),
+    **rows(
+        "CC106", Verb.STRIP,
+        "flask.ctx.AppContext", "flask.ctx.RequestContext",
+        "django.contrib.sessions.backends.base.SessionBase", "django.urls.resolvers.ResolverMatch",
+        reason="it belongs to one request", fix=_REQUEST_FIX, force=True,
+    ),
+}  # fmt: skip

@@ -1,0 +1,75 @@
+"""Verdicts about objects that offend by what they do or hold, whatever their type is."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from contextcache.rules.rule import Verb, Verdict
+
+# Of what pickle says
+REFUSES = Verdict(
+    verb=Verb.STRIP,
+    code="CC117",
+    fix="leave it out in __getstate__ of the class that holds it, or store what it was made from",
+)
+RAISED = Verdict(
+    verb=Verb.STRIP,
+    code="CC118",
+    fix="mend its __reduce__ or __getstate__, or store what it was made from",
+)
+UNAWAITED = dataclasses.replace(
+    RAISED,
+    reason="it asks the database, which async code may not do without await",
+    fix="evaluate it before: [row async for row in rows]",
+)
+UNRENDERED = dataclasses.replace(
+    RAISED,
+    reason="the response is not rendered yet",
+    fix="render it before it is stored: response.render()",
+)
+UNIMPORTABLE = Verdict(
+    verb=Verb.STRIP,
+    code="CC110",
+    fix="move it to the top level of a module, under its own name",
+)
+UNLOADABLE = Verdict(
+    verb=Verb.STRIP,
+    code="CC119",
+    fix="give it a __reduce__ that its constructor accepts, or store what it was made from",
+)
+
+# Of the value as a whole
+DEEP_FIX = "store a flat list with ids instead of nested objects"
+
+TOO_DEEP = Verdict(verb=Verb.REFUSE, code="CC130", fix=DEEP_FIX)
+CHANGING = Verdict(
+    verb=Verb.REFUSE, code="CC132", fix="store a copy made under the lock that guards it"
+)
+CIRCULAR = Verdict(
+    verb=Verb.REFUSE,
+    code="CC133",
+    fix="return what refers back to it as the state of __reduce__, not as its arguments",
+)
+
+# Of plain data, which no type shows: see `credentials`
+ENVIRON = Verdict(
+    verb=Verb.OBSERVE,
+    code="CC106",
+    reason="the environment or headers of a request carry its cookies and credentials",
+    did="stored it without credentials",
+    fix="store the values you need from the request, not all of its headers",
+)
+BY_HAND = Verdict(
+    verb=Verb.OBSERVE,
+    code="CC120",
+    reason="it is a credential that the current request was sent",
+    did="stored it as it is",
+    fix="store what it stands for, such as the primary key of the user",
+)
+NOT_SEARCHED = Verdict(
+    verb=Verb.OBSERVE,
+    code="CC106",
+    reason="it may hold the credentials of a request, which cannot be taken out of it",
+    did="stored it as it is",
+    fix="store the values you need from the request, in a flat dict",
+)
