@@ -8,10 +8,12 @@ from dataclasses import replace
 from types import FunctionType
 from typing import TYPE_CHECKING
 
-from contextcache.base.introspection import class_mro, qualified_name
+from contextcache.base.introspection import attributes, class_mro, qualified_name
 from contextcache.findings.path import StepKind
 from contextcache.reports import call_site
 from contextcache.reports.call_site import is_installed, is_library
+from contextcache.rules.builtin.proxies import is_user_of_request
+from contextcache.rules.builtin.secrets import PASSWORD_FIELDS
 from contextcache.rules.request_snapshots import is_environ
 from contextcache.rules.verdicts import ENVIRON, RAISED, REFUSES, UNIMPORTABLE, UNLOADABLE
 
@@ -29,15 +31,32 @@ UNDER_ANOTHER = (
 ELSEWHERE = (
     "assign it in a module, and set its __module__ and __qualname__ to that module and that name"
 )
+NAMED = "define it with def, under its own name, at the top level of a module"
+DATA_NEEDED = "store the data you need from it"
+ROW = "store its primary key (.pk), and fetch it on read"
+USER_OF_REQUEST = "store its primary key, request.user.pk, and fetch the user on read"
+USER_OF_FLASK_LOGIN = "store its get_id(), and load the user on read"
+CURRENT_USER = "store current_user.get_id(), and load the user on read"
+USER = "store the primary key of the user, and fetch the user on read"
+CURRENT_APP = "use current_app where the data is read, and do not store it"
+TARGET = "store proxy._get_current_object(), or the value you need from it"
 IN_META = "store the values you need from request.META, not all of it"
 IN_ENVIRON = "store the values you need from request.environ, not all of it"
 
 
-def fix_for(rule: Verdict, leaf: object) -> str:
+def fix_for(rule: Verdict, leaf: object, target: object = None, *, can_store: bool = False) -> str:
     """Return what to do about `leaf`, which `rule` is about.
 
     Nobody can change a class that is not theirs, or move what stands at the top already.
+
+    Args:
+        rule: The rule that found it.
+        leaf: The offender.
+        target: What a proxy or lazy object stands for; None where that is not known.
+        can_store: Whether there is nothing to report about the target itself.
     """
+    if rule.code in ("CC104", "CC105") and target is not None:
+        return _target_fix(rule, leaf, target, can_store=can_store)
     if rule is ENVIRON and type(leaf) is dict and is_environ(leaf):
         return environ_fix(leaf)
     if rule.fix == UNIMPORTABLE.fix:
@@ -45,6 +64,46 @@ def fix_for(rule: Verdict, leaf: object) -> str:
     if rule.fix in (RAISED.fix, UNLOADABLE.fix) and is_installed(type(leaf)):
         return REFUSES.fix
     return rule.fix or "store the data it was made from"
+
+
+def _target_fix(rule: Verdict, leaf: object, target: object, *, can_store: bool) -> str:
+    """Return what to do about a proxy or lazy object, by what it stands for."""
+    cls = type(target)
+    if is_user_of_request(leaf):
+        return USER_OF_REQUEST
+    if is_row(cls):
+        return ROW
+    names = {qualified_name(base) for base in class_mro(cls)}
+    if is_flask_user(cls):
+        login = sys.modules.get("flask_login.utils")
+        is_current = leaf is getattr(login, "__dict__", {}).get("current_user")
+        return CURRENT_USER if is_current else USER_OF_FLASK_LOGIN
+    if has_password(target):
+        return USER
+    if "flask.app.Flask" in names:
+        return CURRENT_APP
+    if rule.code == "CC104":
+        return TARGET if can_store else rule.fix
+    return rule.fix if "django.utils.functional.Promise" in names else DATA_NEEDED
+
+
+def is_row(cls: type) -> bool:
+    """Return True if objects of `cls` are rows of Django, or stand for a missing user: `.pk`."""
+    named = [base.__dict__ for base in class_mro(cls)]
+    return any("pk" in own for own in named) and any(
+        "_meta" in own or "is_anonymous" in own for own in named
+    )
+
+
+def is_flask_user(cls: type) -> bool:
+    """Return True if `cls` is that of a user of Flask-Login."""
+    names = {qualified_name(base).partition(".")[0] for base in class_mro(cls)}
+    return "flask_login" in names and any("get_id" in base.__dict__ for base in class_mro(cls))
+
+
+def has_password(obj: object) -> bool:
+    """Return True if an object has an attribute for the password hash of a user."""
+    return not PASSWORD_FIELDS.isdisjoint(attributes(obj))
 
 
 def environ_fix(environ: dict[object, object]) -> str:
@@ -63,8 +122,12 @@ def _import_fix(leaf: object) -> str:
         return ROWS
     module = sys.modules.get(str(getattr(named, "__module__", "")))
     name = str(getattr(named, "__qualname__", "<"))
-    if "<" in name:
-        return MADE_FROM if is_library(getattr(module, "__file__", "") or "") else UNIMPORTABLE.fix
+    code = getattr(named, "__code__", None)
+    file = getattr(module, "__file__", None) or ""
+    if "<" in name:  # what a decorator of a library returns has the module of what it wraps
+        if is_library(file) or is_library(getattr(code, "co_filename", "")):
+            return MADE_FROM
+        return NAMED if name.endswith("<lambda>") else UNIMPORTABLE.fix
     found: object = module
     for part in name.split("."):
         found = getattr(found, "__dict__", {}).get(part)

@@ -23,7 +23,7 @@ class Hit:
     It holds the offender itself, so it must not outlive the report.
     """
 
-    __slots__ = ("action", "did", "holder", "inside", "leaf", "name", "rule")
+    __slots__ = ("action", "did", "holder", "inside", "leaf", "name", "rule", "target")
 
     def __init__(self, leaf: object, rule: Verdict, action: Action, did: str) -> None:
         self.leaf = leaf
@@ -32,6 +32,7 @@ class Hit:
         self.did = did
         self.holder: object = None  # what it was left out of, where pickle never got to see it
         self.name = ""  # the attribute of the holder
+        self.target: object = None  # what was stored in its place
         self.inside: Dump | None = None  # the trial that showed that the leaf does not load
 
 

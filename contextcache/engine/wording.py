@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from contextcache.engine.locating import Place, Search
     from contextcache.findings.path import Step
     from contextcache.reports.patches import Offence
+    from contextcache.rules.rule import Rule
 
 NOTHING = "nothing was stored"
 _IN_ITS_CLASS = "__getstate__ of the class that holds it"
@@ -82,6 +83,8 @@ class FindingBuilder:
         self._exact = exact
         self._hidden = hidden
         self._offences: list[Offence | None] = []
+        self._offending: set[int] = set()  # the ids of what an offender was reached through
+        self._lookup: Callable[[type], Rule | None] = lambda _: None
 
     def build(self, dump: Dump, search: Search, *, seconds: float) -> None:
         """Add a finding for each hit of `dump`, in the order in which pickle meets them.
@@ -102,6 +105,10 @@ class FindingBuilder:
             target = stripped.get(id(dump.behind.get(id(hit.leaf))))
             if target is not None:
                 hit.action, hit.did = target.action, target.did
+        self._lookup = dump.table.book.lookup
+        self._offending = {
+            id(above.obj) for place in search.found.values() for above in place.chain()[:-1]
+        }
         for hit in sorted(dump.hits, key=lambda hit: order.get(id(hit.leaf), len(order))):
             if id(hit.leaf) in told:
                 continue
@@ -163,7 +170,7 @@ class FindingBuilder:
             action, did = Action.REFUSED, NOTHING
         elif action is Action.REFUSED:
             did = NOTHING
-        fix = fix_for(hit.rule, hit.leaf)
+        fix = fix_for(hit.rule, hit.leaf, hit.target, can_store=self._can_store(hit))
         if self._debug:
             self._offences.append(self._offence(hit, path, place))
         return Finding(
@@ -182,15 +189,21 @@ class FindingBuilder:
             located=place is not None,
         )
 
+    def _can_store(self, hit: Hit) -> bool:
+        """Return True if there is nothing to report about what a proxy stands for."""
+        rule = self._lookup(type(hit.target))
+        is_whole = hit.action is Action.SNAPSHOTTED and id(hit.leaf) not in self._offending
+        return is_whole and (rule is None or rule.verb is Verb.ALLOW)
+
     def _about(self, fix: str, owner: type | None) -> str:
         """Name the class that holds the field, and ask nobody to change one that is not theirs."""
         if owner is None:  # a dict or list has no `__getstate__` to speak of
             return fix.replace(f" in {_IN_ITS_CLASS}", "")
         name = type_text(qualified_name(owner), exact=self._exact).rpartition(".")[2]
         if call_site.is_installed(owner):
-            fix = fix.replace(
-                f"leave it out in {_IN_ITS_CLASS}", f"leave out the {name} that holds it"
-            )
+            # Not to leave that out: a queue has items, and a jar of cookies has cookies.
+            data = f"store the data of the {name}, not the {name} itself"
+            fix = fix.replace(f"leave it out in {_IN_ITS_CLASS}", data)
         return fix.replace("the class that holds it", name)
 
     def _field(self, place: Place | None, path: Path) -> str:

@@ -284,7 +284,7 @@ def test_what_would_ask_the_database_in_async_code(cache: RedisCache, what: str)
         "user": (
             "CC105",
             "evaluating it raised SynchronousOnlyOperation",
-            "in an async view, await it before: user = await request.auser()",
+            "await what it asks the database for, and store the data you need of that",
         ),
         "rows": (
             "CC118",

@@ -44,8 +44,11 @@ ROWS = {
     **rows(
         "CC123", Verb.STRIP,
         "flask.sansio.scaffold.Scaffold", "flask.scaffold.Scaffold", "werkzeug.routing.map.Map",
-        "starlette:Starlette",
         fix="take it from the application on read, such as current_app", force=True,
+    ),
+    **rows(
+        "CC123", Verb.STRIP, "starlette:Starlette",
+        fix="take it from the request on read: request.app", force=True,
     ),
     **rows(
         "CC123", Verb.STRIP,

@@ -31,8 +31,9 @@ def lazy_value(obj: object) -> object:
         except (RecursionError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001  # a function of the user's, or the database
-            name = type(error).__name__
-            fix = _AWAIT if name == "SynchronousOnlyOperation" else "evaluate it before"
+            fix = "evaluate it before, and store the data you need from it"
+            if type(error).__name__ == "SynchronousOnlyOperation":
+                fix = _AWAIT_USER if is_user_of_request(obj) else _AWAIT
             raise NothingThere(f"evaluating it raised {error_name(error)}", fix) from None
         wrapped = fields(obj).get("_wrapped")
     return wrapped
@@ -66,7 +67,14 @@ def stands_for_object(obj: object) -> bool:
     return True
 
 
-_AWAIT = "in an async view, await it before: user = await request.auser()"
+def is_user_of_request(obj: object) -> bool:
+    """Return True if a lazy object is the `request.user` of Django."""
+    setup = fields(obj).get("_setupfunc")
+    return getattr(setup, "__module__", "") == "django.contrib.auth.middleware"
+
+
+_AWAIT_USER = "store its primary key, (await request.auser()).pk, and fetch the user on read"
+_AWAIT = "await what it asks the database for, and store the data you need of that"
 
 
 def is_nameless_lazy(obj: Any) -> bool:
@@ -99,8 +107,7 @@ ROWS = {
     **rows(
         "CC104", Verb.SNAPSHOT, "werkzeug.local.LocalProxy",
         make=proxy_target, did="stored what it points at now, cleaned in turn",
-        fix="store the value you need from it, "
-        "or proxy._get_current_object() where that can be stored",
+        fix="store the value you need from it",
     ),
     **rows(
         "CC105", Verb.SNAPSHOT, "django.utils.functional.SimpleLazyObject",
