@@ -60,6 +60,7 @@ ORDER = [
     "rules.replacements",
     "rules.request_snapshots",
     "rules.credentials",
+    "rules.secret_shapes",
     "rules.builtin.threads",
     "rules.builtin.proxies",
     "rules.builtin.requests",
