@@ -8,9 +8,11 @@ import sys
 import textwrap
 from pathlib import Path
 
+from contextcache.reports.reporter import INTERNAL
 from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parent.parent
+INTERNAL_ERROR = INTERNAL.partition("%s")[2]
 
 
 def run(code: str, *options: str, timeout: float = 5 * PATIENCE) -> str:
@@ -22,7 +24,7 @@ def run(code: str, *options: str, timeout: float = 5 * PATIENCE) -> str:
         timeout: Seconds it may take.
 
     Raises:
-        AssertionError: With what it wrote to stderr, if it failed.
+        AssertionError: With what it wrote to stderr, if it failed or logged an internal error.
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("DJANGO_SETTINGS_MODULE", None)
@@ -36,4 +38,5 @@ def run(code: str, *options: str, timeout: float = 5 * PATIENCE) -> str:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert INTERNAL_ERROR not in done.stderr, done.stderr
     return done.stdout

@@ -15,6 +15,7 @@ from hypothesis.strategies import none
 from contextcache.config import TIMEOUT
 from contextcache.engine.budget import Budget
 from contextcache.engine.size import heaviest
+from contextcache.reports import reporter
 from contextcache.servers.clients import new_client
 from tests.browser import _chromium, browser
 from tests.memcached_server import memcached
@@ -75,6 +76,24 @@ def _collect_what_is_new(_register_random: None) -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _no_internal_error(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test in which the product logs an internal error that the test does not announce.
+
+    A write survives a failure of contextcache or of a user's hook, so a test could pass by
+    accident. `@pytest.mark.internal_error` announces one, and fails where none is logged.
+    """
+    reported = reporter._internal
+    assert not reported, f"logged before the test: {sorted(reported)}"
+    yield
+    errors = sorted(reported)
+    reported.clear()  # each is logged once, and the next test is to see its own
+    if request.node.get_closest_marker("internal_error"):
+        assert errors, "no internal error was logged: remove the marker"
+    else:
+        assert not errors
 
 
 @pytest.fixture(autouse=True)

@@ -209,7 +209,6 @@ def words_in(payload: bytes) -> list[str]:
     return [text for text in texts if not text.startswith("20")]
 
 
-@pytest.mark.provoked
 @pytest.mark.parametrize("warm", [True, False])
 @pytest.mark.parametrize("make", [Client, lambda: [Comment(lambda: 1), Client()], lambda: Lazy(1)])
 def test_a_write_from_deep_down_the_stack_is_whole_or_refused(make: Any, warm: bool) -> None:

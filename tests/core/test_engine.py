@@ -482,7 +482,7 @@ def test_a_session_loses_what_makes_the_whole_unstorable(code: str, offender: ob
     ]
 
 
-@pytest.mark.provoked
+@pytest.mark.internal_error
 def test_a_bug_of_ours_is_no_other_error_to_who_writes_a_session(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -260,7 +260,7 @@ class Misspelt:
         self._lock = threading.Lock()
 
 
-@pytest.mark.provoked
+@pytest.mark.internal_error
 def test_a_marker_that_cannot_be_read_is_named(caplog: pytest.LogCaptureFixture) -> None:
     """It has no effect, and that is said once; the lock is found as ever."""
     guard = Guard()
@@ -295,7 +295,7 @@ class Needs:
         self._rows = (row for row in ())
 
 
-@pytest.mark.provoked
+@pytest.mark.internal_error
 def test_what_cannot_be_made_anew_is_treated_as_if_unmarked(caplog: Any) -> None:
     """The holder is stored, the field that offends is named, and the marker is told of once."""
     guard = Guard()

@@ -54,7 +54,6 @@ class Cart:
 @pytest.fixture(autouse=True)
 def _at_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(reporter, "_internal", set())
 
 
 @pytest.fixture
@@ -356,6 +355,7 @@ def test_a_payload_that_cannot_be_read_says_why(
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
+@pytest.mark.internal_error
 def test_an_internal_failure_names_its_place(caplog: pytest.LogCaptureFixture) -> None:
     """Type and line of the failure, not its text, and what was stored nevertheless."""
     try:

@@ -102,6 +102,7 @@ def test_an_outage_is_counted_each_time(caplog: pytest.LogCaptureFixture) -> Non
     assert len(caplog.records) == 1
 
 
+@pytest.mark.internal_error
 def test_a_broken_counter_breaks_no_write(caplog: pytest.LogCaptureFixture) -> None:
     """It is named once, without the text of its error."""
 

@@ -60,11 +60,6 @@ def finding(path: Path | None = None, **fields: Any) -> Finding:
     return Finding(**{**given, **fields})
 
 
-@pytest.fixture(autouse=True)
-def _fresh_internal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reporter, "_internal", set())
-
-
 def counts(caplog: pytest.LogCaptureFixture) -> list[int]:
     return [record.contextcache_count for record in caplog.records]  # type: ignore[attr-defined]
 
@@ -332,6 +327,7 @@ def test_a_callback_gets_what_is_reported() -> None:
     assert seen[0] == seen[1]
 
 
+@pytest.mark.internal_error
 def test_a_broken_callback_breaks_nothing_and_is_named_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -355,6 +351,7 @@ def test_a_broken_callback_breaks_nothing_and_is_named_once(
     assert errors[0].exc_info is None
 
 
+@pytest.mark.internal_error
 def test_a_broken_logging_filter_breaks_nothing() -> None:
     """Logging swallows what a handler raises, not what a filter does."""
 
@@ -372,6 +369,7 @@ def test_a_broken_logging_filter_breaks_nothing() -> None:
         logger.removeFilter(broken)
 
 
+@pytest.mark.internal_error
 def test_internal_failures_are_logged_once_per_place_and_never_without_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -181,6 +181,7 @@ def boom(_obj: object) -> Any:
     raise ZeroDivisionError
 
 
+@pytest.mark.internal_error
 @pytest.mark.parametrize(
     ("part", "verb"),
     [

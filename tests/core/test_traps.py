@@ -21,7 +21,6 @@ import pytest
 from django.utils.functional import SimpleLazyObject, lazy
 from werkzeug.local import LocalProxy
 
-import contextcache.reports.reporter
 from contextcache import Action, Config, Finding, Guard, Rule, UncacheableValueError, is_stripped
 from contextcache.engine.diagnosis import Inspection
 from contextcache.testing import capture_findings
@@ -30,7 +29,7 @@ from tests.waiting import PATIENCE
 from tests.zoo import unlocked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 SINCE_315 = sys.version_info >= (3, 15)
 ROOT = str(File(__file__).parents[2])
@@ -47,25 +46,6 @@ def paths(findings: Any) -> list[str]:
 def failures(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Return what contextcache logged about failures of its own."""
     return [one.getMessage() for one in caplog.records if one.levelno >= logging.ERROR]
-
-
-@pytest.fixture
-def provoked() -> None:
-    """Mark a test that makes contextcache or a hook of the user's fail on purpose."""
-
-
-@pytest.fixture(autouse=True)
-def no_internal_failure(
-    caplog: pytest.LogCaptureFixture,
-    request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[None]:
-    """No trap may be survived by accident: an internal failure papered over is a failure."""
-    monkeypatch.setattr(contextcache.reports.reporter, "_internal", set())
-    yield
-    if "provoked" not in request.fixturenames:
-        called = caplog.get_records("call")  # by now, `caplog.records` are those of the teardown
-        assert [one.getMessage() for one in called if one.levelno >= logging.ERROR] == []
 
 
 # --- Classes that mislead -----------------------------------------------------------------------
@@ -714,7 +694,7 @@ def test_a_failed_dump_leaves_nothing() -> None:
 # --- Our own failures, and broken hooks ---------------------------------------------------------
 
 
-@pytest.mark.usefixtures("provoked")
+@pytest.mark.internal_error
 def test_our_own_bug_does_not_break_the_write(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -736,7 +716,7 @@ def test_our_own_bug_does_not_break_the_write(
     assert "s3cret" not in message
 
 
-@pytest.mark.usefixtures("provoked")
+@pytest.mark.internal_error
 def test_a_broken_rule_does_not_break_the_write(caplog: pytest.LogCaptureFixture) -> None:
     """A user's `make` or `when` that raises is logged once; the object is stored as pickle does."""
 
@@ -759,7 +739,7 @@ def test_a_broken_rule_does_not_break_the_write(caplog: pytest.LogCaptureFixture
     assert "s3cret" not in "".join(messages)
 
 
-@pytest.mark.usefixtures("provoked")
+@pytest.mark.internal_error
 def test_a_broken_callback_does_not_break_the_write(caplog: pytest.LogCaptureFixture) -> None:
     """One callback that raises keeps neither the write nor the others from happening."""
     heard: list[Finding] = []
@@ -777,7 +757,6 @@ def test_a_broken_callback_does_not_break_the_write(caplog: pytest.LogCaptureFix
     )
 
 
-@pytest.mark.usefixtures("provoked")
 def test_a_rule_that_makes_nonsense_does_not_break_the_write() -> None:
     """A `recreate` rule whose `make` returns no reduce value costs its object, not the write."""
     rule = Rule(type="tests.core.shapes.Thing", verb="recreate", make=lambda _: 42)  # type: ignore[arg-type]
