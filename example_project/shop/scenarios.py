@@ -117,7 +117,7 @@ _ALL = (
             ),
             ("Flask", "stock"): Outcome(
                 write=500,
-                said=("PicklingError: args[0] from __newobj__ args has the wrong class",),
+                said=("PicklingError: …arg…__newobj__…",),
                 read=200,
                 came_back="nothing",
             ),
@@ -209,7 +209,7 @@ _ALL = (
         outcomes={
             ("Django", "stock"): Outcome(
                 write=500,
-                said=("…Error: Can't … local object 'brochure.<locals>.<lambda>'",),
+                said=("…Error: Can't … local object …brochure.<locals>.<lambda>…",),
                 read=500,
                 came_back="",
             ),
@@ -221,7 +221,7 @@ _ALL = (
             ),
             ("Flask", "stock"): Outcome(
                 write=500,
-                said=("…Error: Can't … local object 'brochure.<locals>.<lambda>'",),
+                said=("…Error: Can't … local object …brochure.<locals>.<lambda>…",),
                 read=500,
                 came_back="",
             ),
