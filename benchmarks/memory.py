@@ -61,6 +61,7 @@ def _importable(guard: Guard, name: str) -> None:
 
 
 _module = sys.modules["made_at_run_time"] = ModuleType("made_at_run_time")
+_module.__file__ = __file__  # as if others could import it
 
 KINDS: dict[str, Callable[[Guard, str], None]] = {
     "keys of a cache": _keys,

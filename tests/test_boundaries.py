@@ -38,6 +38,7 @@ ORDER = [
     "base.words",
     "base.introspection",
     "base.logs",
+    "base.importing",
     "base.classes",
     "base",
     "findings.path",

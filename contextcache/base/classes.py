@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
-import pickle
 import sys
 import weakref
 from collections import deque
-from importlib import import_module
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from contextcache.base.introspection import class_mro, mangled
+from contextcache.base.importing import importable
+from contextcache.base.introspection import class_mro
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,30 +121,3 @@ def is_native(cls: type) -> bool:
     """
     marks = ("__dict__", "__weakref__", "__slots__")
     return not any(mark in base.__dict__ for base in class_mro(cls)[:-1] for mark in marks)
-
-
-def importable(obj: Any, name: str = "") -> bool:
-    """Return True if pickle finds `obj`, a class or function, again by its module and name."""
-    try:
-        name = name or obj.__qualname__
-        if "<" in name:  # <lambda>, <locals>
-            return False
-        module = getattr(obj, "__module__", None)
-        if not isinstance(module, str):
-            module = pickle.whichmodule(obj, name)  # type: ignore[attr-defined]
-        found: Any = sys.modules.get(module) or import_module(module)
-        for part in _stored_names(name):
-            found = getattr(found, part)
-    except (RecursionError, MemoryError):
-        raise
-    except Exception:  # noqa: BLE001  # a module that cannot be imported has nothing to find
-        return False
-    return found is obj
-
-
-def _stored_names(qualname: str) -> list[str]:
-    """Return the parts of a name as pickle stores them: private ones as Python mangles them."""
-    names = qualname.split(".")
-    if sys.version_info >= (3, 15) and ".__" in qualname:
-        return names[:1] + [mangled(name, holder) for holder, name in pairwise(names)]
-    return names

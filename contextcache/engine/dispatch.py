@@ -12,7 +12,8 @@ import weakref
 from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING
 
-from contextcache.base.classes import ClassMemo, importable, is_permanent
+from contextcache.base.classes import ClassMemo, is_permanent
+from contextcache.base.importing import importable
 from contextcache.engine.reducers import (
     NAMELESS,
     holds,
@@ -26,11 +27,10 @@ from contextcache.engine.reducers import (
     reduce_plainly,
     reduce_unverified,
 )
-from contextcache.engine.verbs import Recreated, has_a_name, reduce_as_pickle_does
+from contextcache.engine.verbs import Recreated, has_a_name, reduce_as_pickle_does, unimportable
 from contextcache.reports.reporter import report_internal
 from contextcache.rules.annotations import declared
 from contextcache.rules.rule import Verb
-from contextcache.rules.verdicts import UNIMPORTABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -201,11 +201,11 @@ class Table(dict[type, "Reducer"]):
         """Return the rule by which `obj` can only be stripped, or None."""
         cls = type(obj)
         if cls is FunctionType or issubclass(cls, type):
-            return None if importable(obj) else UNIMPORTABLE
+            return None if importable(obj) else unimportable(obj)
         rule = self.book.lookup(cls)
         if rule is not None:
             return rule if rule.verb is Verb.STRIP and holds(rule, obj) else None
         if any(cls is known for known in NAMELESS):
             return None
         by_class = cls.__reduce_ex__ is object.__reduce_ex__ and cls.__reduce__ is object.__reduce__
-        return UNIMPORTABLE if by_class and not importable(cls) else None
+        return unimportable(obj) if by_class and not importable(cls) else None

@@ -17,7 +17,7 @@ import pickle
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from contextcache.base.classes import importable
+from contextcache.base.importing import importable
 from contextcache.base.introspection import qualified_name
 from contextcache.base.masking import type_text
 from contextcache.engine.hits import Hit, kind_of, running

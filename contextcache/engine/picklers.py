@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from contextcache.base.introspection import instance_dict
 from contextcache.engine.hits import Hit, SelfReferenceError
 from contextcache.engine.reducers import NAMELESS, is_reducer, reduce_plainly, reduce_unverified
-from contextcache.engine.verbs import PROTOCOL, Recreated
+from contextcache.engine.verbs import PROTOCOL, Recreated, unimportable
 from contextcache.findings.finding import Action
-from contextcache.rules.verdicts import BY_HAND, ENVIRON, REFUSES, UNIMPORTABLE
+from contextcache.rules.verdicts import BY_HAND, ENVIRON, REFUSES
 
 if TYPE_CHECKING:
     from contextcache.engine.dump import Dump
@@ -35,7 +35,7 @@ class CarefulPickler(pickle.Pickler):
         if cls is FunctionType or cls is type:
             if any(obj is known for known in NAMELESS) or dump.can_import(obj):
                 return NotImplemented
-            return dump.strip(obj, UNIMPORTABLE)
+            return dump.strip(obj, unimportable(obj))
         try:
             reducer = dump.table[cls]
         except (RecursionError, MemoryError):

@@ -10,7 +10,8 @@ from dis import opname
 from types import EllipsisType, FunctionType, NoneType, NotImplementedType
 from typing import TYPE_CHECKING, Any
 
-from contextcache.base.classes import importable, is_native
+from contextcache.base.classes import is_native
+from contextcache.base.importing import importable
 from contextcache.base.introspection import class_mro
 from contextcache.engine.hits import running
 from contextcache.engine.trial import load_failure, raised_by
@@ -19,6 +20,7 @@ from contextcache.engine.verbs import (
     apply,
     as_declared,
     reduce_as_pickle_does,
+    unimportable,
     without_name,
 )
 from contextcache.findings.finding import Action
@@ -28,7 +30,6 @@ from contextcache.rules.verdicts import (
     RAISED,
     REFUSES,
     UNAWAITED,
-    UNIMPORTABLE,
     UNLOADABLE,
     UNRENDERED,
 )
@@ -59,7 +60,7 @@ def reduce_unverified(obj: object) -> Reduced:
     except Exception as error:  # noqa: BLE001  # 3.14 changed the types; any of them is an offender
         return dump.strip(obj, _refusal(cls, error))
     if nameless:
-        return dump.strip(obj, UNIMPORTABLE)
+        return dump.strip(obj, unimportable(obj))
     if not dump.table.known(cls).sound:
         dump.met.setdefault(cls, obj)
     return reduced
@@ -144,7 +145,7 @@ def reduce_alike(reduced: Reduced) -> Reducer:
 def reduce_by_name(obj: Any) -> Reduced:
     """Reduce a class that has a metaclass as pickle does: by its name."""
     if not importable(obj):
-        return running.get().strip(obj, UNIMPORTABLE)
+        return running.get().strip(obj, unimportable(obj))
     name: str = obj.__qualname__
     return name
 

@@ -6,7 +6,8 @@ import operator
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from contextcache.base.classes import importable, once_per_class
+from contextcache.base.classes import once_per_class
+from contextcache.base.importing import importable, is_only_here
 from contextcache.base.introspection import qualified_name
 from contextcache.base.masking import type_text
 from contextcache.findings.finding import Action
@@ -14,13 +15,13 @@ from contextcache.reports.reporter import report_internal
 from contextcache.rules.annotations import Marker
 from contextcache.rules.replacements import ByName, current_values
 from contextcache.rules.rule import Verb
-from contextcache.rules.verdicts import UNIMPORTABLE
+from contextcache.rules.verdicts import ONLY_HERE, UNIMPORTABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from contextcache.engine.dump import Dump
-    from contextcache.rules.rule import Rule
+    from contextcache.rules.rule import Rule, Verdict
 
     Reduced = str | tuple[Any, ...]
     Reducer = Callable[[Any], Reduced]
@@ -46,7 +47,7 @@ def apply(dump: Dump, rule: Rule, obj: object) -> Reduced | None:
         case Verb.RECREATE:
             made = _renewed(rule, obj)
             if without_name(dump, obj, made):
-                return dump.strip(obj, UNIMPORTABLE)
+                return dump.strip(obj, unimportable(obj))
             dump.hit(obj, rule, Action.RECREATED, rule.did or DID_RECREATE)
             return made
         case Verb.SNAPSHOT:
@@ -220,6 +221,11 @@ def without_name(dump: Dump, obj: object, reduced: object) -> bool:
         # pickle insists on this, and says "has the wrong class" of a proxy that lies about it
         return cls is not obj.__class__ or not dump.can_import(cls)
     return cls is type(obj) and not dump.can_import(cls)
+
+
+def unimportable(obj: object) -> Verdict:
+    """Return the verdict about what no other process finds by its name."""
+    return ONLY_HERE if is_only_here(obj if has_a_name(obj) else type(obj)) else UNIMPORTABLE
 
 
 def has_a_name(obj: object) -> bool:

@@ -37,6 +37,11 @@ UNLOADABLE = Verdict(
     code="CC119",
     fix="give it a __reduce__ that its constructor accepts, or store what it was made from",
 )
+ONLY_HERE = dataclasses.replace(
+    UNLOADABLE,
+    reason="it is stored by name, and only this process finds it by that name",
+    fix="store what it was made from, or define it in a module that every process can import",
+)
 
 # Of the value as a whole
 DEEP_FIX = "store a flat list with ids instead of nested objects"

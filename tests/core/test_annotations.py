@@ -54,6 +54,7 @@ NUMBERS = count()
 
 def module_of(source: str) -> ModuleType:
     module = ModuleType(f"annotated_{next(NUMBERS)}")
+    module.__file__ = __file__  # as if others could import it
     sys.modules[module.__name__] = module
     exec(compile(source, "<test>", "exec", dont_inherit=True), vars(module))
     return module

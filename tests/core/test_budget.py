@@ -152,6 +152,7 @@ def test_classes_of_one_write_leave_nothing_behind_without_time() -> None:
     """Also where they stand beside a known offender, and no look is taken any more."""
     guard = Guard(budget=spent())
     module = sys.modules["made"] = ModuleType("made")
+    module.__file__ = __file__  # as if others could import it
     for number in range(300):
         cls = type(f"Form{letters(number)}", (), {"__module__": "made"})
         setattr(module, cls.__name__, cls)

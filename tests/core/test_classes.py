@@ -36,6 +36,7 @@ NUMBER = 2 * MOST_YOUNG
 def made(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     """A module that classes are put into, as a schema or a query makes them."""
     module = types.ModuleType("made")
+    module.__file__ = __file__  # as if others could import it
     monkeypatch.setitem(sys.modules, "made", module)
     monkeypatch.setattr(logging.getLogger("contextcache"), "disabled", True)
     return module

@@ -71,6 +71,7 @@ class Number{n}(int):
 def made() -> Any:
     """A module with many classes of each kind that does not load."""
     module = sys.modules["many"] = types.ModuleType("many")
+    module.__file__ = __file__  # as if others could import it
     exec("".join(SOURCE.format(n=n) for n in range(MANY)), module.__dict__)
     yield module
     del sys.modules["many"]
