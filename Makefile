@@ -34,6 +34,8 @@ help:
 	@echo "make bench              measure everything beside what people use today, into docs/benchmarks.md"
 	@echo "make before-after       perform real reports once more, into docs/before-after.md"
 	@echo "make lint               check style and types"
+	@echo "make figures            print how long the packages, files and classes are"
+	@echo "make coverage           run the tests and print which lines of the packages none runs"
 	@echo "make build              build the wheel into dist/"
 	@echo "make clean              remove what these commands made"
 
@@ -129,6 +131,20 @@ lint: $(VENV)/dev.stamp
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	@$(VENV)/bin/python -m tools.figures
+
+.PHONY: figures
+figures: $(VENV)/pip.stamp
+	@$(VENV)/bin/python -m tools.figures
+
+# Without xdist, whose processes coverage would not see. The servers' faults add time and no lines.
+.PHONY: coverage
+coverage: $(VENV)/coverage.stamp servers
+	rm -f .coverage .coverage.*
+	printf '%s\n' "tests/core" "tests/django tests/flask" \
+	    | xargs -P 2 -I {} sh -c '$(VENV)/bin/coverage run -m pytest -q {} $(ARGS)'
+	$(VENV)/bin/coverage combine -q
+	$(VENV)/bin/coverage report
 
 .PHONY: bench
 bench: $(VENV)/bench.stamp servers
@@ -145,7 +161,8 @@ build: $(VENV)/pip.stamp
 .PHONY: clean
 clean:
 	rm -rf $(VENV) $(foreach version,$(SUPPORTED),$(VENV)-$(version)) dist
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis example_project/django_shop/db.sqlite3
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* \
+	    example_project/django_shop/db.sqlite3
 
 $(VENV)/pip.stamp:
 	$(PYTHON) -m venv $(VENV)
@@ -162,6 +179,10 @@ $(VENV)/bench.stamp: $(VENV)/pip.stamp pyproject.toml
 
 $(VENV)/test.stamp: $(VENV)/pip.stamp pyproject.toml example_project/requirements.txt
 	$(PIP) install $(EXAMPLE) --group reports
+	@touch $@
+
+$(VENV)/coverage.stamp: $(VENV)/pip.stamp pyproject.toml example_project/requirements.txt
+	$(PIP) install $(EXAMPLE) --group coverage
 	@touch $@
 
 $(VENV)/fuzz.stamp: $(VENV)/test.stamp
