@@ -1,28 +1,29 @@
-"""The cache backends: Django's own Redis backend behind the guard, and any other one.
-
-Django's class does all that has to do with Redis, on clients that are kept.
-"""
+"""The cache backends: Django's own Redis backend behind the guard, and any other one."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from asgiref.sync import sync_to_async
 from django.core.cache.backends import redis as backend
+from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.core.exceptions import ImproperlyConfigured
-from django.utils.functional import cached_property
 
-from contextcache.servers import DEFAULT_URL
-from contextcache.storage.keyed_guard import MISSING, SKIPPED
+from contextcache import ConfigurationError
+from contextcache.servers import DEFAULT_URL, connect
+from contextcache.storage.keyed_guard import MISSING, SKIPPED, KeyedGuard
+from contextcache.storage.redis_store import RedisStore
 from contextcache_django.cache_mixin import Guarded
 from contextcache_django.cache_proxy import GuardedCache
-from contextcache_django.clients import KeptClient
-from contextcache_django.conf import alias_of, warn_of_embedded
+from contextcache_django.conf import alias_of, project_config, warn_of_embedded
 from contextcache_django.serializers import CacheSerializer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     import redis
+
+    from contextcache import Guard
 
 __all__ = ["GuardedCache", "RedisCache"]
 
@@ -39,8 +40,11 @@ class RedisCache(Guarded, backend.RedisCache):
     redis-py, as in Django's backend, but for `CONTEXTCACHE`: settings of this alias that differ
     from the project's.
 
+    While Redis cannot be reached, the cache is as if it were empty; see `RedisStore`. `incr` then
+    raises the `ValueError` that it raises for a key that is not there.
+
     Raises:
-        ImproperlyConfigured: A URL, an option or a setting contains a mistake.
+        ImproperlyConfigured: A URL, an option or a setting contains a mistake, at the first use.
         ServerError: Redis cannot be reached, and `ON_ERROR` is `raise`; the message names the URL
             that was tried.
     """
@@ -48,6 +52,13 @@ class RedisCache(Guarded, backend.RedisCache):
     # Django's own attributes, which its stubs do not declare.
     _servers: list[str]
     _options: dict[str, Any]
+
+    _opened: _Store | None = None
+
+    if TYPE_CHECKING:
+
+        def get_backend_timeout(self, timeout: Any = DEFAULT_TIMEOUT) -> int | None:
+            """Return the seconds until a value expires; None for never."""
 
     def __init__(self, server: str | list[str], params: dict[str, Any]) -> None:
         alias = alias_of(server, params)
@@ -71,7 +82,7 @@ class RedisCache(Guarded, backend.RedisCache):
 
     def connection(self) -> redis.Redis:
         """Return the client of the server that takes the writes."""
-        client: redis.Redis = self._cache.get_client(write=True)
+        client: redis.Redis = self._cache.writer
         return client
 
     def validate_key(self, key: Any) -> None:
@@ -79,21 +90,66 @@ class RedisCache(Guarded, backend.RedisCache):
         if not (key.isascii() and key.isprintable() and " " not in key and len(key) <= 250):
             super().validate_key(key)  # which looks at each character by itself
 
-    # --- Writing --------------------------------------------------------------------------------
+    # --- Writing: the guard runs here, in the caller's thread and context -----------------------
 
-    def _ready(self, key: Any, value: Any, version: int | None, /) -> tuple[Any, Any]:
-        place = self.make_key(key, version)
-        self.validate_key(place)
-        return place, self._keyed.encode(key, value, place)
-
-    def _set(
-        self, place: Any, payload: Any, timeout: Any, _version: int | None, /, **options: Any
+    def set(
+        self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> None:
-        self._cache.set(place, payload, self.get_backend_timeout(timeout), **options)
+        """Store `value` under `key`."""
+        store = self._cache
+        redis_key, payload = self._encode(store, key, value, version)
+        store.set(redis_key, payload, self.get_backend_timeout(timeout))
 
-    def _add(self, place: Any, payload: Any, timeout: Any, _version: int | None, /) -> bool:
-        stored: bool = self._cache.add(place, payload, self.get_backend_timeout(timeout))
-        return stored
+    async def aset(
+        self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> None:
+        """Store `value` under `key`; see `set`."""
+        store = self._cache
+        redis_key, payload = self._encode(store, key, value, version)
+        seconds = self.get_backend_timeout(timeout)
+        await sync_to_async(store.set)(redis_key, payload, seconds)
+
+    def add(
+        self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> bool:
+        """Store `value` under `key` if that is free, and return whether it was stored."""
+        store = self._cache
+        redis_key, payload = self._encode(store, key, value, version)
+        return store.add(redis_key, payload, self.get_backend_timeout(timeout))
+
+    async def aadd(
+        self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> bool:
+        """Store `value` under `key` if that is free; see `add`."""
+        store = self._cache
+        redis_key, payload = self._encode(store, key, value, version)
+        seconds = self.get_backend_timeout(timeout)
+        return await sync_to_async(store.add)(redis_key, payload, seconds)
+
+    def set_many(
+        self,
+        data: Mapping[Any, Any],
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> list[Any]:
+        """Store every value that can be, and return the keys of those that cannot."""
+        store = self._cache
+        encoded = {key: self._encode(store, key, value, version) for key, value in data.items()}
+        failed = store.set_many(dict(encoded.values()), self.get_backend_timeout(timeout))
+        return _not_stored(encoded, failed)
+
+    async def aset_many(
+        self,
+        data: Mapping[Any, Any],
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> list[Any]:
+        """Store every value that can be; see `set_many`."""
+        store = self._cache
+        encoded = {key: self._encode(store, key, value, version) for key, value in data.items()}
+        seconds = self.get_backend_timeout(timeout)
+        failed = await sync_to_async(store.set_many)(dict(encoded.values()), seconds)
+        return _not_stored(encoded, failed)
 
     def set_or_raise(self, key: Any, value: Any, seconds: int) -> None:
         """Store `value` whatever `ON_ERROR` says: for what must not be taken for stored.
@@ -101,53 +157,121 @@ class RedisCache(Guarded, backend.RedisCache):
         Raises:
             ServerError: Redis cannot be reached.
         """
-        place, payload = self._ready(key, value, None)
+        store = self._cache
+        redis_key, payload = self._encode(store, key, value, None)
         if payload is SKIPPED:
-            self.connection().delete(place)
+            store.writer.delete(redis_key)
         else:
-            self.connection().set(place, payload, ex=seconds)
+            store.writer.set(redis_key, payload, ex=seconds)
 
-    def _set_many(
-        self, ready: dict[Any, tuple[Any, Any]], timeout: Any, _version: int | None, /
-    ) -> list[Any]:
-        timeout = self.get_backend_timeout(timeout)
-        failed = set(self._cache.set_many(dict(ready.values()), timeout)) if ready else ()
-        return [
-            key for key, (place, payload) in ready.items() if payload is SKIPPED or place in failed
-        ]
+    def _encode(self, store: _Store, key: Any, value: Any, version: int | None) -> tuple[str, Any]:
+        """Return the key in Redis, and the payload of `value` or `SKIPPED`."""
+        redis_key = self.make_key(key, version)
+        self.validate_key(redis_key)
+        return redis_key, store.keyed.encode(key, value, redis_key)
 
     # --- Reading --------------------------------------------------------------------------------
 
     def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
         """Return the value under `key`, or `default` where there is none that can be read."""
-        place = self.make_key(key, version)
-        self.validate_key(place)
-        payload = self._cache.get(place, None)
-        return default if payload is None else self._keyed.decode(key, payload, place, default)
+        redis_key = self.make_key(key, version)
+        self.validate_key(redis_key)
+        store = self._cache
+        payload = store.get(redis_key)
+        return default if payload is None else store.keyed.decode(key, payload, redis_key, default)
 
     def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
         """Return the values that are there and can be read, in one trip."""
         asked = {self.make_and_validate_key(key, version): key for key in keys}
-        keyed = self._keyed
-        found = {}
-        for place, payload in self._cache.get_many([*asked]).items():
-            value = keyed.decode(asked[place], payload, place, MISSING)
+        store, found = self._cache, {}
+        for redis_key, payload in store.get_many([*asked]).items():
+            value = store.keyed.decode(asked[redis_key], payload, redis_key, MISSING)
             if value is not MISSING:
-                found[asked[place]] = value
+                found[asked[redis_key]] = value
         return found
 
-    @cached_property
-    def _cache(self) -> Any:
-        """Django's client, over the connections this process keeps."""
-        if "serializer" in self._options:
-            raise ImproperlyConfigured(
-                f"{type(self).__qualname__} is its own serializer: remove "
-                "OPTIONS['serializer'], or use Django's RedisCache with it"
-            )
-        return KeptClient(
-            self._servers,
-            config=lambda: self._keyed.guard.config,
-            sink=self._sink,
-            serializer=CacheSerializer(),
-            **self._options,
-        )
+    # --- Redis: Django's methods call `_cache` for all other operations -------------------------
+
+    @property
+    def _cache(self) -> _Store:  # type: ignore[override]  # the stubs do not know its bases
+        store = self._opened
+        if store is None or store.project is not project_config():  # changed, in a test
+            if "serializer" in self._options:
+                raise ImproperlyConfigured(
+                    f"{type(self).__qualname__} is its own serializer: remove "
+                    "OPTIONS['serializer'], or use Django's RedisCache with it"
+                )
+            store = self._opened = _Store(self.guard(self._sink), self._servers, self._options)
+        return store
+
+
+if TYPE_CHECKING:
+
+    class _DjangoClient:
+        """What is used of Django's client, which its stubs do not declare."""
+
+        _pool_class: Any
+        _pool_options: dict[str, Any]
+
+        def __init__(self, servers: list[str], **options: Any) -> None:
+            """Take the options apart."""
+
+else:
+    _DjangoClient = backend.RedisCacheClient
+
+
+class _Store(RedisStore, _DjangoClient):
+    """What Django's `RedisCache` has as `_cache`: its client, over those this process keeps.
+
+    Django's own builds a client of redis-py for each operation. What is stored and read here are
+    payloads.
+
+    Args:
+        guard: The guard of the cache.
+        servers: URLs; the first one is written, the others are read.
+        options: Options of Django's client, and of redis-py.
+
+    Raises:
+        ImproperlyConfigured: A URL or option contains a mistake.
+    """
+
+    def __init__(self, guard: Guard, servers: list[str], options: dict[str, Any]) -> None:
+        _DjangoClient.__init__(self, servers, serializer=CacheSerializer(), **options)
+        settings = {"timeout": guard.config.timeout, **self._pool_options}
+        try:
+            clients = [connect(url, pool_class=self._pool_class, **settings) for url in servers]
+        except ConfigurationError as error:
+            raise ImproperlyConfigured(str(error)) from error
+        RedisStore.__init__(self, *clients, config=lambda: guard.config, sink=guard.sink)
+        self.keyed = KeyedGuard(guard)
+        self.project = project_config()
+
+    def get_client(self, key: Any = None, *, write: bool = False) -> redis.Redis:  # noqa: ARG002
+        """Return the client of the server to write to, or of one to read from."""
+        client: redis.Redis = self.writer if write else self.reader
+        return client
+
+    def _get_connection_pool(self, write: bool) -> redis.ConnectionPool:
+        return self.get_client(write=write).connection_pool
+
+    has_key = RedisStore.exists
+
+    def incr(self, redis_key: str, delta: int = 1, *, create: bool = False) -> int:
+        """Add to a number.
+
+        Raises:
+            ValueError: There is none, or Redis cannot be reached.
+        """
+        total = super().incr(redis_key, delta, create=create)
+        if total is None:
+            raise ValueError(f"Key {redis_key!r} not found.")
+        return total
+
+
+def _not_stored(encoded: dict[Any, tuple[str, Any]], failed: list[str]) -> list[Any]:
+    """Return the keys, as the user wrote them, of what was not stored."""
+    return [
+        key
+        for key, (redis_key, payload) in encoded.items()
+        if payload is SKIPPED or redis_key in failed
+    ]

@@ -1,8 +1,8 @@
-"""The guard around a cache backend of Django's API, whichever it is.
+"""What the guarded caches of Django have in common, whichever backend stores the payloads.
 
-It turns values into bytes before they reach the backend, because here the key is still known,
-and because an async caller is still in its own thread and context: `aset` would serialise in
-another thread, where a `threading.local` is unset.
+Values become payloads before they reach a backend, because here the key is still known, and because
+an async caller is still in its own thread and context: `aset` would serialise in another thread,
+where a `threading.local` is unset.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import sync_to_async
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
-from contextcache.storage.keyed_guard import MISSING, SKIPPED, KeyedGuard
-from contextcache_django.conf import guard_for, project_config
+from contextcache.storage.keyed_guard import MISSING
+from contextcache_django.conf import guard_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from contextcache import Config, Guard
+    from contextcache import Guard
 
 
 class Guarded(BaseCache):
-    """What every guarded cache has in common; stands before the class of its backend.
+    """A guarded cache; stands before the class of its backend.
 
     A write of which nothing can be stored is skipped: the finding is logged, what the key held
     before is deleted, and a later `get` is a miss. In mode `warn` and `raise` it raises
@@ -32,81 +32,13 @@ class Guarded(BaseCache):
     _sink: str
     _where: str
     _overrides: Mapping[str, Any] | None
-    _kept: tuple[Config, KeyedGuard] | None = None
+    _signed = True
 
     def guard(self, sink: str, *, session: bool = False) -> Guard:
         """Return a guard with the settings of this alias, for another kind of value in it."""
-        return guard_for(sink, self._overrides, where=self._where, session=session)
-
-    @property
-    def _keyed(self) -> KeyedGuard:
-        kept = self._kept
-        if kept is None or kept[0] is not project_config():  # the settings were changed, in a test
-            keyed = KeyedGuard(self.guard(self._sink))
-            kept = vars(self)["_kept"] = project_config(), keyed
-        return kept[1]
-
-    # --- Writing: the guard runs here, in the caller's thread and context -----------------------
-
-    def set(
-        self,
-        key: Any,
-        value: Any,
-        timeout: Any = DEFAULT_TIMEOUT,
-        version: int | None = None,
-        **options: Any,
-    ) -> Any:
-        """Store `value` under `key`."""
-        place, payload = self._ready(key, value, version)
-        return self._set(place, payload, timeout, version, **options)
-
-    async def aset(
-        self,
-        key: Any,
-        value: Any,
-        timeout: Any = DEFAULT_TIMEOUT,
-        version: int | None = None,
-        **options: Any,
-    ) -> Any:
-        """Store `value` under `key`; see `set`."""
-        place, payload = self._ready(key, value, version)
-        return await sync_to_async(self._set)(place, payload, timeout, version, **options)
-
-    def add(
-        self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
-    ) -> bool:
-        """Store `value` under `key` if that is free, and return whether it was stored."""
-        place, payload = self._ready(key, value, version)
-        return payload is not SKIPPED and self._add(place, payload, timeout, version)
-
-    async def aadd(
-        self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
-    ) -> bool:
-        """Store `value` under `key` if that is free; see `add`."""
-        place, payload = self._ready(key, value, version)
-        if payload is SKIPPED:
-            return False
-        return await sync_to_async(self._add)(place, payload, timeout, version)
-
-    def set_many(
-        self,
-        data: Mapping[Any, Any],
-        timeout: Any = DEFAULT_TIMEOUT,
-        version: int | None = None,
-    ) -> list[Any]:
-        """Store every value that can be, and return the keys of those that cannot."""
-        ready = {key: self._ready(key, value, version) for key, value in data.items()}
-        return self._set_many(ready, timeout, version)
-
-    async def aset_many(
-        self,
-        data: Mapping[Any, Any],
-        timeout: Any = DEFAULT_TIMEOUT,
-        version: int | None = None,
-    ) -> list[Any]:
-        """Store every value that can be; see `set_many`."""
-        ready = {key: self._ready(key, value, version) for key, value in data.items()}
-        return await sync_to_async(self._set_many)(ready, timeout, version)
+        return guard_for(
+            sink, self._overrides, where=self._where, session=session, signed=self._signed
+        )
 
     def get_or_set(
         self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
@@ -146,25 +78,6 @@ class Guarded(BaseCache):
             return default if value is MISSING else value
         await self.aset(key, default, timeout, version)
         return await self.aget(key, default, version)
-
-    # --- What a backend makes of it -------------------------------------------------------------
-
-    def _ready(self, key: Any, value: Any, _version: int | None, /) -> tuple[Any, Any]:
-        """Return where `value` is stored, and its payload or `SKIPPED`."""
-        raise NotImplementedError
-
-    def _set(
-        self, place: Any, payload: Any, timeout: Any, _version: int | None, /, **options: Any
-    ) -> Any:
-        raise NotImplementedError
-
-    def _add(self, place: Any, payload: Any, timeout: Any, _version: int | None, /) -> bool:
-        raise NotImplementedError
-
-    def _set_many(
-        self, ready: dict[Any, tuple[Any, Any]], timeout: Any, _version: int | None, /
-    ) -> list[Any]:
-        raise NotImplementedError
 
     # --- What Django's base class does key by key, or not atomically, in its async twins --------
 

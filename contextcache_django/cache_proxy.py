@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING, Any
 
+from asgiref.sync import sync_to_async
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.functional import cached_property
@@ -12,16 +13,16 @@ from django.utils.module_loading import import_string
 
 from contextcache import UnreadablePayloadError
 from contextcache.storage.commands import LABEL as SESSION
-from contextcache.storage.keyed_guard import MISSING, SKIPPED, label_of
+from contextcache.storage.keyed_guard import MISSING, SKIPPED, KeyedGuard, label_of
 from contextcache.storage.sessions import as_session
 from contextcache_django.cache_mixin import Guarded
-from contextcache_django.conf import alias_of, guard_for, place_of
+from contextcache_django.conf import alias_of, place_of, project_config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
 
-    from contextcache import Guard
+    from contextcache import Config
 
 
 class Wrapper(BaseCache):
@@ -211,13 +212,16 @@ class GuardedCache(Guarded, Wrapper):
     is one that any process reads as the value. `LOCATION` and all other `OPTIONS` are those of the
     backend, but for `CONTEXTCACHE`: settings of this alias that differ from the project's.
 
-    The bytes are not signed. These backends unpickle what they find by themselves, before anyone
+    The payloads are not signed. These backends unpickle what they find by themselves, before anyone
     could look at a signature: who can write to such a server can run code here, as without the
     guard. Only `RedisCache` prevents that. What the backend held before it was wrapped is read.
 
     Raises:
         ImproperlyConfigured: A backend or a setting contains a mistake, at the first use.
     """
+
+    _signed = False
+    _kept: tuple[Config, KeyedGuard] | None = None
 
     def __init__(self, location: str | list[str], params: dict[str, Any]) -> None:
         options = params.get("OPTIONS") or {}
@@ -231,9 +235,13 @@ class GuardedCache(Guarded, Wrapper):
             _where=f"CACHES[{alias or '...'!r}]['OPTIONS']['CONTEXTCACHE']",
         )
 
-    def guard(self, sink: str, *, session: bool = False) -> Guard:
-        """Return a guard with the settings of this alias, for another kind of value in it."""
-        return guard_for(sink, self._overrides, where=self._where, session=session, signed=False)
+    @property
+    def _keyed(self) -> KeyedGuard:
+        kept = self._kept
+        if kept is None or kept[0] is not project_config():  # the settings were changed, in a test
+            keyed = KeyedGuard(self.guard(self._sink))
+            kept = vars(self)["_kept"] = project_config(), keyed
+        return kept[1]
 
     # --- Reading --------------------------------------------------------------------------------
 
@@ -293,29 +301,84 @@ class GuardedCache(Guarded, Wrapper):
         self._keyed.guard.report_unreadable(error, label=label_of(key))
         return default
 
-    # --- Writing --------------------------------------------------------------------------------
+    # --- Writing: the guard runs here, in the caller's thread and context -----------------------
 
-    def _ready(self, key: Any, value: Any, _version: int | None, /) -> tuple[Any, Any]:
-        if self._keyed.guard.config.mode == "off":
-            return key, value
-        payload = self._keyed.encode(key, value)
-        return key, Payload(payload) if isinstance(payload, bytes) else payload
+    def set(
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """Store `value` under `key`; the options are those of the backend."""
+        return self._set(key, self._encode(key, value), timeout, version, **options)
+
+    async def aset(
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """Store `value` under `key`; see `set`."""
+        payload = self._encode(key, value)
+        return await sync_to_async(self._set)(key, payload, timeout, version, **options)
+
+    def add(
+        self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> bool:
+        """Store `value` under `key` if that is free, and return whether it was stored."""
+        payload = self._encode(key, value)
+        return payload is not SKIPPED and self.backend.add(key, payload, timeout, version)
+
+    async def aadd(
+        self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> bool:
+        """Store `value` under `key` if that is free; see `add`."""
+        payload = self._encode(key, value)
+        if payload is SKIPPED:
+            return False
+        return await sync_to_async(self.backend.add)(key, payload, timeout, version)
+
+    def set_many(
+        self,
+        data: Mapping[Any, Any],
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> list[Any]:
+        """Store every value that can be, and return the keys of those that cannot."""
+        payloads = {key: self._encode(key, value) for key, value in data.items()}
+        return self._set_many(payloads, timeout, version)
+
+    async def aset_many(
+        self,
+        data: Mapping[Any, Any],
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> list[Any]:
+        """Store every value that can be; see `set_many`."""
+        payloads = {key: self._encode(key, value) for key, value in data.items()}
+        return await sync_to_async(self._set_many)(payloads, timeout, version)
+
+    def _encode(self, key: Any, value: Any) -> Any:
+        """Return what the backend is to store for `value`, or `SKIPPED`."""
+        keyed = self._keyed
+        if keyed.guard.config.mode == "off":
+            return value
+        payload = keyed.encode(key, value)
+        return Payload(payload) if isinstance(payload, bytes) else payload
 
     def _set(
-        self, place: Any, payload: Any, timeout: Any, version: int | None, /, **options: Any
+        self, key: Any, payload: Any, timeout: Any, version: int | None, **options: Any
     ) -> Any:
         if payload is SKIPPED:
-            self.delete(place, version=version)
+            self.delete(key, version=version)
             return None
-        return self.backend.set(place, payload, timeout, version, **options)
+        return self.backend.set(key, payload, timeout, version, **options)
 
-    def _add(self, place: Any, payload: Any, timeout: Any, version: int | None, /) -> bool:
-        return self.backend.add(place, payload, timeout, version)
-
-    def _set_many(
-        self, ready: dict[Any, tuple[Any, Any]], timeout: Any, version: int | None, /
-    ) -> list[Any]:
-        payloads = dict(ready.values())
+    def _set_many(self, payloads: dict[Any, Any], timeout: Any, version: int | None) -> list[Any]:
         skipped = [key for key, payload in payloads.items() if payload is SKIPPED]
         for key in skipped:
             del payloads[key]

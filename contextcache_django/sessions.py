@@ -314,7 +314,7 @@ class SessionStore(Store):
     @cached_property
     def _storage(self) -> SessionStorage:
         guard = self._cache.guard("session in redis", session=True)
-        return SessionStorage(self._cache.connection, guard)
+        return SessionStorage(self._cache.connection(), guard)
 
     def _redis_key(self, session_key: str) -> str:
         if self._hashed[0] != session_key:

@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import functools
-import re
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from flask import Response
 from flask_caching.backends import rediscache
 
-from contextcache import (
-    ConfigurationError,
-    ReadOnlyServerError,
-    ServerError,
-    current_scope,
-)
-from contextcache.base.logs import error_name
-from contextcache.servers import answered, connect, warn
+from contextcache import ConfigurationError
+from contextcache.servers import connect
 from contextcache.storage.keyed_guard import MISSING, SKIPPED
+from contextcache.storage.redis_store import RedisStore
 from contextcache_flask.cache_guard import GuardedBackend, read_whole_body
-from contextcache_flask.clients import outage_of
 from contextcache_flask.request_scope import WithinRequest
 from contextcache_flask.settings import BACKEND_OPTIONS, cache_server, settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterable
 
     from flask import Flask
-
-SCANNED = 1000  # keys that Redis is asked for, and told to delete, at once
 
 
 class RedisCache(GuardedBackend, rediscache.RedisCache):
@@ -72,199 +62,112 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
         backend.guard_with(app)
         return backend
 
-    # --- Straight from the guard to the client: of a small value, each layer costs a hundredth ----
+    # --- Reading --------------------------------------------------------------------------------
 
     def get(self, key: str) -> Any:
         """Return the value under `key`, or None where there is none that can be read."""
-        place = f"{self._get_prefix()}{key}"
-        try:
-            payload = self._read_client.get(place)
-        except Exception as error:  # noqa: BLE001  # see `excuse`
-            self.excuse(error)
-            return None
-        return None if payload is None else self.keyed.decode(key, payload, place)
+        redis_key = f"{self._get_prefix()}{key}"
+        payload = self._store.get(redis_key)
+        return None if payload is None else self.keyed.decode(key, payload, redis_key)
 
     def get_many(self, *keys: str) -> list[Any]:
         """Return the values under `keys`, None for each that is missing or cannot be read."""
-        if not keys:
-            return []
-        prefix = self._get_prefix()
-        places = [f"{prefix}{key}" for key in keys]
-        try:
-            payloads = self._read_client.mget(places)
-        except Exception as error:  # noqa: BLE001
-            payloads = answered(self.excuse(error), len(keys))
+        redis_keys = self._redis_keys(keys)
+        payloads, keyed = self._store.get_many(redis_keys), self.keyed
         return [
-            None if payload is None else self.keyed.decode(key, payload, place)
-            for key, place, payload in zip(keys, places, payloads, strict=True)
+            keyed.decode(key, payloads[redis_key], redis_key) if redis_key in payloads else None
+            for key, redis_key in zip(keys, redis_keys, strict=True)
         ]
 
     def has(self, key: str) -> bool:
         """Return whether there is a value under `key` that can be read."""
-        place = f"{self._get_prefix()}{key}"
-        try:
-            payload = self._read_client.get(place)
-        except Exception as error:  # noqa: BLE001
-            self.excuse(error)
+        redis_key = f"{self._get_prefix()}{key}"
+        payload = self._store.get(redis_key)
+        if payload is None:
             return False
-        return (
-            payload is not None and self.keyed.decode(key, payload, place, MISSING) is not MISSING
-        )
+        return self.keyed.decode(key, payload, redis_key, MISSING) is not MISSING
 
-    def set(self, key: str, value: Any, timeout: Any = None) -> Any:
+    # --- Writing --------------------------------------------------------------------------------
+
+    def set(self, key: str, value: Any, timeout: Any = None) -> bool:
         """Store `value` under `key`, and return whether it was stored."""
-        place = f"{self._get_prefix()}{key}"
+        redis_key = f"{self._get_prefix()}{key}"
         with WithinRequest():
-            payload = self._payload(key, value, place)
-        try:
-            if payload is not SKIPPED:
-                return self._write_client.set(place, payload, ex=self._seconds(timeout))
-            self._write_client.delete(place)
-        except Exception as error:  # noqa: BLE001
-            self._lost(error, key, deleting=payload is SKIPPED)
-        return False
+            payload = self._encode(key, value, redis_key)
+        return self._store.set(redis_key, payload, self._seconds(timeout))
 
     def add(self, key: str, value: Any, timeout: Any = None) -> bool:
         """Store `value` under `key` if that is free, and return whether it was stored."""
-        place = f"{self._get_prefix()}{key}"
+        redis_key = f"{self._get_prefix()}{key}"
         with WithinRequest():
-            payload = self._payload(key, value, place)
-        if payload is SKIPPED:
-            return False
-        try:
-            return bool(self._write_client.set(place, payload, ex=self._seconds(timeout), nx=True))
-        except Exception as error:  # noqa: BLE001
-            self._lost(error)
-            return False
+            payload = self._encode(key, value, redis_key)
+        return self._store.add(redis_key, payload, self._seconds(timeout))
 
     def set_many(self, mapping: dict[str, Any], timeout: Any = None) -> list[Any]:
         """Store every value that can be stored, and return the keys of those that were."""
-        prefix, seconds = self._get_prefix(), self._seconds(timeout)
+        redis_keys = dict(zip(mapping, self._redis_keys(mapping), strict=True))
         with WithinRequest():
             payloads = {
-                key: self._payload(key, value, f"{prefix}{key}") for key, value in mapping.items()
+                redis_key: self._encode(key, mapping[key], redis_key)
+                for key, redis_key in redis_keys.items()
             }
-        try:
-            pipeline = self._write_client.pipeline(transaction=False)
-            for key, payload in payloads.items():
-                if payload is SKIPPED:
-                    pipeline.delete(f"{prefix}{key}")
-                else:
-                    pipeline.set(f"{prefix}{key}", payload, ex=seconds)
-            found = pipeline.execute()
-        except Exception as error:  # noqa: BLE001
-            outage = outage_of(self._write_client, error)
-            found = [None] * len(payloads) if outage is None else answered(outage, len(payloads))
-            failed = [key for key, answer in zip(payloads, found, strict=True) if answer is None]
-            skipped = any(payloads[key] is SKIPPED for key in failed)
-            self._lost(error, *failed, deleting=skipped)
-        answers = zip(payloads.items(), found, strict=True)
-        return [key for (key, payload), done in answers if done and payload is not SKIPPED]
+        failed = self._store.set_many(payloads, self._seconds(timeout))
+        return [
+            key
+            for key, redis_key in redis_keys.items()
+            if payloads[redis_key] is not SKIPPED and redis_key not in failed
+        ]
 
-    def _payload(self, key: str, value: Any, place: str) -> Any:
+    def inc(self, key: str, delta: int = 1) -> int | None:
+        """Add to a number, and return the sum; None in an outage."""
+        return self._store.incr(self._redis_key(key), delta)
+
+    def dec(self, key: str, delta: int = 1) -> int | None:
+        """Subtract from a number, and return the difference; None in an outage."""
+        return self._store.incr(self._redis_key(key), -delta)
+
+    # --- Deleting -------------------------------------------------------------------------------
+
+    def delete(self, key: str) -> bool:
+        """Delete what is under `key`, and return whether it was there."""
+        return self._store.delete(self._redis_key(key))
+
+    def delete_many(self, *keys: str) -> list[Any]:
+        """Delete `keys`, and return those that are gone."""
+        redis_keys = self._redis_keys(keys)
+        gone = self._store.delete_many(redis_keys)
+        return [key for key, redis_key in zip(keys, redis_keys, strict=True) if redis_key in gone]
+
+    def unlink(self, *keys: str) -> int:
+        """Delete `keys`, and return how many are gone."""
+        return len(self.delete_many(*keys))
+
+    def clear(self) -> bool:
+        """Delete every key with the prefix of this cache, on every node; return whether any was."""
+        return self._store.clear(self._get_prefix())
+
+    @functools.cached_property  # `ContextCache` makes one of these of Flask-Caching's own
+    def _store(self) -> RedisStore:
+        return RedisStore(
+            self._write_client,
+            self._read_client,
+            config=lambda: self.keyed.guard.config,
+            sink=self._sink,
+        )
+
+    # --- The parts ------------------------------------------------------------------------------
+
+    def _encode(self, key: str, value: Any, redis_key: str) -> Any:
         """Return the payload of `value`, or `SKIPPED`."""
         if issubclass(type(value), Response):  # isinstance would ask a proxy for its target
             read_whole_body(value)
-        return self.keyed.encode(key, value, place)
+        return self.keyed.encode(key, value, redis_key)
+
+    def _redis_keys(self, keys: Iterable[str]) -> list[str]:
+        prefix = self._get_prefix()
+        return [f"{prefix}{key}" for key in keys]
 
     def _seconds(self, timeout: Any) -> int | None:
         """Return after how many seconds a key expires; None for never, cachelib's 0."""
         seconds = self.default_timeout if timeout is None else self._normalize_timeout(timeout)
         return seconds if seconds not in (0, -1) else None
-
-    def delete_many(self, *keys: str) -> list[Any]:
-        """Delete `keys`, and return those that are gone."""
-        if not keys:
-            return []
-        prefix = self._get_prefix()
-        try:
-            self._write_client.delete(*(f"{prefix}{key}" for key in keys))
-        except Exception as error:  # noqa: BLE001
-            found = answered(self.excuse(error, deleting=True), len(keys))
-            return [key for key, answer in zip(keys, found, strict=True) if answer is not None]
-        return [*keys]
-
-    def clear(self) -> bool:
-        """Delete every key with the prefix of this cache, on every node; return whether any was.
-
-        cachelib sends KEYS, which holds up the server, and in a cluster asks one node only.
-        """
-        prefix = self._get_prefix()
-        if not prefix:
-            return bool(self._write_client.flushdb())
-        pattern = re.sub(r"([*?\[\]\\^])", r"\\\1", prefix) + "*"
-        deleted = 0
-        failures: list[ServerError] = []
-        scanned = self._write_client.scan_iter(match=pattern, count=SCANNED)
-        found = _until_failure(scanned, failures)  # once: it closes what it reads when it ends
-        while keys := list(islice(found, SCANNED)):
-            try:
-                deleted += self._write_client.delete(*keys)
-            except ServerError as error:  # of one node; the others are still to be cleared
-                if not error.answers:
-                    raise
-                failures.append(error)
-        for failure in failures:
-            raise failure
-        return bool(deleted)
-
-    # --- Outages --------------------------------------------------------------------------------
-
-    def excuse(self, error: Exception, *, deleting: bool = False) -> ServerError:
-        """Warn of an outage that goes unnoticed otherwise, or raise it if that is the policy.
-
-        A client of the application's raises other errors than ours, and some are no outages.
-        """
-        outage = outage_of(self._write_client, error)
-        if outage is None:
-            raise error
-        guard = self.keyed.guard
-        if guard.config.on_error == "raise":
-            raise outage from error
-        warn(outage, self._sink, deleting=deleting)
-        return outage
-
-    def _lost(self, error: Exception, *keys: str, deleting: bool = False) -> None:
-        """Excuse writes, and delete what they were to replace: it would be taken for them."""
-        if (scope := current_scope()) is not None:
-            outage = outage_of(self._write_client, error)
-            scope.lost(outage.reason if outage else error_name(error), max(1, len(keys)))
-        if isinstance(self.excuse(error, deleting=deleting), ReadOnlyServerError):
-            self.unlink(*keys)
-
-
-def _until_failure(found: Iterator[Any], failures: list[ServerError]) -> Iterator[Any]:
-    """Yield what is found: that some nodes fail says nothing against the keys of the others."""
-    try:
-        yield from found
-    except ServerError as error:
-        failures.append(error)
-
-
-def _excused(name: str, instead: Callable[[], Any]) -> Callable[..., Any]:
-    """Return the method `name`, which in an outage returns what `instead` returns."""
-    method = getattr(RedisCache, name)
-
-    @functools.wraps(method)
-    def excused(self: RedisCache, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return method(self, *args, **kwargs)
-        except Exception as error:  # noqa: BLE001  # see `RedisCache.excuse`
-            self.excuse(error, deleting=name in _DELETIONS)
-            return instead()
-
-    return excused
-
-
-_DELETIONS = {"delete", "unlink", "clear"}
-
-
-_AS_IF_EMPTY: dict[str, Callable[[], Any]] = {
-    "inc": lambda: None,
-    "dec": lambda: None,
-    "delete": bool,
-    "unlink": int,
-    "clear": bool,
-}
-for _name, _instead in _AS_IF_EMPTY.items():
-    setattr(RedisCache, _name, _excused(_name, _instead))

@@ -38,8 +38,8 @@ from flask.sessions import SessionInterface
 from contextcache import ServerError, UncacheableValueError, current_scope
 from contextcache.base.logs import error_name
 from contextcache.servers import connect
+from contextcache.storage.commands import address_of, outage_of
 from contextcache.storage.sessions import SessionStorage
-from contextcache_flask.clients import address_of, outage_of
 from contextcache_flask.request_scope import WithinRequest
 from contextcache_flask.session import RedisSession, SessionUnavailableError, watch_logins
 from contextcache_flask.settings import settings_of
@@ -148,10 +148,7 @@ class RedisSessionInterface(SessionInterface):
             client: Any = self._server or settings.session_server()
             if isinstance(client, str):
                 client = connect(client, timeout=settings.config.timeout)
-            storage = SessionStorage(
-                lambda: client, guard, as_outage=functools.partial(outage_of, client)
-            )
-            kept = self._kept = settings, guard, client, storage
+            kept = self._kept = settings, guard, client, SessionStorage(client, guard)
         return kept[1:]
 
     @contextlib.contextmanager

@@ -123,6 +123,7 @@ ORDER = [
     "storage.commands",
     "storage.sessions",
     "storage.keyed_guard",
+    "storage.redis_store",
     "storage.guards",
     "storage",
     "commands",
@@ -201,6 +202,7 @@ PUBLIC_MODULES = (
     "contextcache.storage.sessions",
     "contextcache.storage.guards",
     "contextcache.storage.keyed_guard",
+    "contextcache.storage.redis_store",
     "contextcache.testing",
 )
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from contextcache.exceptions import ReadOnlyServerError, ServerError
 from contextcache.reports.request_scope import current_scope
-from contextcache.servers.errors import diagnose
+from contextcache.servers.errors import diagnose, server_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,9 +23,26 @@ def was_lost(error: Exception) -> bool:
     return diagnosis is not None and diagnosis.counts
 
 
-def raised_outage(error: Exception) -> ServerError | None:
-    """Return `error` if it is an outage itself, as a client of contextcache raises it."""
-    return error if isinstance(error, ServerError) else None
+def outage_of(client: Any, error: Exception) -> ServerError | None:
+    """Return the outage behind what `client` raised, or None where it is about the command.
+
+    A client of contextcache raises the `ServerError` itself, one of the application's does not.
+    """
+    return error if isinstance(error, ServerError) else server_error(address_of(client), error)
+
+
+def address_of(client: Any) -> str:
+    """Return the address of a client, without its password."""
+    # A client of contextcache has its pool in its class; one of a cluster has none.
+    own = hasattr(type(client), "connection_pool")
+    pool = client.connection_pool if own else vars(client).get("connection_pool")
+    if pool is None:
+        return "redis+cluster://"
+    options = pool.connection_kwargs
+    if "path" in options:
+        return f"unix://{options['path']}"
+    host, port = options.get("host", "localhost"), options.get("port", 6379)
+    return f"redis://{host}:{port}/{options.get('db', 0)}"
 
 
 def _is_without_command(error: Exception) -> bool:
@@ -38,8 +55,8 @@ class Commands:
     """Sends commands to the Redis of the sessions, and notes outages in the request scope.
 
     Args:
-        client: Returns the client of redis-py.
-        as_outage: Returns the outage behind an error of the client, or None.
+        client: The client of redis-py.
+        as_outage: Returns the outage behind an error of a client, or None.
 
     Raises:
         ServerError: From each method: Redis cannot be reached or used.
@@ -47,8 +64,8 @@ class Commands:
 
     def __init__(
         self,
-        client: Callable[[], Any],
-        as_outage: Callable[[Exception], ServerError | None] = raised_outage,
+        client: Any,
+        as_outage: Callable[[Any, Exception], ServerError | None] = outage_of,
     ) -> None:
         self._client = client
         self._as_outage = as_outage
@@ -58,7 +75,7 @@ class Commands:
         """Return what is under a key, and let it live for `prolong` seconds from now on."""
         try:
             if prolong is None:
-                return self._client().get(redis_key)
+                return self._client.get(redis_key)
             return self._get_and_prolong(redis_key, prolong)
         except Exception as error:  # noqa: BLE001  # those of another client's own, too
             self._fail(error)
@@ -66,14 +83,14 @@ class Commands:
     def send(self, command: str, *args: Any, **options: Any) -> Any:
         """Send a command, once."""
         try:
-            return getattr(self._client(), command)(*args, **options)
+            return getattr(self._client, command)(*args, **options)
         except Exception as error:  # noqa: BLE001  # those of another client's own, too
             self._fail(error)
 
     def send_twice(self, command: str, *args: Any, **options: Any) -> Any:
         """Send a command that may be executed twice, once more where the answer is lost."""
         try:
-            return getattr(self._client(), command)(*args, **options)
+            return getattr(self._client, command)(*args, **options)
         except Exception as error:  # noqa: BLE001  # those of another client's own, too
             if not was_lost(error):
                 self._fail(error)
@@ -81,7 +98,7 @@ class Commands:
 
     def _fail(self, error: Exception) -> NoReturn:
         """Raise the outage behind `error`, and note it in the request scope."""
-        outage = self._as_outage(error)
+        outage = self._as_outage(self._client, error)
         if outage is None:
             raise error
         if (scope := current_scope()) is not None:
@@ -92,12 +109,12 @@ class Commands:
         raise outage from error
 
     def _get_and_prolong(self, redis_key: str, seconds: int) -> Any:
-        client = self._client()
+        client = self._client
         if self._knows_getex:
             try:
                 return client.execute_command("GETEX", redis_key, "EX", seconds)
             except Exception as error:
-                if isinstance(self._as_outage(error), ReadOnlyServerError):
+                if isinstance(self._as_outage(self._client, error), ReadOnlyServerError):
                     return client.get(redis_key)
                 if not _is_without_command(error):
                     raise

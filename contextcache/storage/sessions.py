@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from contextcache.base.logs import class_name
 from contextcache.exceptions import ServerError, UnreadablePayloadError
 from contextcache.reports.request_scope import enter_scope, exit_scope
-from contextcache.storage.commands import LABEL, Commands, raised_outage
+from contextcache.storage.commands import LABEL, Commands, outage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -107,9 +107,9 @@ class SessionStorage:
     thread and context of the caller; every other method only waits for Redis.
 
     Args:
-        client: Returns the client of redis-py.
+        client: The client of redis-py.
         guard: Makes and reads payloads; it must be one for sessions.
-        as_outage: Returns the outage behind an error of the client, or None.
+        as_outage: Returns the outage behind an error of a client, or None.
 
     Raises:
         ServerError: From each method but `encode`: Redis cannot be reached or used. It is noted
@@ -121,10 +121,10 @@ class SessionStorage:
 
     def __init__(
         self,
-        client: Callable[[], Any],
+        client: Any,
         guard: Guard,
         *,
-        as_outage: Callable[[Exception], ServerError | None] = raised_outage,
+        as_outage: Callable[[Any, Exception], ServerError | None] = outage_of,
     ) -> None:
         self._redis = Commands(client, as_outage)
         self._guard = guard

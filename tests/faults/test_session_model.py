@@ -149,8 +149,11 @@ class Impatient(SessionStorage):
 
 
 def storage_over(client: Any, kind: type[SessionStorage] = SessionStorage) -> SessionStorage:
-    as_outage = functools.partial(server_error, "redis://somewhere")
-    return kind(lambda: client, GUARD, as_outage=as_outage)
+
+    def as_outage(_: object, error: Exception) -> ServerError | None:
+        return server_error("redis://somewhere", error)
+
+    return kind(client, GUARD, as_outage=as_outage)
 
 
 class Visitor(RuleBasedStateMachine):

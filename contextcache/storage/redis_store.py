@@ -1,0 +1,303 @@
+"""Payloads in one Redis, and what a cache does while that Redis cannot be reached or written.
+
+With `ON_ERROR = "miss"` a cache whose Redis cannot be reached answers as an empty one does, and
+one whose Redis takes no writes drops them: pages get slower and go on. With `raise` each method
+raises the `ServerError`. The clients see to the deadline and the circuit breaker.
+
+`OutagePolicy` decides and sends nothing, so a store over an asynchronous client can share it.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from contextcache.base.logs import error_name
+from contextcache.exceptions import ReadOnlyServerError, ServerError
+from contextcache.reports.request_scope import current_scope
+from contextcache.servers.errors import answered, warn
+from contextcache.storage.commands import outage_of
+from contextcache.storage.keyed_guard import SKIPPED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+    from contextcache.config import Config
+    from contextcache.storage.keyed_guard import Skipped
+
+    Payload = bytes | int | Skipped
+
+SCANNED = 1000  # keys that Redis is asked for, and told to delete, at once
+
+
+class OutagePolicy:
+    """Decide what a cache does about an error of its Redis.
+
+    Args:
+        config: Returns the policy of the cache.
+        sink: The display name of the cache.
+    """
+
+    def __init__(self, config: Callable[[], Config], sink: str) -> None:
+        self._config = config
+        self._sink = sink
+
+    def excuse(self, client: Any, error: Exception, *, deleting: bool = False) -> ServerError:
+        """Warn of an outage that nobody will notice otherwise, and return it.
+
+        Args:
+            client: The client that raised `error`.
+            error: What it raised.
+            deleting: Whether a deletion did not happen, or not everywhere.
+
+        Raises:
+            ServerError: `ON_ERROR` is `raise`.
+            Exception: `error` itself, where it is about the command.
+        """
+        outage = outage_of(client, error)
+        if outage is None:
+            raise error
+        if self._config().on_error == "raise":
+            raise outage from (None if outage is error else error)
+        warn(outage, self._sink, deleting=deleting)
+        return outage
+
+    def lose(
+        self, client: Any, error: Exception, count: int = 1, *, deleting: bool = False
+    ) -> bool:
+        """Excuse `count` writes that did not happen; return whether to delete what they replace.
+
+        A Redis that takes no writes still serves what is there, which would be taken for the new
+        value. One that cannot be reached cannot be told to delete it.
+        """
+        if (scope := current_scope()) is not None:
+            outage = outage_of(client, error)
+            scope.lost(error_name(error) if outage is None else outage.reason, count)
+        return isinstance(self.excuse(client, error, deleting=deleting), ReadOnlyServerError)
+
+    def lose_some(
+        self, client: Any, error: Exception, payloads: Mapping[str, Payload], *, deleting: bool
+    ) -> tuple[list[str], bool]:
+        """Excuse a write of several, and return the keys that were not written; see `lose`."""
+        outage = outage_of(client, error)
+        answers = [None] * len(payloads) if outage is None else answered(outage, len(payloads))
+        failed = [key for key, answer in zip(payloads, answers, strict=True) if answer is None]
+        deleting = deleting or any(payloads[key] is SKIPPED for key in failed)
+        return failed, self.lose(client, error, max(1, len(failed)), deleting=deleting)
+
+
+class RedisStore(OutagePolicy):
+    """What a cache asks of its Redis, by the keys as the server knows them.
+
+    In an outage a method answers as if the cache were empty; see the module.
+
+    Args:
+        writer: The client of the server that takes the writes.
+        readers: Clients of servers to read from; by default that one.
+        config: Returns the policy of the cache.
+        sink: The display name of the cache.
+
+    Raises:
+        ServerError: From each method: Redis cannot be reached or used, and `ON_ERROR` is `raise`.
+    """
+
+    def __init__(self, writer: Any, *readers: Any, config: Callable[[], Config], sink: str) -> None:
+        super().__init__(config, sink)
+        self.writer = writer
+        self._readers: Sequence[Any] = readers or (writer,)
+
+    @property
+    def reader(self) -> Any:
+        """The client of one of the servers to read from."""
+        readers = self._readers
+        return readers[0] if len(readers) == 1 else random.choice(readers)  # noqa: S311
+
+    # --- Reading --------------------------------------------------------------------------------
+
+    def get(self, redis_key: str, default: Any = None) -> Any:
+        """Return the payload under a key, or `default`."""
+        client = self.reader
+        try:
+            payload = client.get(redis_key)
+        except Exception as error:  # noqa: BLE001  # those of an application's own client, too
+            self.excuse(client, error)
+            return default
+        return default if payload is None else payload
+
+    def get_many(self, redis_keys: Collection[str]) -> dict[str, Any]:
+        """Return the payloads that are there, in one trip."""
+        if not redis_keys:
+            return {}
+        client = self.reader
+        try:
+            payloads = client.mget(redis_keys)
+        except Exception as error:  # noqa: BLE001
+            payloads = answered(self.excuse(client, error), len(redis_keys))
+        found = zip(redis_keys, payloads, strict=True)
+        return {key: payload for key, payload in found if payload is not None}
+
+    def exists(self, redis_key: str) -> bool:
+        """Return whether there is anything under a key."""
+        client = self.reader
+        try:
+            return bool(client.exists(redis_key))
+        except Exception as error:  # noqa: BLE001
+            self.excuse(client, error)
+            return False
+
+    # --- Writing --------------------------------------------------------------------------------
+
+    def set(self, redis_key: str, payload: Payload, seconds: int | None) -> bool:
+        """Store a payload, and return whether it was stored.
+
+        Args:
+            redis_key: The key.
+            payload: The payload; `SKIPPED` deletes what is there.
+            seconds: After which it expires; None for never, and 0 deletes what is there.
+        """
+        client, deleting = self.writer, payload is SKIPPED or seconds == 0
+        try:
+            if not deleting:
+                return bool(client.set(redis_key, payload, ex=seconds))
+            client.delete(redis_key)
+        except Exception as error:  # noqa: BLE001
+            if self.lose(client, error, deleting=deleting):
+                self.delete(redis_key)
+        return False
+
+    def add(self, redis_key: str, payload: Payload, seconds: int | None) -> bool:
+        """Store a payload under a key that holds nothing, and return whether it was stored."""
+        if payload is SKIPPED:
+            return False
+        client = self.writer
+        try:
+            stored = bool(client.set(redis_key, payload, ex=seconds or None, nx=True))
+            if stored and seconds == 0:
+                client.delete(redis_key)
+        except Exception as error:  # noqa: BLE001
+            self.lose(client, error)
+            return False
+        return stored
+
+    def set_many(self, payloads: Mapping[str, Payload], seconds: int | None) -> list[str]:
+        """Store payloads in one trip, and return the keys of those that could not be sent.
+
+        MSET has no expiry, and no cluster takes it.
+        """
+        if not payloads:
+            return []
+        client = self.writer
+        try:
+            pipeline = client.pipeline(transaction=False)
+            for key, payload in payloads.items():
+                if payload is SKIPPED or seconds == 0:
+                    pipeline.delete(key)
+                else:
+                    pipeline.set(key, payload, ex=seconds)
+            pipeline.execute()
+        except Exception as error:  # noqa: BLE001
+            failed, stale = self.lose_some(client, error, payloads, deleting=seconds == 0)
+            if stale:
+                self.delete_many(failed)
+            return failed
+        return []
+
+    def touch(self, redis_key: str, seconds: int | None) -> bool:
+        """Let what is under a key expire after `seconds`, or never; return whether it was there."""
+        client = self.writer
+        try:
+            if seconds is None:
+                return bool(client.persist(redis_key))
+            return bool(client.expire(redis_key, seconds))
+        except Exception as error:  # noqa: BLE001
+            self.excuse(client, error)
+            return False
+
+    def incr(self, redis_key: str, delta: int = 1, *, create: bool = True) -> int | None:
+        """Add to a number, and return the sum.
+
+        Args:
+            redis_key: The key.
+            delta: What to add.
+            create: Whether a number that is not there counts as 0.
+
+        Returns:
+            None in an outage, and where there is no number and none is to be created.
+        """
+        client = self.writer
+        try:
+            if create or client.exists(redis_key):
+                total: int = client.incr(redis_key, delta)
+                return total
+        except Exception as error:  # noqa: BLE001
+            self.excuse(client, error)
+        return None
+
+    # --- Deleting -------------------------------------------------------------------------------
+
+    def delete(self, redis_key: str) -> bool:
+        """Delete what is under a key, and return whether it was there."""
+        client = self.writer
+        try:
+            return bool(client.delete(redis_key))
+        except Exception as error:  # noqa: BLE001
+            self.excuse(client, error, deleting=True)
+            return False
+
+    def delete_many(self, redis_keys: Iterable[str]) -> list[str]:
+        """Delete what is under each key, in one trip, and return the keys that hold nothing now."""
+        redis_keys = list(redis_keys)
+        if not redis_keys:
+            return []
+        client = self.writer
+        try:
+            client.delete(*redis_keys)
+        except Exception as error:  # noqa: BLE001
+            answers = answered(self.excuse(client, error, deleting=True), len(redis_keys))
+            found = zip(redis_keys, answers, strict=True)
+            return [key for key, answer in found if answer is not None]
+        return redis_keys
+
+    def clear(self, prefix: str = "") -> bool:
+        """Delete every key with a prefix, on each node of a cluster; return whether there was any.
+
+        The server is asked for a few keys at a time: KEYS holds it up, and in a cluster asks one
+        node only. Without a prefix, everything in the database is deleted.
+        """
+        client = self.writer
+        try:
+            return self._clear(client, prefix) if prefix else bool(client.flushdb())
+        except Exception as error:  # noqa: BLE001
+            self.excuse(client, error, deleting=True)
+            return False
+
+    def _clear(self, client: Any, prefix: str) -> bool:
+        deleted = 0
+        failures: list[ServerError] = []
+        scanned = client.scan_iter(match=f"{_escaped(prefix)}*", count=SCANNED)
+        found = _until_failure(scanned, failures)  # once: it closes what it reads when it ends
+        while keys := list(islice(found, SCANNED)):
+            try:
+                deleted += client.delete(*keys)
+            except ServerError as error:  # of one node; the others are still to be cleared
+                if not error.answers:
+                    raise
+                failures.append(error)
+        if failures:
+            raise failures[0]
+        return deleted > 0
+
+
+def _escaped(prefix: str) -> str:
+    """Return the pattern of Redis that matches `prefix` only."""
+    return re.sub(r"([*?\[\]\\^])", r"\\\1", prefix)
+
+
+def _until_failure(found: Iterable[Any], failures: list[ServerError]) -> Iterator[Any]:
+    """Yield what is found: that some nodes fail says nothing against the keys of the others."""
+    try:
+        yield from found
+    except ServerError as error:
+        failures.append(error)
