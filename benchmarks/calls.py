@@ -54,11 +54,10 @@ def django_operations(url: str) -> dict[str, Callable[[], object]]:
         SESSION_ENGINE="contextcache_django.sessions",
     )
     django.setup()
-    from django.core.cache import caches
+    from django.core.cache import cache
 
     from contextcache_django.sessions import SessionStore
 
-    cache = caches["default"]  # `django.core.cache.cache` is a proxy, with calls of its own
     store = SessionStore()
     store.update(SESSION)
     store.create()
