@@ -88,7 +88,7 @@ class Config:
         if type(self.max_size) is not int or self.max_size <= 0:
             raise ConfigurationError("max_size is a positive number of bytes")
         if self.on_error not in ON_ERRORS:
-            raise ConfigurationError(unknown_name(self.on_error, ON_ERRORS, "unknown on_error"))
+            raise ConfigurationError(unknown_name(self.on_error, ON_ERRORS, "unknown ON_ERROR"))
         if type(self.timeout) not in (int, float) or not 0 < self.timeout < math.inf:
             raise ConfigurationError("timeout is a positive number of seconds")
         if self.compress not in ("", *CODECS):
@@ -121,12 +121,6 @@ class Config:
         changes: dict[str, object] = {}
         for key, value in mapping.items():
             match key:
-                case "MODE":
-                    if value not in MODES:
-                        raise ConfigurationError(
-                            unknown_name(value, MODES, f"{where}: unknown mode")
-                        )
-                    changes["mode"] = value
                 case "IGNORE":
                     changes["ignore"] = (*base.ignore, *_strings(value, f"{where} IGNORE"))
                 case "RULES":
@@ -134,20 +128,12 @@ class Config:
                 case "ON_FINDING":
                     own = _callables(value, f"{where} ON_FINDING")
                     changes["on_finding"] = (*base.on_finding, *own)
-                case "MAX_SIZE":
-                    changes["max_size"] = value
+                case "MODE" | "MAX_SIZE" | "ON_ERROR" | "TIMEOUT":  # which __post_init__ checks
+                    changes[key.lower()] = value
                 case "REDACT_KEYS":
                     if type(value) is not bool:
                         raise ConfigurationError(f"{where}: REDACT_KEYS is True or False")
                     changes["redact_keys"] = value
-                case "ON_ERROR":
-                    if value not in ON_ERRORS:
-                        raise ConfigurationError(
-                            unknown_name(value, ON_ERRORS, f"{where}: unknown ON_ERROR")
-                        )
-                    changes["on_error"] = value
-                case "TIMEOUT":
-                    changes["timeout"] = value
                 case "SIGN" | "ACCEPT_UNSIGNED":
                     changes[key.lower()] = _switch(value, f"{where} {key}")
                 case "SECRET_KEYS":

@@ -245,11 +245,6 @@ class Guard:
             error = unreadable(error, self._shown(label) if self.config.redact_keys else label)
         self._reporter.unreadable(error, outcome)
 
-    @property
-    def verified(self) -> tuple[int, ...]:
-        """How many payloads each of `secret_keys` has verified: one never read can be dropped."""
-        return tuple(self._envelope.reads) if self._envelope is not None else ()
-
     def _opened(self, payload: bytes, label: str, key: str | bytes) -> bytes | memoryview:
         """Return the pickle in `payload`; the first byte decides what it is, and nothing else."""
         if is_sealed(payload):

@@ -186,7 +186,6 @@ class FindingBuilder:
             sink=self._sink,
             origin=origin_of(path, self._value),
             field=self._field(place, path),
-            located=place is not None,
         )
 
     def _can_store(self, hit: Hit) -> bool:

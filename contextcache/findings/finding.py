@@ -80,9 +80,8 @@ class Finding:
         cut: The path that was cut where that is not `path` itself but a holder of it.
         sink: The words for where the value was being stored, such as `session in redis`.
         origin: The request, view or line that stored it; empty where unknown.
-        field: Where the field is set: `shop.api.Client._lock, set at shop/api.py:18: ...`.
-        located: False where the search for the exact field ran out of its budget; the path is then
-            that of the value.
+        field: Where the field is set: `shop.api.Client._lock, set at shop/api.py:18: ...`; or that
+            there was no time to locate it, where the path is that of the value.
         count: How often this pattern has been seen in this process.
     """
 
@@ -99,7 +98,6 @@ class Finding:
     origin: str = ""
     field: str = ""
     patch: str = ""
-    located: bool = True
     count: int = dataclasses.field(default=1, compare=False)
 
     def as_dict(self, *, exact: bool = False) -> dict[str, str | int]:

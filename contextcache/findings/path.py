@@ -23,9 +23,8 @@ import re
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from contextcache.base.introspection import attributes
 from contextcache.base.masking import generalised, masked, one_line, shortened
 from contextcache.base.syntax import parse_literal
 
@@ -281,25 +280,6 @@ class Path:
         own += _split("".join(map(str, self.steps)))
         return len(wanted) <= len(own) and all(map(_covers, wanted, own))
 
-    def resolve(self, value: object) -> object:
-        """Return the object this path leads to, starting from `value`.
-
-        Attributes are read from the instance's own dictionary and slots before anything else,
-        so no property runs where a plain attribute exists.
-
-        Args:
-            value: The value the path was found in.
-
-        Raises:
-            LookupError: If a step leads nowhere.
-        """
-        for step in self.steps:
-            try:
-                value = _follow(value, step)
-            except (AttributeError, TypeError) as error:
-                raise LookupError(f"{step} leads nowhere") from error
-        return value
-
 
 @functools.lru_cache(maxsize=1024)
 def printed_root(root: str) -> str:
@@ -397,29 +377,3 @@ def _covers(wanted: str, own: str) -> bool:
     if "*" not in wanted:
         return wanted == own
     return fnmatchcase(own, wanted.replace("[", "[[]").replace("?", "[?]"))
-
-
-def _mapping(holder: object) -> Any:
-    """Return the builtin whose methods show the items of `holder`, whatever its class says."""
-    return dict if issubclass(type(holder), dict) else type(holder)  # a frozendict since 3.15
-
-
-def _follow(holder: object, step: Step) -> object:
-    name = step.name
-    match step.kind:
-        case StepKind.ATTRIBUTE:
-            own = attributes(holder)
-            return own[name] if name in own else getattr(holder, str(name))
-        case StepKind.ITEM:
-            return holder[name]  # type: ignore[index]
-        case StepKind.ELEMENT:
-            return list(holder)[name]  # type: ignore[call-overload]
-        case StepKind.KEY:
-            return list(_mapping(holder).keys(holder))[name]  # type: ignore[index]
-        case StepKind.VALUE:
-            return list(_mapping(holder).values(holder))[name]  # type: ignore[index]
-        case StepKind.CALL:
-            return getattr(holder, str(name))()
-        case StepKind.ARGUMENT:
-            return holder.__reduce_ex__(5)[1][name]  # type: ignore[index]
-    raise LookupError(f"{step} has no accessor")

@@ -93,7 +93,6 @@ class Envelope:
         self._plain = MAGIC + VERSION + b"\0" + key_id(keys[0])
         self._codec = codec(compress) if compress else None
         self._most = most
-        self.reads = [0] * len(keys)
 
     def seal(self, body: bytes, key: str | bytes) -> bytes:
         """Return `body`, signed for the place `key`.
@@ -132,7 +131,6 @@ class Envelope:
         for place in self._by_id.get(header[3:], ()):
             expected = _mac(self._begun[place], header, key, body)
             if hmac.compare_digest(expected, payload[_HEADER : self.OVERHEAD]):
-                self.reads[place] += 1
                 return _body(header[2:3], body, label, self._most)
         if header[3:] not in self._by_id:
             raise UntrustedPayloadError(

@@ -20,6 +20,7 @@ from contextcache.engine.children import iter_children
 from contextcache.findings.path import Path, Step, StepKind, tokens
 from contextcache.testing import capture_findings
 from tests.core import shapes
+from tests.resolving import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -200,7 +201,7 @@ def test_what_is_planted_is_what_is_found(graph: tuple[Any, dict[int, object]]) 
     """The leaves found are those planted, each by a path that leads to it."""
     value, leaves = graph
     findings = Guard().explain(value)
-    found = [finding.path.resolve(value) for finding in findings]
+    found = [resolve(finding.path, value) for finding in findings]
     assert {id(leaf) for leaf in found} == leaves.keys()
     assert len(found) == len(leaves)
     for finding, leaf in zip(findings, found, strict=True):
@@ -231,7 +232,7 @@ def test_markers_name_their_own_field_whatever_was_written_before(
         loaded = guard.loads(guard.dumps(value, label="session"))
         stand_ins = assert_round_trip(value, loaded, leaves)
         paths = {
-            id(finding.path.resolve(value)): finding.path.printed()
+            id(resolve(finding.path, value)): finding.path.printed()
             for finding in guard.explain(value, label="session")
         }
         for leaf, stand_in in stand_ins.items():
@@ -263,7 +264,7 @@ def _below(token: str, obj: Any) -> object:
     if position is None:
         return eval(f"obj{token}", {"obj": obj})
     kind, index = StepKind(position[1] or "element"), int(position[2] or position[3])
-    return Path(steps=(Step(kind, index),)).resolve(obj)
+    return resolve(Path(steps=(Step(kind, index),)), obj)
 
 
 @thorough
@@ -275,4 +276,4 @@ def test_a_listener_hears_every_leaf_each_time(graph: tuple[Any, dict[int, objec
     for _ in range(2):
         with capture_findings() as findings:
             guard.dumps(value)
-        assert {id(finding.path.resolve(value)) for finding in findings} == leaves.keys()
+        assert {id(resolve(finding.path, value)) for finding in findings} == leaves.keys()

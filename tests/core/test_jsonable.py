@@ -33,6 +33,7 @@ from contextcache import Config, Rule, UncacheableValueError
 from contextcache.jsonable import JSONGuard
 from contextcache.jsonable.dialects import DJANGO, FLASK, MSGPACK, MSGSPEC_JSON, PLAIN
 from contextcache.testing import capture_findings
+from tests.resolving import resolve
 
 Point = namedtuple("Point", "x y")
 
@@ -114,7 +115,7 @@ def test_every_path_leads_to_the_offender() -> None:
     offender = {1, 2}
     value = {"a": [{"b": (0, {"c": offender})}]}
     finding = JSONGuard(json.dumps).explain(value)[-1]
-    assert finding.path.resolve(value) is offender
+    assert resolve(finding.path, value) is offender
     assert finding.leaf_type == "set"
 
 

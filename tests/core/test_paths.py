@@ -30,6 +30,7 @@ from contextcache.findings.path import (
     printable,
     tokens,
 )
+from tests.resolving import resolve
 
 # Python reads an identifier in its normal form, so source code makes no attribute of another one.
 names = (
@@ -121,7 +122,7 @@ def test_evaluating_a_path_gives_the_leaf(steps: tuple[Step, ...]) -> None:
 def test_resolving_a_path_gives_the_leaf(steps: tuple[Step, ...]) -> None:
     """`resolve` leads where the path was built from."""
     leaf = object()
-    assert Path("value", steps).resolve(build(steps, leaf)) is leaf
+    assert resolve(Path("value", steps), build(steps, leaf)) is leaf
 
 
 @given(roots, anywhere)
@@ -296,17 +297,17 @@ def test_attributes_are_read_without_code_of_the_class() -> None:
     child.extra = 1  # type: ignore[attr-defined]
     assert attributes(child) == {"extra": 1, "plain": "plain", "_Slotted__hidden": "hidden"}
     assert attributes(Guarded()) == {"plain": "plain"}
-    assert at(attribute("plain")).resolve(Guarded()) == "plain"
+    assert resolve(at(attribute("plain")), Guarded()) == "plain"
     assert instance_dict(3) is None
 
 
 def test_what_has_no_accessor_resolves_by_position() -> None:
     """Elements, keys, values under unprintable keys and arguments are found by counting."""
     value = {Box: {"only"}, 2.5: complex(1, 2)}
-    assert at(Step(StepKind.KEY, 0)).resolve(value) is Box
-    assert at(item(Box(), 0), Step(StepKind.ELEMENT, 0)).resolve(value) == "only"
+    assert resolve(at(Step(StepKind.KEY, 0)), value) is Box
+    assert resolve(at(item(Box(), 0), Step(StepKind.ELEMENT, 0)), value) == "only"
     reduced = SimpleNamespace(__reduce_ex__=lambda _protocol: (int, ("1", "leaf")))
-    assert at(Step(StepKind.ARGUMENT, 1)).resolve(reduced) == "leaf"
+    assert resolve(at(Step(StepKind.ARGUMENT, 1)), reduced) == "leaf"
 
 
 @pytest.mark.parametrize(
@@ -324,9 +325,9 @@ def test_what_has_no_accessor_resolves_by_position() -> None:
 def test_a_step_that_leads_nowhere_is_a_lookup_error(steps: list[Step]) -> None:
     """`resolve` raises one documented kind of error."""
     with pytest.raises(LookupError):
-        at(*steps).resolve({"cart": 1})
+        resolve(at(*steps), {"cart": 1})
     with pytest.raises(LookupError):
-        at(*steps).resolve(7)
+        resolve(at(*steps), 7)
 
 
 class Colour(Enum):

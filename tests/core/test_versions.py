@@ -15,6 +15,7 @@ import pytest
 
 from contextcache import Guard, explain
 from contextcache.findings.path import Path
+from tests.resolving import resolve
 
 SINCE_314 = sys.version_info >= (3, 14)
 SINCE_315 = sys.version_info >= (3, 15)
@@ -199,7 +200,7 @@ def test_a_frozendict_is_a_dict_in_paths_and_fixes(value: Any, path: str) -> Non
     [found] = explain(value)
     assert str(found.path) == path
     assert isinstance(found.path, Path)
-    leaf = found.path.resolve(value)
+    leaf = resolve(found.path, value)
     assert type(leaf) in (type(threading.Lock()), type(lambda: 0))
     assert "frozendict" not in found.fix
     guard = Guard()

@@ -60,6 +60,7 @@ from rest_framework.test import APIRequestFactory
 
 from contextcache import Guard, RequestSnapshot, is_stripped
 from contextcache.testing import capture_findings
+from tests.resolving import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -267,7 +268,7 @@ def test_what_stands_in_a_lazy_list_has_the_path_of_a_list(cache: RedisCache) ->
     _, paths = through(cache, value)
     assert paths == {"cache['key']['menu'][0]"}
     [finding] = Guard().explain(value)
-    assert finding.path.resolve(value) is value["menu"][0]
+    assert resolve(finding.path, value) is value["menu"][0]
 
 
 @pytest.mark.parametrize("what", ["user", "rows"])
