@@ -333,7 +333,7 @@ class Guard:
     def _trusted(self, dump: Dump, payload: bytes) -> bool:
         """Try a payload with types that were met for the first time; tell whether it loads."""
         with self._budget.charged():
-            if not loads_again(payload):
+            if not loads_again(dump, payload):
                 return False
             for cls in dump.met:
                 dump.table.learn(cls, sound=True)

@@ -115,7 +115,7 @@ class Inspection:
             if markers.keys() < (named := self._marker_paths(builder, dump, search)).keys():
                 markers = {**markers, **named}  # a marker tells its own path, so it is made again
                 continue
-            if not loads_again(payload):
+            if not loads_again(dump, payload):
                 if not (found := self._suspects(dump, search)):
                     break
                 cut_higher = True
