@@ -149,14 +149,41 @@ class Guard:
         """
         if writers:
             note_write()
-        if self.config.debug:
-            scope = current_scope()
-            if scope is not None and scope.collect:
-                with scope.writing(label, self.sink, hidden=self.config.redact_keys) as write:
-                    payload = self._dumps(value, label, key)
-                    write.size = len(payload)
-                    return payload
+        if collectors or self.config.debug:
+            return self._dumps_watched(value, label, key)
         return self._dumps(value, label, key)
+
+    def _dumps_watched(self, value: object, label: str, key: str | bytes) -> bytes:
+        """Do what `dumps` does, for a developer or a test: note the write, look for secrets."""
+        scope = current_scope() if self.config.debug else None
+        if scope is None or not scope.collect:
+            return self._dumps_searched(value, label, key)
+        with scope.writing(label, self.sink, hidden=self.config.redact_keys) as write:
+            payload = self._dumps_searched(value, label, key)
+            write.size = len(payload)
+            return payload
+
+    def _dumps_searched(self, value: object, label: str, key: str | bytes) -> bytes:
+        payload = self._dumps(value, label, key)
+        if self.config.mode != "off":
+            try:
+                self._report_secrets(value, label, self._opened(payload, label, key))
+            except (RecursionError, MemoryError):
+                raise
+            except Exception as error:  # noqa: BLE001  # our own bug must not break the write
+                report_internal("looking for secrets", error)
+        return payload
+
+    def _report_secrets(self, value: object, label: str, body: bytes | memoryview) -> None:
+        """Report what has the shape of a secret in what was stored; no mode refuses it.
+
+        It is a guess, and the same write is not searched in production.
+        """
+        from contextcache.rules.secret_shapes import shapes_in  # noqa: PLC0415  # for developers
+
+        if shapes_in(bytes(body)):
+            with self._budget.charged():
+                self._reporter.report(self._look(value, label).secrets)
 
     def _dumps(self, value: object, label: str, key: str | bytes) -> bytes:
         body = None
@@ -225,7 +252,8 @@ class Guard:
             nodes=100_000_000,
             hidden=self.config.redact_keys,
         )
-        return look.run(value).findings
+        look.run(value)
+        return look.findings + look.secrets
 
     def summary(self) -> list[Finding]:
         """Return what was reported so far, each pattern once, with its count."""
@@ -333,7 +361,7 @@ class Guard:
     def _trusted(self, dump: Dump, payload: bytes) -> bool:
         """Try a payload with types that were met for the first time; tell whether it loads."""
         with self._budget.charged():
-            if not loads_again(dump, payload):
+            if not loads_again(payload):
                 return False
             for cls in dump.met:
                 dump.table.learn(cls, sound=True)

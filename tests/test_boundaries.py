@@ -99,6 +99,7 @@ ORDER = [
     "engine.locating",
     "engine.field_names",
     "engine.wording",
+    "engine.secret_search",
     "engine.diagnosis",
     "engine.history",
     "engine",

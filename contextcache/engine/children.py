@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 # By id, because the metaclass of a type may refuse to be hashed or compared
 ATOMS = frozenset(map(id, (type(None), bool, int, float, complex, str, bytes, bytearray)))
+TEXTS = frozenset(map(id, (str, bytes, bytearray)))
 MAPPINGS = frozenset(map(id, (dict, getattr(builtins, "frozendict", dict))))  # since 3.15
 CONTAINERS = MAPPINGS | frozenset(map(id, (list, tuple, set, frozenset)))
 _CODE = (type, FunctionType, BuiltinFunctionType, ModuleType)

@@ -61,6 +61,7 @@ class Inspection:
     Attributes:
         payload: What is stored; None if nothing can be.
         findings: Every offender, in pickle's order.
+        secrets: What has the shape of a secret in what is stored, for a developer.
         table: What is known about types now.
         dropped: The types of what was left out with its top-level key.
         seen: Every offender that stands in the value itself, by its id.
@@ -83,9 +84,11 @@ class Inspection:
         self.label = label
         self.payload: bytes | None = None
         self.findings: list[Finding] = []
+        self.secrets: list[Finding] = []
         self.dropped: set[str] = set()
         self.seen: dict[int, Seen] = {}
         self._session = session
+        self._debug = debug
         self._exact = exact
         self._seconds = seconds  # that are left
         self._nodes = nodes
@@ -115,7 +118,7 @@ class Inspection:
             if markers.keys() < (named := self._marker_paths(builder, dump, search)).keys():
                 markers = {**markers, **named}  # a marker tells its own path, so it is made again
                 continue
-            if not loads_again(dump, payload):
+            if not loads_again(payload):
                 if not (found := self._suspects(dump, search)):
                     break
                 cut_higher = True
@@ -129,10 +132,20 @@ class Inspection:
             for cls in dump.met:
                 self.table = self.table.learn(cls, sound=True)
             self._build_findings(builder, dump, search)
+            if self._debug:
+                self._find_secrets(builder, value, dump, payload)
             return self
         dump.hits.append(Hit(value, UNLOADABLE, Action.REFUSED, NOTHING))
         self._build_findings(builder, dump, search)
         return self
+
+    def _find_secrets(
+        self, builder: FindingBuilder, value: object, dump: Dump, payload: bytes
+    ) -> None:
+        from contextcache.engine.secret_search import find_secrets  # noqa: PLC0415  # for developers
+
+        found = find_secrets(value, dump, payload, seconds=self._seconds, nodes=self._nodes)
+        self.secrets = builder.observed(found)
 
     def _dump_with_retries(self, value: object, dump: Dump) -> bytes:
         kept = without_keys(value, self.dropped, dump)

@@ -18,6 +18,7 @@ from contextcache.engine.children import (
     ATOMS,
     CONTAINERS,
     MAPPINGS,
+    TEXTS,
     is_stored_by_name,
     iter_children,
     iter_items,
@@ -26,6 +27,8 @@ from contextcache.engine.relations import hides_attributes, relations
 from contextcache.findings.path import Path, Step, StepKind, attribute, item
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from contextcache.engine.dump import Dump
     from contextcache.engine.hits import Hit
 
@@ -110,9 +113,12 @@ class Search:
         dump: The careful dump of it, with what it captured.
         seconds: How long the search may take.
         nodes: How many objects it may look at.
+        is_wanted: Returns whether the place of a text is wanted, too; without it, texts are left
+            out of the walk.
 
     Attributes:
         found: The place of each offender, by its id.
+        texts: The places of the texts that are wanted, each at its first place.
     """
 
     def __init__(
@@ -122,8 +128,12 @@ class Search:
         *,
         seconds: float,
         nodes: int,
+        is_wanted: Callable[[Any], bool] | None = None,
     ) -> None:
         self.found: dict[int, Place] = {}
+        self.texts: list[Place] = []
+        self._is_wanted = is_wanted
+        self._skipped = ATOMS if is_wanted is None else ATOMS - TEXTS
         self._captured = dump.captured or {}
         self._behind = dump.behind
         self._proxies = {id(hit.leaf) for hit in dump.hits if hit.rule.code == "CC104"}
@@ -146,7 +156,7 @@ class Search:
     def _walk(self, start: Place, wanted: set[int], deadline: float, nodes: int) -> None:
         seen: set[int] = set()
         stack = [start]
-        while stack and len(self.found) < len(wanted):
+        while stack and (self._is_wanted or len(self.found) < len(wanted)):
             place = stack.pop()
             key = id(place.obj)
             if key in seen:
@@ -154,6 +164,8 @@ class Search:
             seen.add(key)
             if key in wanted:
                 self.found[key] = place
+            if self._is_wanted and id(type(place.obj)) in TEXTS and self._is_wanted(place.obj):
+                self.texts.append(place)
             if len(seen) > nodes or (len(seen) % 256 == 0 and time.perf_counter() > deadline):
                 return  # what is not found by now is reported at the value itself
             stack.extend(reversed(self._children(place)))
@@ -165,11 +177,11 @@ class Search:
             return [Place(self._behind[id(obj)], place)]
         if id(type(obj)) in CONTAINERS:
             if place.owner is None and id(type(obj)) in MAPPINGS:
-                return _values(obj, place)
+                return self._values(obj, place)
             return [
                 self._placed(child, step, place)
                 for step, child in iter_items(obj)
-                if id(type(child)) not in ATOMS
+                if id(type(child)) not in self._skipped
             ]
         captured = self._captured.get(id(obj))
         if captured is None:
@@ -181,6 +193,16 @@ class Search:
                 part.private = part.owner is not None or hides_attributes(type(obj))
         return [_related(steps, child, place) for steps, child in related] + parts
 
+    def _values(self, obj: dict[Any, Any], place: Place) -> list[Place]:
+        """Place what may matter of a dict, the keys that are objects included."""
+        found = []
+        for index, (key, child) in enumerate(list(obj.items())):
+            if id(type(key)) not in self._skipped:
+                found.append(Place(key, place, Step(StepKind.KEY, index)))
+            if id(type(child)) not in self._skipped:
+                found.append(Place.under(key, index, child, place))
+        return found
+
     def _parts(self, place: Place, reduced: tuple[Any, ...]) -> list[Place]:
         obj = place.obj
         function, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
@@ -190,14 +212,14 @@ class Search:
         if not is_stored_by_name(function):
             found.append(self._part(function, Step(StepKind.FUNCTION, None), place))
         for index, argument in enumerate(arguments):
-            if id(type(argument)) not in ATOMS and argument is not type(obj):
+            if id(type(argument)) not in self._skipped and argument is not type(obj):
                 step = _argument_step(obj, index)
                 found.append(self._part(argument, step, place))
         for index, child in enumerate(items or ()):
-            if id(type(child)) not in ATOMS:
+            if id(type(child)) not in self._skipped:
                 found.append(self._item(child, index, place))
         for index, (key, child) in enumerate(pairs or ()):
-            if id(type(key)) not in ATOMS:
+            if id(type(key)) not in self._skipped:
                 found.append(Place(key, place, Step(StepKind.KEY, index)))
             found.append(Place.under(key, index, child, place))
         if state is not None:
@@ -205,7 +227,7 @@ class Search:
                 found += [
                     Place(child, place, attribute(name))
                     for name, child in list(state.items())
-                    if id(type(child)) not in ATOMS
+                    if id(type(child)) not in self._skipped
                 ]
             else:
                 found.append(self._part(state, Step(StepKind.STATE, None), place))
@@ -224,6 +246,8 @@ class Search:
 
     def _part(self, part: object, step: Step, place: Place) -> Place:
         """Place a part of a reduce value, by the attribute that holds it if one does."""
+        if id(type(part)) in TEXTS and issubclass(type(place.obj), type(part)):
+            return Place(part, place)  # of a subclass, such as Django's SafeString
         name = self._name(place, part)
         if name is not None:
             return Place(part, place, name)
@@ -259,7 +283,7 @@ class Search:
 
     def _name(self, owner: Place, child: object, preferred: object = None) -> Step | None:
         """Return the step by which `owner` itself leads to `child`, or None."""
-        if id(type(child)) in ATOMS:
+        if id(type(child)) in self._skipped:
             return None
         names = self._names.get(id(owner.obj))
         if names is None:
@@ -310,14 +334,3 @@ def _argument_step(obj: object, index: int) -> Step:
     if issubclass(type(obj), (MethodType, BuiltinFunctionType)) and index == 0:
         return attribute("__self__")
     return Step(StepKind.ARGUMENT, index)
-
-
-def _values(obj: dict[Any, Any], place: Place) -> list[Place]:
-    """Place what may matter of a dict, the keys that are objects included."""
-    found = []
-    for index, (key, child) in enumerate(list(obj.items())):
-        if id(type(key)) not in ATOMS:
-            found.append(Place(key, place, Step(StepKind.KEY, index)))
-        if id(type(child)) not in ATOMS:
-            found.append(Place.under(key, index, child, place))
-    return found

@@ -18,7 +18,7 @@ from contextcache.reports.request_scope import origin_of
 from contextcache.rules.rule import Verb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from contextcache.engine.dump import Dump
     from contextcache.engine.hits import Hit
@@ -127,6 +127,12 @@ class FindingBuilder:
                 self.seen[id(hit.leaf)] = Seen(kind, first[kind], path.steps)
         if self._debug:
             self._add_patches()
+
+    def observed(self, found: Iterable[tuple[Hit, Place]]) -> list[Finding]:
+        """Return findings about what is stored as it is, and for which there is no patch."""
+        findings = [self._finding(hit, self.path_of(place), place) for hit, place in found]
+        self._offences = []
+        return findings
 
     def path_of(self, place: Place | None = None) -> Path:
         """Return the path of a place, or of the value itself."""

@@ -21,7 +21,13 @@ from contextcache.findings.path import Path, item
 from contextcache.guard import uncacheable
 from contextcache.jsonable.dialects import PLAIN, Dialect
 from contextcache.jsonable.walk import CUT, KEY_LEFT_OUT, NOTHING, Look, Treatments, comes_back
-from contextcache.reports.reporter import Reporter, note_write, report_internal, writers
+from contextcache.reports.reporter import (
+    Reporter,
+    collectors,
+    note_write,
+    report_internal,
+    writers,
+)
 from contextcache.reports.request_scope import current_credentials, current_scope
 
 if TYPE_CHECKING:
@@ -104,6 +110,8 @@ class JSONGuard(Generic[T]):
         if self.config.mode == "off":
             return self._encode(value)
         look, payload = self._examined(value, label)
+        if (collectors or self.config.debug) and payload is not None:
+            self._reporter.report(self._secrets(look, payload))  # which no mode refuses
         if self.config.mode == "warn":
             return self._unchanged(value, look)
         if look.findings:
@@ -114,7 +122,8 @@ class JSONGuard(Generic[T]):
 
     def explain(self, value: Any, *, label: str = "value") -> list[Finding]:
         """Find everything in `value` that JSON cannot hold or changes; report and store nothing."""
-        return self._examined(value, label)[0].findings
+        look, payload = self._examined(value, label)
+        return look.findings + ([] if payload is None else self._secrets(look, payload))
 
     def report_unreadable(self, error: UnreadablePayloadError) -> None:
         """Warn that a payload counts as a miss; each reason at its 1st, 10th, 100th... time."""
@@ -196,6 +205,27 @@ class JSONGuard(Generic[T]):
             report_internal("looking for what JSON cannot hold", error)
             look.kept, look.findings = value, []
         return look
+
+    def _secrets(self, look: Look, payload: T) -> list[Finding]:
+        """Find what has the shape of a secret in what is stored, for a developer or a test."""
+        from contextcache.engine.secret_search import iter_texts, verdict_on  # noqa: PLC0415
+        from contextcache.rules.secret_shapes import shape_of, shapes_in  # noqa: PLC0415
+
+        notes = Look(look.kept, look.root, self._types, self._refused, self.sink)
+        try:
+            text = payload.encode() if isinstance(payload, str) else payload
+            shapes = shapes_in(text) if isinstance(text, bytes) else []
+            for steps, held in iter_texts(look.kept) if shapes else ():
+                shape, path = shape_of(held, shapes), dataclasses.replace(look.root, steps=steps)
+                if shape is not None and path not in [one.path for one in look.findings]:
+                    said = verdict_on(shape)
+                    words = {"did": said.did, "fix": said.fix, "reason": said.reason}
+                    notes.note(said.code, path, held, Action.OBSERVED, **words)
+        except (RecursionError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001  # our own bug must not break the user's write
+            report_internal("looking for secrets", error)
+        return notes.findings
 
     def _refused(self, obj: Any, *, deep: bool = False) -> str:
         """Return the code by which the encoder refuses `obj`; empty if it does not."""

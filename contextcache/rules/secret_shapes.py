@@ -327,14 +327,14 @@ def shapes_in(payload: bytes) -> list[Shape]:
     return found
 
 
-def shape_of(text: str | bytes, shapes: Iterable[Shape] = SHAPES) -> Shape | None:
+def shape_of(text: str | bytes | bytearray, shapes: Iterable[Shape] = SHAPES) -> Shape | None:
     """Return the shape of the first secret in a text, or None.
 
     Args:
         text: The text of one field, which may be longer than the secret.
         shapes: What to look for.
     """
-    text = text.decode("latin-1") if isinstance(text, bytes) else text
+    text = text if isinstance(text, str) else text.decode("latin-1")
     for shape in shapes:
         if any(needle in text for needle in shape.needles):
             for match in _compiled(shape.pattern).finditer(text):

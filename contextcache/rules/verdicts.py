@@ -78,3 +78,9 @@ NOT_SEARCHED = Verdict(
     did="stored it as it is",
     fix="store the values you need from the request, in a flat dict",
 )
+LOOKS_LIKE_SECRET = Verdict(
+    verb=Verb.OBSERVE,
+    code="CC120",
+    did="stored it as it is",
+    fix="leave it out of what is stored, and take it on read from where the application keeps it",
+)

@@ -703,8 +703,9 @@ def test_no_key_is_said_by_an_application_that_redacts_them(code: str, debug: bo
 
 def test_a_redacted_path_is_a_pattern_that_silences() -> None:
     """The line to paste does what it says, for all keys at once."""
-    [told] = Guard(redact_keys=True).explain({"a": Client()}, label="cache['u:1']")
+    [told, url] = Guard(redact_keys=True).explain({"a": Client()}, label="cache['u:1']")
     assert str(told.path) == told.path.pattern == "cache[*][*].lock"
+    assert str(url.path) == url.path.pattern == "cache[*][*].url"  # for its password
     assert Guard(ignore=(str(told.path),), mode="raise").dumps({"b": Client()}, label="cache['v']")
 
 
