@@ -70,7 +70,7 @@ def django_operations(url: str) -> dict[str, Callable[[], object]]:
 
 def flask_operations(url: str) -> dict[str, Callable[[], object]]:
     """Return what is measured of Flask, Flask-Caching and the session."""
-    from flask import Flask, Response, session
+    from flask import Flask, Response, request_started, session
     from flask_caching import Cache
 
     from contextcache_flask import ContextCache
@@ -84,8 +84,8 @@ def flask_operations(url: str) -> dict[str, Callable[[], object]]:
     )
     cache = Cache(app)
     ContextCache(app)
-    app.app_context().push()
     app.test_request_context("/").push()
+    request_started.send(app)
     backend: Any = cache.cache
     session.update(SESSION)
     held: Any = session._get_current_object()  # type: ignore[attr-defined]

@@ -24,7 +24,6 @@ flask_login. They also delete what another request has moved the session to mean
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import re
@@ -34,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import request
 from flask.sessions import SessionInterface
+from werkzeug.http import dump_cookie
 
 from contextcache import ServerError, UncacheableValueError, current_scope
 from contextcache.base.logs import error_name
@@ -42,11 +42,9 @@ from contextcache.storage.commands import address_of, outage_of
 from contextcache.storage.sessions import SessionStorage
 from contextcache_flask.request_scope import WithinRequest
 from contextcache_flask.session import RedisSession, SessionUnavailableError, watch_logins
-from contextcache_flask.settings import settings_of
+from contextcache_flask.settings import EXTENSION, settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from flask import Flask, Request, Response
     from flask.sessions import SessionMixin
     from redis import Redis
@@ -96,7 +94,7 @@ class RedisSessionInterface(SessionInterface):
             connect(client_or_url)  # a mistake in the URL is to be seen now
         self._guard = guard
         self._key_prefix = key_prefix
-        self._kept: tuple[Settings, Guard, Redis, SessionStorage] | None = None
+        self._kept: tuple[Settings, SessionStorage] | tuple[None, None] = (None, None)
 
     def open_session(self, app: Flask, request: Request) -> RedisSession:
         """Return the session of the visitor; it is read when it is needed."""
@@ -113,26 +111,26 @@ class RedisSessionInterface(SessionInterface):
         used = session.accessed or session.modified
         if used and response.headers.setdefault("Vary", "Cookie") != "Cookie":
             response.vary.add("Cookie")
-        if session.failed or not (session.loaded or session.modified):
+        if session.failed or not (session.modified or session.loaded):
             return
+        if not session.modified:
+            if session.sid is not None and self.should_set_cookie(app, session):
+                self._set_cookie(app, session, response)
+            return
+        storage = self._storage(app)
         try:
-            if not session.modified:
-                held = session.sid is not None and self.should_set_cookie(app, session)
-            elif session:
-                held = self._store(app, session)
-            else:
-                self._delete(app, session)
+            data = session.copy()
+            if not data:
+                self._delete(storage, session)
                 self._delete_cookie(app, response)
-                return
-        except SessionUnavailableError as error:
-            _become(response, error)
+            elif self._store(app, storage, session, data):
+                self._set_cookie(app, session, response)
         except UncacheableValueError:
             session.failed = True  # Flask saves it once more, with the error page
-            if self._tools(app)[0].config.mode != "strip":
+            if storage.guard.config.mode != "strip":
                 raise
-        else:
-            if held:
-                self._set_cookie(app, session, response)
+        except Exception as error:  # noqa: BLE001  # what is no error of Redis's is raised again
+            _become(response, _unavailable(app, storage.client, error))
 
     def regenerate(self, session: RedisSession) -> None:
         """Rotate the id of `session`, by the name that Flask-Session has for it."""
@@ -140,46 +138,40 @@ class RedisSessionInterface(SessionInterface):
 
     # --- Redis ----------------------------------------------------------------------------------
 
-    def _tools(self, app: Flask) -> tuple[Guard, Redis, SessionStorage]:
-        """Return guard, client and storage for `app`, the same until it is initialised again."""
-        settings, kept = settings_of(app), self._kept
-        if kept is None or kept[0] is not settings:
+    def _storage(self, app: Flask) -> SessionStorage:
+        """Return the storage for `app`, the same until it is initialised again."""
+        settings, storage = self._kept
+        if storage is None or app.extensions.get(EXTENSION) is not settings:
+            settings = settings_of(app)
             guard = self._guard or settings.guards.get("session in redis", session=True)
             client: Any = self._server or settings.session_server()
             if isinstance(client, str):
                 client = connect(client, timeout=settings.config.timeout)
-            kept = self._kept = settings, guard, client, SessionStorage(client, guard)
-        return kept[1:]
-
-    @contextlib.contextmanager
-    def _storage(self, app: Flask) -> Iterator[SessionStorage]:
-        """Return the storage; an error of it is shown to the visitor."""
-        _, redis, storage = self._tools(app)
-        try:
-            yield storage
-        except UncacheableValueError:
-            raise
-        except Exception as error:
-            raise _unavailable(app, redis, error) from error
+            storage = SessionStorage(client, guard)
+            self._kept = settings, storage
+        return storage
 
     def _load(self, app: Flask, sid: str) -> dict[str, Any] | None:
         prolong = _lifetime(app) if app.config["SESSION_REFRESH_EACH_REQUEST"] else None
-        with self._storage(app) as storage:
+        storage = self._storage(app)
+        try:
             return storage.read(self._key(sid), prolong=prolong)
+        except Exception as error:
+            raise _unavailable(app, storage.client, error) from error
 
-    def _store(self, app: Flask, session: RedisSession) -> bool:
+    def _store(
+        self, app: Flask, storage: SessionStorage, session: RedisSession, data: dict[str, Any]
+    ) -> bool:
         """Write the session, and return whether Redis holds it now."""
         old = session.sid
         sid = old if old and not session.rotating else secrets.token_urlsafe()
         key, lifetime = self._key(sid), _lifetime(app)
-        with self._storage(app) as storage:
-            with WithinRequest():
-                payload = storage.encode(session.copy(), key)
-            if old == sid:
-                stored = storage.replace(key, payload, lifetime)
-            else:
-                stored = storage.create(key, payload, lifetime)
-                stored = stored and self._move(storage, session, key)
+        with WithinRequest():
+            payload = storage.encode(data, key)
+        if old == sid:
+            stored = storage.replace(key, payload, lifetime)
+        else:
+            stored = storage.create(key, payload, lifetime) and self._move(storage, session, key)
         if stored:
             session.stored_as(sid)
         return stored
@@ -200,10 +192,9 @@ class RedisSessionInterface(SessionInterface):
             storage.delete(old, twice=True)
         return True
 
-    def _delete(self, app: Flask, session: RedisSession) -> None:
+    def _delete(self, storage: SessionStorage, session: RedisSession) -> None:
         if session.id_to_delete is not None:
-            with self._storage(app) as storage:
-                storage.delete(self._key(session.id_to_delete))
+            storage.delete(self._key(session.id_to_delete))
 
     def _key(self, sid: str) -> str:
         return self._key_prefix + _hashed(sid)
@@ -211,12 +202,14 @@ class RedisSessionInterface(SessionInterface):
     # --- The cookie -----------------------------------------------------------------------------
 
     def _set_cookie(self, app: Flask, session: RedisSession, response: Response) -> None:
-        response.set_cookie(
+        # `Response.set_cookie` asks the application how large a cookie may be, in eight calls.
+        cookie = dump_cookie(
             self.get_cookie_name(app),
             session.sid or "",
             expires=self.get_expiration_time(app, session),
             **self._cookie_options(app),
         )
+        response.headers.add("Set-Cookie", cookie)
 
     def _delete_cookie(self, app: Flask, response: Response) -> None:
         response.delete_cookie(self.get_cookie_name(app), **self._cookie_options(app))

@@ -22,7 +22,7 @@ from contextcache.exceptions import ServerError
 from contextcache.servers.deadline import Deadline
 from contextcache.servers.errors import diagnose, worded
 from contextcache.servers.everywhere import EveryNode, complete
-from contextcache.servers.operations import Client, Operation, Quick, Server
+from contextcache.servers.operations import Client, Operation, QuickParser, Server
 from contextcache.servers.slots import SlotMap
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     class _PipelineBase: ...
 else:
 
-    class _ClusterBase(EveryNode, Quick, RedisClusterCommands):
+    class _ClusterBase(EveryNode, QuickParser, RedisClusterCommands):
         """Quick for what is asked most, and redis-py's methods for the rest."""
 
-    class _PipelineBase(Quick, CoreCommands):
+    class _PipelineBase(QuickParser, CoreCommands):
         """The same of a pipeline."""
 
 

@@ -123,7 +123,10 @@ class TimedSocket:
 
     def recv_into(self, *args: Any) -> int:
         """Receive as `socket.recv_into` does."""
-        self._limit_next_wait()
+        deadline = current.get()()
+        left = 0.0 if deadline is None else deadline.expires - time.monotonic()
+        if not -PRECISION < left - (self._set or 0.0) < PRECISION or left <= 0:
+            self._limit_next_wait()
         count = self._sock.recv_into(*args)
         if count >= MUCH:
             _moved(count)
@@ -132,7 +135,10 @@ class TimedSocket:
     def sendall(self, data: bytes) -> None:
         """Send as `socket.sendall` does, whose own timeout is for all of it, however large."""
         if len(data) <= CHUNK:
-            self._limit_next_wait()
+            deadline = current.get()()
+            left = 0.0 if deadline is None else deadline.expires - time.monotonic()
+            if not -PRECISION < left - (self._set or 0.0) < PRECISION or left <= 0:
+                self._limit_next_wait()
             self._sock.sendall(data)
             return
         _moved(len(data))  # at once, because to pack it has taken time already

@@ -44,11 +44,7 @@ class FastConnection(CountedConnection):
         """Be connected, with nothing to read: a connection the server has closed reads as one."""
         if self._sock is not None:
             try:
-                reader = getattr(self._parser, "_reader", None)  # of hiredis
-                if self._poll is None or reader is None:
-                    quiet = not (self.owed or self.can_read())
-                else:  # the same, in a third of the time
-                    quiet = not (self.owed or reader.has_data() or self._poll.poll(0))
+                quiet = not (self.owed or self.can_read())
             except (redis.RedisError, OSError):
                 quiet = False
             if quiet:
@@ -59,26 +55,43 @@ class FastConnection(CountedConnection):
     def send_command(self, *args: Any, **options: Any) -> None:
         """Send one command, and count its reply."""
         self.owed += 1
-        self.send_packed_command(
-            self._command_packer.pack(*args),
-            check_health=options.get("check_health", self.health_check_interval),
-        )
+        sock, packer, packed = self._sock, self._command_packer, None
+        if type(packer) is _Packer and type(args[0]) is str and " " not in args[0]:
+            try:  # noqa: SIM105  # which takes three calls more, for every command
+                packed = _pack(args)
+            except TypeError:
+                pass
+        if packed is None or sock is None or self.health_check_interval:
+            check = options.get("check_health", self.health_check_interval)
+            self.send_packed_command(packer.pack(*args), check_health=check)
+            return
+        try:
+            sock.sendall(packed)
+        except BaseException as error:
+            self.disconnect()
+            if isinstance(error, OSError):
+                raise _network_error(error, "writing to") from error
+            raise
 
     def read_response(self, *args: Any, **options: Any) -> Any:
         """Read one reply, or close the connection."""
         if args or options or self.health_check_interval:
             return super().read_response(*args, **options)
         try:
-            answer = self._parser.read_response()  # redis-py words an error before there is one
+            parser = self._parser
+            reader = getattr(parser, "_reader", None)  # of hiredis
+            if reader is not None and not reader.has_data():  # what the parser does, a call less
+                count = self._sock.recv_into(parser._buffer)
+                if count:  # else the parser says what that means
+                    reader.feed(parser._buffer, 0, count)
+            answer = parser.read_response()  # redis-py words an error before there is one
         except redis.ResponseError as error:
             self.answered(error)
             raise
         except BaseException as error:
             self.disconnect()
             if isinstance(error, OSError):  # the parsers of some versions leave it as it is
-                timed_out = isinstance(error, TimeoutError)
-                kind = redis.TimeoutError if timed_out else redis.ConnectionError
-                raise kind("Error while reading from the socket") from error
+                raise _network_error(error, "reading from") from error
             raise
         if isinstance(answer, redis.ResponseError):
             self.answered(answer)
@@ -116,14 +129,23 @@ class FastConnection(CountedConnection):
         self._socket_connect_timeout = seconds
 
 
+def _network_error(error: OSError, doing: str) -> redis.RedisError:
+    kind = redis.TimeoutError if isinstance(error, TimeoutError) else redis.ConnectionError
+    return kind(f"Error while {doing} the socket")
+
+
+# Of hiredis, which raises a `TypeError` for what it cannot pack, such as a bytearray.
+_pack: Any = getattr(getattr(redis.connection, "hiredis", None), "pack_command", None)
+
+
 class _Packer(HiredisRespSerializer):
     """hiredis, which refuses by itself what it cannot pack: no look at each argument before."""
 
     def pack(self, *args: Any) -> Any:
         if type(args[0]) is str and " " not in args[0]:
             try:
-                return [redis.connection.hiredis.pack_command(args)]  # type: ignore[attr-defined]
-            except TypeError:  # a bytearray or memoryview, say
+                return [_pack(args)]
+            except TypeError:
                 pass
         return super().pack(*args)
 
@@ -157,7 +179,15 @@ class FastPool(_Pool):
         except IndexError:
             connection = self._another()
         try:
-            connection.ready()
+            reader = getattr(connection._parser, "_reader", None)  # of hiredis
+            if (
+                connection._poll is None
+                or reader is None
+                or connection.owed
+                or reader.has_data()
+                or connection._poll.poll(0)
+            ):
+                connection.ready()  # else it is, which is seen here in a third of the time
         except BaseException:
             self._closed.append(connection)
             raise

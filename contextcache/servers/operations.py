@@ -164,52 +164,34 @@ _NO_TIME = Diagnosis(
 # --- The clients --------------------------------------------------------------------------------
 
 
-class Quick(_Commands):
-    """What is added to redis-py's clients: less of what is done in vain for a small command.
+class QuickParser(_Commands):
+    """What is added to redis-py's clients: a shorter way for the answers of small commands.
 
     A page has the processor's caches full of other things, and each Python function that a command
     passes through there costs a microsecond.
     """
 
-    def get(self, name: Any) -> Any:
-        """Send `GET`."""
-        return self.execute_command("GET", name)
-
-    def set(  # noqa: PLR0917  # as in redis-py
-        self,
-        name: Any,
-        value: Any,
-        ex: Any = None,
-        px: Any = None,
-        nx: bool = False,
-        xx: bool = False,
-        *others: Any,
-        **options: Any,
-    ) -> Any:
-        """Send `SET`, with `EX`, `NX` and `XX` as they are asked for."""
-        if px or others or options or (nx and xx) or not (ex is None or type(ex) is int):
-            return super().set(name, value, ex, px, nx, xx, *others, **options)
-        command = [name, value]
-        if ex is not None:
-            command += ("EX", ex)
-        if nx or xx:
-            command.append("NX" if nx else "XX")
-        return self.execute_command("SET", *command)
-
     def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
         """Read the answer, and turn it into what the command returns."""
-        if options or command_name not in _QUICKLY_PARSED:
+        if options or command_name not in _RESULTS:
             return super().parse_response(connection, command_name, **options)
-        answer = connection.read_response()
-        # Of a dict that asks for the upper case of each name, in Python.
-        parse = dict.get(self.response_callbacks, command_name)
-        return answer if parse is None else parse(answer)
+        answer, result = connection.read_response(), _RESULTS[command_name]
+        return answer if result is None else result(answer)
 
 
-_QUICKLY_PARSED = frozenset({"GET", "GETEX", "SET", "MGET", "DEL", "EXISTS", "EXPIRE"})
+# What redis-py makes of the answers to these commands, without its options.
+_RESULTS: dict[str, Callable[[Any], Any] | None] = {
+    "DEL": None,
+    "EXISTS": None,
+    "EXPIRE": bool,
+    "GET": None,
+    "GETEX": None,
+    "MGET": None,
+    "SET": {b"OK": True, "OK": True}.get,
+}
 
 
-class Client(Quick, redis.Redis):
+class Client(QuickParser, redis.Redis):
     """A client of one server, or of the one that Sentinel says is the master."""
 
     _server: Server
@@ -247,7 +229,10 @@ class Client(Quick, redis.Redis):
             connection: Any = self.connection or pool.get_connection()
             try:
                 connection.send_command(*args, **options)
-                return self.parse_response(connection, args[0], **options)
+                if options or args[0] not in _RESULTS:
+                    return self.parse_response(connection, args[0], **options)
+                answer, result = connection.read_response(), _RESULTS[args[0]]
+                return answer if result is None else result(answer)
             finally:
                 if not self.connection:
                     pool.release(connection)
@@ -259,7 +244,7 @@ class Client(Quick, redis.Redis):
         )
 
 
-class ClientPipeline(Quick, Pipeline):
+class ClientPipeline(QuickParser, Pipeline):
     """A pipeline of `Client`."""
 
     @property

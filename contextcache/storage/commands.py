@@ -75,26 +75,26 @@ class Commands:
         """Return what is under a key, and let it live for `prolong` seconds from now on."""
         try:
             if prolong is None:
-                return self._client.get(redis_key)
+                return self._client.execute_command("GET", redis_key)
             return self._get_and_prolong(redis_key, prolong)
         except Exception as error:  # noqa: BLE001  # those of another client's own, too
             self._fail(error)
 
-    def send(self, command: str, *args: Any, **options: Any) -> Any:
+    def send(self, *command: Any) -> Any:
         """Send a command, once."""
         try:
-            return getattr(self._client, command)(*args, **options)
+            return self._client.execute_command(*command)
         except Exception as error:  # noqa: BLE001  # those of another client's own, too
             self._fail(error)
 
-    def send_twice(self, command: str, *args: Any, **options: Any) -> Any:
+    def send_twice(self, *command: Any) -> Any:
         """Send a command that may be executed twice, once more where the answer is lost."""
         try:
-            return getattr(self._client, command)(*args, **options)
+            return self._client.execute_command(*command)
         except Exception as error:  # noqa: BLE001  # those of another client's own, too
             if not was_lost(error):
                 self._fail(error)
-        return self.send(command, *args, **options)
+        return self.send(*command)
 
     def _fail(self, error: Exception) -> NoReturn:
         """Raise the outage behind `error`, and note it in the request scope."""
@@ -115,13 +115,13 @@ class Commands:
                 return client.execute_command("GETEX", redis_key, "EX", seconds)
             except Exception as error:
                 if isinstance(self._as_outage(self._client, error), ReadOnlyServerError):
-                    return client.get(redis_key)
+                    return client.execute_command("GET", redis_key)
                 if not _is_without_command(error):
                     raise
                 self._knows_getex = False
         both = client.pipeline(transaction=False)
-        both.get(redis_key)
-        both.expire(redis_key, seconds)
+        both.execute_command("GET", redis_key)
+        both.execute_command("EXPIRE", redis_key, seconds)
         payload = both.execute(raise_on_error=False)[0]  # a Redis that takes no writes still reads
         if isinstance(payload, Exception):
             raise payload

@@ -107,20 +107,20 @@ class RedisStore(OutagePolicy):
         super().__init__(config, sink)
         self.writer = writer
         self._readers: Sequence[Any] = readers or (writer,)
+        self._only_reader = self._readers[0] if len(self._readers) == 1 else None
 
     @property
     def reader(self) -> Any:
         """The client of one of the servers to read from."""
-        readers = self._readers
-        return readers[0] if len(readers) == 1 else random.choice(readers)  # noqa: S311
+        return self._only_reader or random.choice(self._readers)  # noqa: S311
 
     # --- Reading --------------------------------------------------------------------------------
 
     def get(self, redis_key: str, default: Any = None) -> Any:
         """Return the payload under a key, or `default`."""
-        client = self.reader
+        client = self._only_reader or self.reader
         try:
-            payload = client.get(redis_key)
+            payload = client.execute_command("GET", redis_key)
         except Exception as error:  # noqa: BLE001  # those of an application's own client, too
             self.excuse(client, error)
             return default
@@ -142,7 +142,7 @@ class RedisStore(OutagePolicy):
         """Return whether there is anything under a key."""
         client = self.reader
         try:
-            return bool(client.exists(redis_key))
+            return bool(client.execute_command("EXISTS", redis_key))
         except Exception as error:  # noqa: BLE001
             self.excuse(client, error)
             return False
@@ -160,8 +160,9 @@ class RedisStore(OutagePolicy):
         client, deleting = self.writer, payload is SKIPPED or seconds == 0
         try:
             if not deleting:
-                return bool(client.set(redis_key, payload, ex=seconds))
-            client.delete(redis_key)
+                expiry = () if seconds is None else ("EX", seconds)
+                return bool(client.execute_command("SET", redis_key, payload, *expiry))
+            client.execute_command("DEL", redis_key)
         except Exception as error:  # noqa: BLE001
             if self.lose(client, error, deleting=deleting):
                 self.delete(redis_key)
@@ -173,9 +174,10 @@ class RedisStore(OutagePolicy):
             return False
         client = self.writer
         try:
-            stored = bool(client.set(redis_key, payload, ex=seconds or None, nx=True))
+            expiry = ("EX", seconds) if seconds else ()
+            stored = bool(client.execute_command("SET", redis_key, payload, *expiry, "NX"))
             if stored and seconds == 0:
-                client.delete(redis_key)
+                client.execute_command("DEL", redis_key)
         except Exception as error:  # noqa: BLE001
             self.lose(client, error)
             return False
@@ -191,11 +193,12 @@ class RedisStore(OutagePolicy):
         client = self.writer
         try:
             pipeline = client.pipeline(transaction=False)
+            expiry = () if seconds is None else ("EX", seconds)
             for key, payload in payloads.items():
                 if payload is SKIPPED or seconds == 0:
-                    pipeline.delete(key)
+                    pipeline.execute_command("DEL", key)
                 else:
-                    pipeline.set(key, payload, ex=seconds)
+                    pipeline.execute_command("SET", key, payload, *expiry)
             pipeline.execute()
         except Exception as error:  # noqa: BLE001
             failed, stale = self.lose_some(client, error, payloads, deleting=seconds == 0)
@@ -209,8 +212,8 @@ class RedisStore(OutagePolicy):
         client = self.writer
         try:
             if seconds is None:
-                return bool(client.persist(redis_key))
-            return bool(client.expire(redis_key, seconds))
+                return bool(client.execute_command("PERSIST", redis_key))
+            return bool(client.execute_command("EXPIRE", redis_key, seconds))
         except Exception as error:  # noqa: BLE001
             self.excuse(client, error)
             return False
@@ -228,8 +231,8 @@ class RedisStore(OutagePolicy):
         """
         client = self.writer
         try:
-            if create or client.exists(redis_key):
-                total: int = client.incr(redis_key, delta)
+            if create or client.execute_command("EXISTS", redis_key):
+                total: int = client.execute_command("INCRBY", redis_key, delta)
                 return total
         except Exception as error:  # noqa: BLE001
             self.excuse(client, error)
@@ -241,7 +244,7 @@ class RedisStore(OutagePolicy):
         """Delete what is under a key, and return whether it was there."""
         client = self.writer
         try:
-            return bool(client.delete(redis_key))
+            return bool(client.execute_command("DEL", redis_key))
         except Exception as error:  # noqa: BLE001
             self.excuse(client, error, deleting=True)
             return False

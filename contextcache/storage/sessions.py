@@ -126,8 +126,9 @@ class SessionStorage:
         *,
         as_outage: Callable[[Any, Exception], ServerError | None] = outage_of,
     ) -> None:
+        self.client = client
+        self.guard = guard
         self._redis = Commands(client, as_outage)
-        self._guard = guard
 
     # --- Reading --------------------------------------------------------------------------------
 
@@ -142,15 +143,15 @@ class SessionStorage:
         if payload is None:
             return None
         try:
-            session = as_session(self._guard.loads(payload, label=LABEL, key=redis_key))
+            session = as_session(self.guard.loads(payload, label=LABEL, key=redis_key))
         except UnreadablePayloadError as error:
-            self._guard.report_unreadable(error)
+            self.guard.report_unreadable(error)
             return None
         return session
 
     def exists(self, redis_key: str) -> bool:
         """Return whether there is a session under this key."""
-        return bool(self._redis.send("exists", redis_key))
+        return bool(self._redis.send("EXISTS", redis_key))
 
     # --- Writing --------------------------------------------------------------------------------
 
@@ -160,7 +161,7 @@ class SessionStorage:
         Raises:
             UncacheableValueError: It cannot be stored.
         """
-        return self._guard.dumps(session, label=LABEL, key=redis_key)
+        return self.guard.dumps(session, label=LABEL, key=redis_key)
 
     def create(self, redis_key: str, payload: bytes, seconds: int, *, twice: bool = False) -> bool:
         """Store a new session.
@@ -181,9 +182,9 @@ class SessionStorage:
         if seconds <= 0:  # Redis has no expiry in the past, or within the second
             return not self.exists(redis_key)
         if not twice:
-            return bool(self._redis.send("set", redis_key, payload, ex=seconds, nx=True))
-        stored = self._redis.send_twice("set", redis_key, payload, ex=seconds, nx=True)
-        return bool(stored or self._redis.send("get", redis_key) == payload)
+            return bool(self._redis.send("SET", redis_key, payload, "EX", seconds, "NX"))
+        stored = self._redis.send_twice("SET", redis_key, payload, "EX", seconds, "NX")
+        return bool(stored or self._redis.send("GET", redis_key) == payload)
 
     def replace(self, redis_key: str, payload: bytes, seconds: int, *, twice: bool = False) -> bool:
         """Store a session that was there before.
@@ -202,8 +203,8 @@ class SessionStorage:
         """
         send = self._redis.send_twice if twice else self._redis.send
         if seconds <= 0:
-            return bool(send("delete", redis_key))
-        return bool(send("set", redis_key, payload, ex=seconds, xx=True))
+            return bool(send("DEL", redis_key))
+        return bool(send("SET", redis_key, payload, "EX", seconds, "XX"))
 
     def rotate(self, old: str, new: str) -> bool:
         """Let a session be found under its new key only.
@@ -224,19 +225,19 @@ class SessionStorage:
         """
         moved, tombstone = old + TOMBSTONE, self._tombstone(old, new)
         found = tombstone
-        if not self._redis.send_twice("set", moved, tombstone, ex=TOMBSTONE_SECONDS, nx=True):
+        if not self._redis.send_twice("SET", moved, tombstone, "EX", TOMBSTONE_SECONDS, "NX"):
             # It may be its own, of which the answer was lost.
-            found = self._redis.send_twice("get", moved)
-        if found == tombstone and self._redis.send_twice("exists", old):
-            self._redis.send_twice("delete", old)
+            found = self._redis.send_twice("GET", moved)
+        if found == tombstone and self._redis.send_twice("EXISTS", old):
+            self._redis.send_twice("DEL", old)
             return True
         if found not in (tombstone, None) and self._was_cut_off(old, moved):
             # It has got as far as `place`, of which nobody knows the id.
             place = self._moved_to(found, moved)
             if place is not None and self.rotate(place, new):
-                self._redis.send_twice("delete", old)
+                self._redis.send_twice("DEL", old)
                 return True
-        self._redis.send_twice("delete", new)
+        self._redis.send_twice("DEL", new)
         return False
 
     def _was_cut_off(self, old: str, moved: str) -> bool:
@@ -244,9 +245,9 @@ class SessionStorage:
 
         One that goes on all the same does no harm: a logout finds both, one after the other.
         """
-        if not self._redis.send_twice("exists", old):
+        if not self._redis.send_twice("EXISTS", old):
             return False
-        left: int = self._redis.send_twice("pttl", moved)
+        left: int = self._redis.send_twice("PTTL", moved)
         return left <= (TOMBSTONE_SECONDS - self.ROTATION_SECONDS) * 1000
 
     def delete(self, redis_key: str, *, twice: bool = False) -> bool:
@@ -269,10 +270,10 @@ class SessionStorage:
         for _ in range(MAX_MOVES):
             # In this order: a rotation that sees the session after it has written the tombstone
             # goes on, so the tombstone is asked for when the session is gone.
-            if send("delete", place) and place == redis_key:
+            if send("DEL", place) and place == redis_key:
                 existed = True
             moved = f"{place}{TOMBSTONE}"
-            payload = send("get", moved)
+            payload = send("GET", moved)
             place = None if payload is None else self._moved_to(payload, moved)
             if place is None:
                 break
@@ -281,15 +282,15 @@ class SessionStorage:
     def _tombstone(self, old: str, new: str) -> bytes:
         token = enter_scope(None)  # it is no write of the application's
         try:
-            return self._guard.dumps(new, label=LABEL, key=old + TOMBSTONE)
+            return self.guard.dumps(new, label=LABEL, key=old + TOMBSTONE)
         finally:
             exit_scope(token)
 
     def _moved_to(self, payload: bytes, moved: str) -> str | None:
         """Return the key in a tombstone; none where it was not written by this application."""
         try:
-            place = self._guard.loads(payload, label=LABEL, key=moved)
+            place = self.guard.loads(payload, label=LABEL, key=moved)
         except UnreadablePayloadError as error:
-            self._guard.report_unreadable(error)
+            self.guard.report_unreadable(error)
             return None
         return place if isinstance(place, str) else None
