@@ -33,6 +33,7 @@ help:
 	@echo "make programs           try 20,000 generated pickle programs on an allow-list (PROGRAMS=20000)"
 	@echo "make bench              measure everything beside what people use today, into docs/benchmarks.md"
 	@echo "make before-after       perform real reports once more, into docs/before-after.md"
+	@echo "make architecture       trace what a value passes through, into docs/architecture.md"
 	@echo "make lint               check style and types"
 	@echo "make figures            print how long the packages, files and classes are"
 	@echo "make coverage           run the tests and print which lines of the packages none runs"
@@ -153,6 +154,10 @@ bench: $(VENV)/bench.stamp servers
 .PHONY: before-after
 before-after: $(VENV)/test.stamp
 	$(VENV)/bin/python -m tools.before_after
+
+.PHONY: architecture
+architecture: $(VENV)/test.stamp servers
+	$(VENV)/bin/python -m tools.architecture
 
 .PHONY: build
 build: $(VENV)/pip.stamp

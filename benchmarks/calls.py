@@ -65,6 +65,7 @@ def django_operations(url: str) -> dict[str, Callable[[], object]]:
         "Django set": lambda: cache.set("page", VALUE),
         "Django get": lambda: cache.get("page"),
         "Django session save": store.save,
+        "Django session load": lambda: SessionStore(store.session_key).get("cart"),
     }
 
 
@@ -95,12 +96,21 @@ def flask_operations(url: str) -> dict[str, Callable[[], object]]:
         held.modified = True
         interface.save_session(app, held, response)
 
+    save()
+    cookie = f"{app.config['SESSION_COOKIE_NAME']}={held.sid}"
+    request = app.test_request_context("/", headers={"Cookie": cookie}).request
+
+    def load() -> object:
+        opened = interface.open_session(app, request)
+        return opened is not None and opened.get("cart")
+
     return {
         "Flask set": lambda: backend.set("page", VALUE),
         "Flask get": lambda: backend.get("page"),
         "Flask-Caching set": lambda: cache.set("page", VALUE),
         "Flask-Caching get": lambda: cache.get("page"),
         "Flask session save": save,
+        "Flask session load": load,
     }
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from flask import Flask
 
-from contextcache import is_stripped
+from contextcache import Config, is_stripped
 from contextcache_flask import ContextCache
 from tests.child import ROOT, run
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.glob("*.md"), ROOT / "README.md", ROOT / "SECURITY.md"])
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 BLOCKS = {
     (path.stem, match["name"]): match["text"]
     for path in DOCS.glob("*.md")
@@ -47,6 +47,13 @@ def test_links_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", text):
         assert (page.parent / target).exists(), target
+
+
+def test_the_table_of_settings_is_complete() -> None:
+    """Each key of the configuration has its row, and each row is a key."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Settings")[2]
+    named = re.findall(r"^\| `(\w+)` \|", section.partition("\n## ")[0], re.MULTILINE)
+    assert sorted(named) == sorted([*Config.KEYS, "OBSERVE"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
