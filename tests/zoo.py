@@ -809,6 +809,12 @@ offender(
     "exception-that-wants-more-alone", lambda: shapes.ChoosyError("bad", 404), "CC119 refused value"
 )
 offender(
+    "datetime-with-an-attribute",
+    lambda: {"at": _with(shapes.Stamp(2026, 1, 2), source="bank")},
+    "CC122 observed value['at']",
+    check=lambda v: v["at"] == dt.datetime(2026, 1, 2) and v["at"].source == "",
+)
+offender(
     "narrow-default-dict",
     lambda: [shapes.NarrowDict()],
     "CC119 stripped value[0]",

@@ -16,6 +16,7 @@ from contextcache.base.classes import ClassMemo, is_permanent
 from contextcache.base.importing import importable
 from contextcache.engine.reducers import (
     NAMELESS,
+    drops_attributes,
     holds,
     is_plain,
     reduce_alike,
@@ -26,6 +27,7 @@ from contextcache.engine.reducers import (
     reduce_leaving_out,
     reduce_plainly,
     reduce_unverified,
+    reduce_watching_attributes,
 )
 from contextcache.engine.verbs import Recreated, has_a_name, reduce_as_pickle_does, unimportable
 from contextcache.reports.reporter import report_internal
@@ -52,18 +54,20 @@ class Known:
         sound: Whether an object has been seen to load again.
         suspect: Whether some object does not load, so that each is tried before it is stored.
         unset: Attributes that are left out where they offend, because the class has a default.
+        restored: Whether its objects have an attribute again when they are loaded, by its name.
         uses: How often the pickler has asked here for the reducer.
         since: When it was first asked for.
         settled: Whether it was used for so long that no single request has made it.
     """
 
-    __slots__ = ("reducer", "settled", "since", "sound", "suspect", "unset", "uses")
+    __slots__ = ("reducer", "restored", "settled", "since", "sound", "suspect", "unset", "uses")
 
     def __init__(self) -> None:
         self.reducer: Reducer = reduce_unverified
         self.sound = False
         self.suspect = False
         self.unset: frozenset[str] = frozenset()
+        self.restored: dict[str, bool] = {}
         self.uses = 0
         self.since = time.monotonic()
         self.settled = False
@@ -195,6 +199,8 @@ class Table(dict[type, "Reducer"]):
         if cls not in copyreg.dispatch_table and issubclass(cls, type):
             return reduce_by_name
         plain = cls is Recreated or (cls not in copyreg.dispatch_table and is_plain(cls))
+        if not plain and cls not in copyreg.dispatch_table and drops_attributes(cls):
+            return reduce_watching_attributes
         return reduce_plainly if plain else reduce_unverified
 
     def strips(self, obj: object) -> Verdict | None:

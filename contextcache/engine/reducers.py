@@ -6,13 +6,21 @@ import copyreg
 import dataclasses
 import operator
 import pickle
+from array import array
+from collections import deque
 from dis import opname
-from types import EllipsisType, FunctionType, NoneType, NotImplementedType
+from types import (
+    EllipsisType,
+    FunctionType,
+    MemberDescriptorType,
+    NoneType,
+    NotImplementedType,
+)
 from typing import TYPE_CHECKING, Any
 
 from contextcache.base.classes import is_native
 from contextcache.base.importing import importable
-from contextcache.base.introspection import class_mro
+from contextcache.base.introspection import attributes, class_mro
 from contextcache.engine.hits import running
 from contextcache.engine.trial import load_failure, raised_by
 from contextcache.engine.verbs import (
@@ -27,6 +35,7 @@ from contextcache.findings.finding import Action
 from contextcache.reports.reporter import report_internal
 from contextcache.rules.replacements import NothingThere
 from contextcache.rules.verdicts import (
+    LOSES_ATTRIBUTES,
     RAISED,
     REFUSES,
     UNAWAITED,
@@ -172,6 +181,64 @@ def reduce_leaving_out(names: frozenset[str], otherwise: Reducer) -> Reducer:
     return reduce
 
 
+def reduce_watching_attributes(obj: object) -> Reduced:
+    """Reduce an object whose attributes `drops_attributes` fears for, and report their loss."""
+    dump = running.get()
+    known = dump.table.known(type(obj))
+    is_trusted = known.sound and dump.captured is None
+    reduced = reduce_as_pickle_does(obj) if is_trusted else reduce_unverified(obj)
+    if isinstance(reduced, str) or (dump.hits and dump.hits[-1].leaf is obj):
+        return reduced
+    cls = type(obj)
+    added = {name: held for name, held in attributes(obj).items() if not _is_safe(cls, name)}
+    if not added.keys() <= known.restored.keys():
+        if len(known.restored) > MAX_ATTRIBUTES:
+            known.restored.clear()
+        known.restored.update(_restored(reduced, added))
+    if not all(known.restored[name] for name in added):
+        dump.hit(obj, LOSES_ATTRIBUTES, Action.OBSERVED, LOSES_ATTRIBUTES.did)
+    return reduced
+
+
+MAX_ATTRIBUTES = 100  # of one class, of which is remembered whether they come back
+
+
+def _is_safe(cls: type, name: str) -> bool:
+    """Return True for a slot of the base, and what a `cached_property` computes again."""
+    is_base = False
+    for base in class_mro(cls):
+        is_base = is_base or any(hook in base.__dict__ for hook in _STORING)
+        if name in base.__dict__:
+            kind = type(base.__dict__[name])
+            is_computed = hasattr(kind, "__get__") and not hasattr(kind, "__set__")
+            return is_computed or (is_base and kind is MemberDescriptorType)
+    return False
+
+
+def _restored(reduced: tuple[Any, ...], added: Mapping[str, object]) -> dict[str, bool]:
+    """Return of each attribute whether pickle stores it, or the constructor sets it again."""
+    state = reduced[2] if len(reduced) > 2 else None
+    stored: dict[str, object] = {}
+    for part in state if type(state) is tuple else (state,):
+        stored.update(part if type(part) is dict else {})
+    made: dict[str, object] = {}
+    if not added.keys() <= stored.keys():
+        try:
+            made = attributes(reduced[0](*reduced[1]))
+        except (RecursionError, MemoryError):
+            raise
+        except Exception:  # noqa: BLE001, S110  # the trial of the payload meets it again
+            pass
+    return {name: name in stored or _is_alike(held, made.get(name)) for name, held in added.items()}
+
+
+def _is_alike(held: object, made: object) -> bool:
+    return type(made) is type(held) and (type(held) not in _COMPARED or made == held)
+
+
+_COMPARED = (str, bytes, int, float, bool)
+
+
 def reduce_as_declared(fields: Mapping[str, Marker], otherwise: Reducer) -> Reducer:
     """Do with marked fields what their class says, and report nothing."""
 
@@ -230,6 +297,33 @@ _HOOKS = (
     "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__",
     "__getnewargs_ex__", "__new__", "__getattr__", "__getattribute__", "__setattr__", "__class__",
 )  # fmt: skip
+
+
+_STORING = ("__reduce__", "__reduce_ex__", "__getstate__")
+_KEEPERS = (set, frozenset, bytearray, deque, array)  # whose reducers in C ask for a dictionary
+
+
+def drops_attributes(cls: type) -> bool:
+    """Return True if a base without room for attributes says what pickle stores of a `cls`.
+
+    That is so for subclasses of `datetime`, `Decimal`, `UUID`, `Path`, `defaultdict`, an array of
+    numpy. Where a class with attributes says it, the author knew of them.
+    """
+    bases = class_mro(cls)[:-1]
+    for at, base in enumerate(bases):
+        if any(name in base.__dict__ for name in _STORING):
+            return (
+                not base.__dictoffset__
+                and not any(base is keeper for keeper in _KEEPERS)
+                and any(_adds_attributes(subclass) for subclass in bases[:at])
+            )
+    return False
+
+
+def _adds_attributes(cls: type) -> bool:
+    return "__dict__" in cls.__dict__ or any(
+        type(held) is MemberDescriptorType for held in cls.__dict__.values()
+    )
 
 
 def is_plain(cls: type) -> bool:

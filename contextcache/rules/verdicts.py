@@ -42,6 +42,13 @@ ONLY_HERE = dataclasses.replace(
     reason="it is stored by name, and only this process finds it by that name",
     fix="store what it was made from, or define it in a module that every process can import",
 )
+LOSES_ATTRIBUTES = Verdict(
+    verb=Verb.OBSERVE,
+    code="CC122",
+    reason="its base class says what pickle stores, and does not know the attributes it has",
+    did="stored it without these attributes",
+    fix="give the class a __reduce__ that stores its attributes, too",
+)
 
 # Of the value as a whole
 DEEP_FIX = "store a flat list with ids instead of nested objects"

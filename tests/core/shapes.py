@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import copyreg
 import dataclasses
+import datetime as dt
 import enum
 import functools
 import io
@@ -448,6 +449,12 @@ class ChoosyError(Exception):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+class Stamp(dt.datetime):
+    """A datetime that says where it comes from, which `datetime.__reduce__` drops."""
+
+    source = ""
 
 
 class NarrowDict(collections.defaultdict):

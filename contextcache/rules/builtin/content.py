@@ -152,7 +152,7 @@ ROWS = {
         fix="store the settings, and build the session on read",
     ),
     **rows(
-        "CC122", Verb.OBSERVE, "collections.defaultdict", "collections.Counter",
+        "CC122", Verb.OBSERVE, "collections.Counter",
         when=has_own_attributes,
         reason="its items are stored, but not the attributes its class adds",
         did="stored the items; the attributes are lost",
