@@ -142,7 +142,7 @@ figures: $(VENV)/pip.stamp
 .PHONY: coverage
 coverage: $(VENV)/coverage.stamp servers
 	rm -f .coverage .coverage.*
-	printf '%s\n' "tests/core" "tests/django tests/flask" \
+	printf '%s\n' "tests/core" "tests/django tests/flask tests/contract" \
 	    | xargs -P 2 -I {} sh -c '$(VENV)/bin/coverage run -m pytest -q {} $(ARGS)'
 	$(VENV)/bin/coverage combine -q
 	$(VENV)/bin/coverage report
