@@ -17,8 +17,8 @@ from django.core.cache.backends.base import BaseCache
 from contextcache import Guard, current_scope
 from contextcache.base.classes import derived
 from contextcache.storage.keyed_guard import label_of
+from contextcache_django.aliases import is_guarded
 from contextcache_django.conf import guard_for, observes, place_of
-from contextcache_django.coverage import is_guarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -35,10 +35,10 @@ from contextcache import Config, ConfigurationError
 from contextcache.base.logs import DISABLED, ENABLE, is_disabled
 from contextcache.base.words import suggest
 from contextcache.servers import EMBEDDED, NAME_A_SERVER
+from contextcache_django.aliases import SERIALIZER_OPTION, embedded_by_default, is_a, is_guarded
 from contextcache_django.cache import GuardedCache, RedisCache
 from contextcache_django.cache_mixin import Guarded
 from contextcache_django.conf import OBSERVE, PLACES, SETTING, place_of
-from contextcache_django.coverage import SERIALIZER_OPTION, embedded_by_default, is_a, is_guarded
 from contextcache_django.leftovers import check_leftovers, left_over
 from contextcache_django.serializers import SESSION_PLACES
 

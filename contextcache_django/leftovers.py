@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
 
+from contextcache_django.aliases import is_a
 from contextcache_django.cache import RedisCache
-from contextcache_django.coverage import is_a
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

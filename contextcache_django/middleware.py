@@ -29,9 +29,9 @@ from contextcache import (
 )
 from contextcache.base.logs import log
 from contextcache.rules.credentials import Credentials
+from contextcache_django.aliases import embedded_by_default
 from contextcache_django.cache_observer import observe_caches
 from contextcache_django.conf import observes, project_config, warn_of_embedded
-from contextcache_django.coverage import embedded_by_default
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

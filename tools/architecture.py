@@ -29,11 +29,11 @@ TRACED = {
     "Django set": "`cache.set(key, value)` of Django",
     "Django get": "`cache.get(key)` of Django",
     "Django session save": "`session.save()` of Django",
-    "Django session load": "reading a session of Django",
+    "Django session load": "Reading a session of Django",
     "Flask-Caching set": "`cache.set(key, value)` of Flask-Caching",
     "Flask-Caching get": "`cache.get(key)` of Flask-Caching",
-    "Flask session save": "saving a session of Flask",
-    "Flask session load": "reading a session of Flask",
+    "Flask session save": "Saving a session of Flask",
+    "Flask session load": "Reading a session of Flask",
 }
 
 HEAD = """\
@@ -101,11 +101,12 @@ def traced(operation: Callable[[], object]) -> list[tuple[str, str]]:
 def paths() -> Iterator[str]:
     """Yield a section for each operation."""
     with running_redis() as url:
-        operations = {**django_operations(url), **flask_operations(url)}
-        for name, title in TRACED.items():
-            yield f"\n### {title[0].upper()}{title[1:]}\n"
-            for file, calls in groupby(traced(operations[name]), key=lambda call: call[0]):
-                yield f"* {file}: {', '.join(f'`{function}`' for _, function in calls)}"
+        for operations_of in (django_operations, flask_operations):
+            for name, operation in operations_of(url).items():
+                if name in TRACED:
+                    yield f"\n### {TRACED[name]}\n"
+                    for file, calls in groupby(traced(operation), key=lambda call: call[0]):
+                        yield f"* {file}: {', '.join(f'`{function}`' for _, function in calls)}"
 
 
 def page() -> str:
