@@ -9,27 +9,18 @@ from typing import TYPE_CHECKING
 
 from contextcache.commands import audit, explain
 from contextcache.commands.explain import UNUSABLE
+from contextcache.commands.options import AUDIT, AUDIT_DETAILS, EXPLAIN, STATUS, add_options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import Protocol, TextIO
-
-    class Command(Protocol):
-        """A module that is a subcommand."""
-
-        __doc__: str | None
-
-        def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-            """Add what the subcommand understands."""
-
-        def run(self, options: argparse.Namespace, out: TextIO) -> int:
-            """Do it, and return the exit status."""
-
+    from collections.abc import Sequence
 
 INTERRUPTED = 130  # as shells have it: 128, and the number of SIGINT
 
-COMMANDS: Mapping[str, Command] = {"audit": audit, "explain": explain}
-"""Each has `add_arguments(parser)` and `run(options, out)`, which returns the exit status."""
+COMMANDS = {
+    "audit": (audit, AUDIT, f"{AUDIT_DETAILS}\n\n{STATUS}"),
+    "explain": (explain, EXPLAIN, STATUS),
+}
+"""Each module has `run(options, out)`, which returns the exit status."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,15 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="contextcache", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, module in COMMANDS.items():
+    for name, (module, own, epilog) in COMMANDS.items():
         text = (module.__doc__ or "").partition("\n")[0]
         command = commands.add_parser(
             name, help=text, description=text, formatter_class=argparse.RawTextHelpFormatter
         )
-        module.add_arguments(command)
+        add_options(command, own, epilog)
     options = parser.parse_args(arguments)
     try:
-        return COMMANDS[options.command].run(options, sys.stdout)
+        status: int = COMMANDS[options.command][0].run(options, sys.stdout)
+        return status
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         sys.stderr.close()
         return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import glob
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 from flask import current_app
@@ -14,22 +14,29 @@ from flask.sessions import SecureCookieSessionInterface
 
 from contextcache import ConfigurationError
 from contextcache.base.logs import DISABLED, ENABLE, is_disabled
+from contextcache.commands.options import (
+    AUDIT_DETAILS,
+    AUDIT_OF_APPLICATION,
+    EXPLAIN_WITH_KEYS,
+    LARGE,
+    STATUS,
+)
 from contextcache.servers import NAME_A_SERVER
 from contextcache_flask.settings import NO_SERVER, settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from flask import Flask
 
     from contextcache import Config
     from contextcache.commands.audit import Place
     from contextcache.commands.audit_entries import Trust
+    from contextcache.commands.options import Option
+
+_Function = TypeVar("_Function", bound="Callable[..., Any]")
 
 group = AppGroup("contextcache", help=__doc__)
-
-_AS_GIVEN = {"ignore_unknown_options": True, "help_option_names": []}  # argparse reads them
-
 
 IN_THIS_PROCESS = (
     "Redis is embedded in each process, fakeredis://: what a server stores in it is not seen here"
@@ -42,13 +49,41 @@ class CannotLookError(click.ClickException):
     exit_code = 2
 
 
-@group.command("audit", context_settings=_AS_GIVEN)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def audit_command(arguments: tuple[str, ...]) -> None:
-    """Look through what the application keeps in Redis; exit with 1 if something is wrong."""
-    from contextcache.commands.audit import add_arguments, audit  # noqa: PLC0415  # heavy, and seldom run
+def with_options(options: Sequence[Option]) -> Callable[[_Function], _Function]:
+    """Return a decorator that gives a command these options of the core."""
 
-    options = _parsed("audit", add_arguments, arguments, with_url=False)
+    def decorate(function: _Function) -> _Function:
+        for option in reversed(options):
+            kind = None if option.least is None else click.IntRange(min=option.least)
+            if not option.name.startswith("-"):
+                function = click.argument(option.name, nargs=-1, required=True)(function)
+            elif option.is_flag:
+                function = click.option(option.name, is_flag=True, help=option.help)(function)
+            else:
+                function = click.option(
+                    option.name,
+                    default=option.default,
+                    type=kind,
+                    metavar=option.metavar,
+                    help=option.help,
+                )(function)
+        return function
+
+    return decorate
+
+
+def _epilog(*parts: str) -> str:
+    """Return text that click prints below the options as it is."""
+    return "\n\n".join(f"\b\n{part}" for part in parts)
+
+
+@group.command("audit", epilog=_epilog(AUDIT_DETAILS, STATUS))
+@with_options(AUDIT_OF_APPLICATION)
+def audit_command(**given: Any) -> None:
+    """Look through what the application keeps in Redis; exit with 1 if something is wrong."""
+    from contextcache.commands.audit import audit  # noqa: PLC0415  # heavy, and seldom run
+
+    options = argparse.Namespace(**given)
     app = _app()
     trust = _trust(app, options.large)
     places = list(_places(app))
@@ -59,14 +94,14 @@ def audit_command(arguments: tuple[str, ...]) -> None:
     sys.exit(audit(places, trust, options, sys.stdout))
 
 
-@group.command("explain", context_settings=_AS_GIVEN)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def explain_command(arguments: tuple[str, ...]) -> None:
+@group.command("explain", epilog=_epilog(EXPLAIN_WITH_KEYS[0].help, STATUS))
+@with_options(EXPLAIN_WITH_KEYS)
+def explain_command(**given: Any) -> None:
     """Show what is in an entry (by its key) or a value (module:name), and how large it is."""
     from contextcache.commands.audit import explain_entry  # noqa: PLC0415
-    from contextcache.commands.explain import add_arguments, codes_in, run  # noqa: PLC0415
+    from contextcache.commands.explain import codes_in, run  # noqa: PLC0415
 
-    options = _parsed("explain", add_arguments, arguments, with_keys=True)
+    options = argparse.Namespace(**given)
     if len(options.target) > 1 or codes_in(options.target):
         sys.exit(run(options, sys.stdout))
     app = _app()
@@ -195,7 +230,7 @@ def _places(app: Flask) -> Iterator[Place]:
     interface: Any = app.session_interface
     module = type(interface).__module__
     if module == "contextcache_flask.sessions":
-        _, client, _ = interface._tools(app)
+        client = interface._storage(app).client
         yield Place(client, "session", f"{glob.escape(interface._key_prefix)}*")
     elif module.startswith("flask_session.redis"):
         yield Place(interface.client, "session", f"{glob.escape(interface.key_prefix)}*")
@@ -236,7 +271,6 @@ def _backends(app: Flask) -> list[Any]:
 
 
 def _trust(app: Flask, most: int | None = None) -> Trust:
-    from contextcache.commands.audit import LARGE  # noqa: PLC0415
     from contextcache.commands.audit_entries import Trust  # noqa: PLC0415
 
     try:
@@ -251,16 +285,6 @@ def _trust(app: Flask, most: int | None = None) -> Trust:
         most=most or LARGE,
         redact=config.redact_keys,
     )
-
-
-def _parsed(
-    name: str, add_arguments: Any, arguments: tuple[str, ...], **how: bool
-) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog=f"flask contextcache {name}", formatter_class=argparse.RawTextHelpFormatter
-    )
-    add_arguments(parser, **how)
-    return parser.parse_args(arguments)
 
 
 def _app() -> Flask:

@@ -6,7 +6,6 @@ The command `contextcache audit`, also `manage.py contextcache audit` and
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import os
@@ -29,7 +28,8 @@ from contextcache.commands.audit_entries import (
     judged,
     shown,
 )
-from contextcache.commands.explain import CLEAN, FOUND, STATUS, UNUSABLE, show
+from contextcache.commands.explain import CLEAN, FOUND, UNUSABLE, show
+from contextcache.commands.options import RATE, SECRET
 from contextcache.config import Config
 from contextcache.exceptions import ConfigurationError, ServerError, UnreadablePayloadError
 from contextcache.payload.compression import ExpansionError
@@ -40,6 +40,7 @@ from contextcache.servers.errors import UNUSABLE as UNUSABLE_SERVER
 from contextcache.servers.errors import diagnose
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import TextIO
 
@@ -47,15 +48,8 @@ MOST_READ = 8_000_000  # bytes of one entry; a larger one is measured, not looke
 BATCH = 100  # keys that are asked for at once
 READ_AT_ONCE = 4_000_000  # bytes of all entries in one answer
 PATIENCE = 10.0  # seconds for one answer
-RATE = 2000  # keys a second
-LARGE = 1_000_000  # bytes
 MAX_ANSWER = 200  # characters of an error of Redis
 MOST_TYPES, MOST_LISTED, MOST_NAMES = 20, 10, 500
-SECRET = "CONTEXTCACHE_SECRET_KEY"  # noqa: S105  # the name of a variable
-
-_DETAILS = """Every key is read once, with SCAN, TYPE, STRLEN and GET, and nothing is written. For a
-Redis that evicts what was not used lately, GET counts as a use. A key that is written
-meanwhile may be missed or counted twice, as SCAN has it."""
 
 
 class Place(NamedTuple):
@@ -70,45 +64,6 @@ class Place(NamedTuple):
     client: Any
     name: str
     match: str = "*"
-
-
-def add_arguments(parser: argparse.ArgumentParser, *, with_url: bool = True) -> None:
-    """Add what the command understands to `parser`.
-
-    Args:
-        parser: Any parser.
-        with_url: Whether server, keys and secrets are named here; a framework knows its own.
-    """
-    parser.epilog = f"{_DETAILS}\n\n{STATUS}"
-    if with_url:
-        parser.add_argument("url", help="the server, such as redis://127.0.0.1:6379/0")
-        parser.add_argument("--match", default="*", help="which keys, such as 'shop:*' (all)")
-        parser.add_argument("--key", help="show one entry as a tree instead, with sizes")
-        parser.add_argument(
-            "--secret-from",
-            metavar="VARIABLE",
-            action="append",
-            help=f"environment variable with a secret that payloads are signed with ({SECRET})",
-        )
-        add_tree_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--redact-keys", action="store_true", help="show no keys")
-    parser.add_argument(
-        "--rate", type=_positive, default=RATE, metavar="N", help="keys a second (%(default)s)"
-    )
-    parser.add_argument(
-        "--large",
-        type=_positive,
-        default=LARGE,
-        metavar="BYTES",
-        help="entries above are called oversized (%(default)s)",
-    )
-
-
-def add_tree_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add how much of an entry is shown."""
-    parser.add_argument("--depth", type=_positive, default=8, help=argparse.SUPPRESS)
-    parser.add_argument("--min-size", type=int, default=None, help=argparse.SUPPRESS)
 
 
 def run(options: argparse.Namespace, out: TextIO) -> int:
@@ -421,10 +376,3 @@ def _by_size(inventory: Inventory) -> list[tuple[str, Any]]:
 
 def _entries(number: int) -> str:
     return f"{number:,} {'entry' if number == 1 else 'entries'}"
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number <= 0:
-        raise ValueError
-    return number

@@ -41,54 +41,12 @@ if TYPE_CHECKING:
 
     from contextcache.findings.finding import Finding
 
-DEPTH = 8
 MAX_SHOWN_DEPTH = 100
 CLEAN, FOUND, UNUSABLE = 0, 1, 2
-
-TARGET = """what to look at:
-  shop.cart:example   a value, or a function that returns one
-  cart.pickle         a file with a pickle; only read, not loaded
-  -                   the same from standard input
-  CC102               the page of a code; several codes show several pages"""
-KEY = """
-  user:42             an entry of the cache, by its key"""
-
-
-STATUS = (
-    "The exit status is 0 if nothing was found, 1 if something was, 2 if it cannot be looked at."
-)
 
 
 class UnusableError(ContextCacheError):
     """There is nothing to look at: the target does not exist, cannot be called or read."""
-
-
-def add_arguments(parser: argparse.ArgumentParser, *, with_keys: bool = False) -> None:
-    """Add what the command understands to `parser`.
-
-    Args:
-        parser: Any parser.
-        with_keys: Whether entries can be named, too; a framework knows its caches.
-    """
-    parser.epilog = STATUS
-    parser.add_argument("target", nargs="+", help=TARGET + KEY * with_keys)
-    parser.add_argument("--label", default="", help="the root of the paths, such as session")
-    parser.add_argument(
-        "--depth", type=_natural, default=DEPTH, help="levels to show (%(default)s)"
-    )
-    parser.add_argument(
-        "--min-size",
-        type=_natural,
-        metavar="BYTES",
-        help="parts that take less are counted in one line (1 %% of the whole)",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--redact-keys", action="store_true", help="show no keys")
-    parser.add_argument(
-        "--trusted",
-        action="store_true",
-        help="load a pickle, which runs whatever code it names;\nwithout it, findings go by names",
-    )
 
 
 def run(
@@ -102,7 +60,7 @@ def run(
     """Examine `options.target`, and print the tree and the findings.
 
     Args:
-        options: What `add_arguments` has parsed.
+        options: What `contextcache.commands.options.EXPLAIN` describes.
         out: Where to print.
         config: Whose rules and ignore patterns apply.
         caches: The words for where there is no key of this name, such as `CACHES['default']`.
@@ -310,10 +268,3 @@ def _failure(error: BaseException, target: str) -> str:
     if kind is RuntimeError and inner.endswith("werkzeug/local.py"):
         return f"{kind.__name__}{at}; try flask contextcache explain {target}"
     return f"{kind.__name__}{at}"
-
-
-def _natural(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError
-    return number

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from contextcache.commands.explain import STATUS
+from contextcache.commands.options import STATUS
 from tests.django.shop import Item, dirty_cart
 from tests.redis_server import free_port
 

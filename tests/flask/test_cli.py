@@ -13,6 +13,7 @@ from flask import session
 from flask_session import Session
 
 from contextcache.base.logs import DISABLED, ENABLE
+from contextcache.commands.options import AUDIT_OF_APPLICATION, EXPLAIN_WITH_KEYS, Option
 from contextcache_flask import ContextCache
 from tests.flask import shop
 
@@ -298,3 +299,30 @@ def test_check_reports_a_disabled_logger() -> None:
     finally:
         logger.disabled = False
     assert run(app, "check")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "options"), [("audit", AUDIT_OF_APPLICATION), ("explain", EXPLAIN_WITH_KEYS)]
+)
+def test_the_help_lists_the_options_of_every_framework(
+    command: str, options: tuple[Option, ...]
+) -> None:
+    """They are one table, which argparse and click read."""
+    status, text = run(make_app("redis://127.0.0.1:1/0"), command, "--help")
+    assert status == 0
+    for option in options:
+        name = option.name if option.name.startswith("-") else option.name.upper()
+        assert name in text
+        assert option.help.split("\n")[0][:40] in text
+
+
+@pytest.mark.parametrize(
+    "arguments", [("audit", "--large", "0"), ("explain", "x", "--depth", "-1"), ("explain",)]
+)
+def test_an_option_that_cannot_be_is_an_error_of_the_command_line(
+    arguments: tuple[str, ...],
+) -> None:
+    """With the status of every command that cannot look."""
+    status, text = run(make_app("redis://127.0.0.1:1/0"), *arguments)
+    assert status == 2
+    assert "Usage: " in text

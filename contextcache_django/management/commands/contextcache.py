@@ -14,18 +14,23 @@ from django.core.management.base import BaseCommand, CommandError
 
 from contextcache import ServerError
 from contextcache.commands.audit import (
-    LARGE,
     Place,
     audit,
     explain_entry,
     key_bytes,
     named_failures,
 )
-from contextcache.commands.audit import add_arguments as add_audit_arguments
 from contextcache.commands.audit_entries import Trust
 from contextcache.commands.explain import UNUSABLE, codes_in
-from contextcache.commands.explain import add_arguments as add_explain_arguments
 from contextcache.commands.explain import run as explain
+from contextcache.commands.options import (
+    AUDIT_DETAILS,
+    AUDIT_OF_APPLICATION,
+    EXPLAIN_WITH_KEYS,
+    LARGE,
+    STATUS,
+    add_options,
+)
 from contextcache_django.cache import RedisCache
 from contextcache_django.conf import guard_for, project_config
 from contextcache_django.serializers import CacheSerializer
@@ -53,11 +58,11 @@ class Command(BaseCommand):
         raw = argparse.RawTextHelpFormatter
         one = commands.add_parser("audit", help=text, description=text, formatter_class=raw)
         one.add_argument("alias", nargs="?", default="default", help="which of CACHES (default)")
-        add_audit_arguments(one, with_url=False)
+        add_options(one, AUDIT_OF_APPLICATION, f"{AUDIT_DETAILS}\n\n{STATUS}")
         text = "show what is in an entry or a value, how large each part is, and what is wrong"
         one = commands.add_parser("explain", help=text, description=text, formatter_class=raw)
         one.add_argument("--cache", default="default", metavar="ALIAS", help="which of CACHES")
-        add_explain_arguments(one, with_keys=True)
+        add_options(one, EXPLAIN_WITH_KEYS, STATUS)
 
     def handle(self, *_: Any, **options: Any) -> None:
         """Do it; the exit status is that of `contextcache audit` and `contextcache explain`."""
