@@ -136,6 +136,7 @@ ORDER = [
     "commands.pickle_stack",
     "commands.payload_reader",
     "commands.formats",
+    "commands.stored_secrets",
     "commands.analysis",
     "commands.tree",
     "commands.explain",
