@@ -13,14 +13,12 @@ from debug_toolbar.panels import Panel
 from django.utils.safestring import SafeString
 
 from contextcache.base.words import pluralize
-from contextcache.reports.html import STYLE, Row, finding_row, findings, write_row, writes
+from contextcache.reports.html import STYLE, finding_rows, findings, write_row, writes
 from contextcache_django.conf import project_config
 from contextcache_django.middleware import scope_of
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
-
-    from contextcache import RequestScope
 
 _WITHOUT = (
     '<p class="none">Nothing is collected: add <code>contextcache_django.middleware.'
@@ -47,7 +45,7 @@ class ContextCachePanel(Panel):
         scope = scope_of(request)
         kept: dict[str, Any] = {"collected": scope is not None}
         if scope is not None:
-            kept["findings"] = _rows(scope)
+            kept["findings"] = finding_rows(scope.findings, silence=project_config().silence)
             kept["writes"] = [write_row(write) for write in scope.writes]
         self.record_stats(kept)  # type: ignore[no-untyped-call]
 
@@ -64,13 +62,3 @@ class ContextCachePanel(Panel):
     def _kept(self) -> dict[str, Any]:
         kept: dict[str, Any] = self.get_stats()  # type: ignore[no-untyped-call]
         return kept
-
-
-def _rows(scope: RequestScope) -> list[Row]:
-    """Return one row for each field, however many items have it."""
-    silence = project_config().silence
-    rows: dict[tuple[str, str], Row] = {}
-    for finding in scope.findings:
-        row = finding_row(finding, silence=silence)
-        rows.setdefault((row["code"], row["silence"]), {**row, "count": 0})["count"] += 1
-    return list(rows.values())

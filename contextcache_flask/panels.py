@@ -6,13 +6,18 @@ page before Flask saves the session, so what becomes of that is on the page `/__
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from flask import current_app
 from flask_debugtoolbar.panels import DebugPanel
 
 from contextcache import current_scope
 from contextcache.base.words import pluralize
-from contextcache.reports.html import STYLE, finding_row, findings, write_row, writes
+from contextcache.reports.html import STYLE, Row, finding_rows, findings, write_row, writes
 from contextcache_flask.settings import settings_of
+
+if TYPE_CHECKING:
+    from contextcache import RequestScope
 
 _SESSION = (
     '<p class="none">The session is saved after this toolbar: what becomes of it is on the page '
@@ -35,9 +40,8 @@ class ContextCachePanel(DebugPanel):
         scope = current_scope()
         if scope is None:
             return ""
-        return (
-            f"{pluralize(len(scope.findings), 'finding')}, {pluralize(len(scope.writes), 'write')}"
-        )
+        found, written = len(_rows(scope)), len(scope.writes)
+        return f"{pluralize(found, 'finding')}, {pluralize(written, 'write')}"
 
     def title(self) -> str:
         """The name above the panel."""
@@ -52,11 +56,13 @@ class ContextCachePanel(DebugPanel):
         scope = current_scope()
         if scope is None or not scope.collect:
             return "<p>contextcache is not initialised for this application.</p>"
-        app = current_app._get_current_object()  # type: ignore[attr-defined]
-        silence = settings_of(app).config.silence
-        found = [finding_row(finding, silence=silence) for finding in scope.findings]
-        written = [write_row(write) for write in scope.writes]
+        found, written = _rows(scope), [write_row(write) for write in scope.writes]
         return (
             f'<style>{STYLE}</style><div class="contextcache"><h3>Findings</h3>{findings(found)}'
             f"<h3>Writes</h3>{writes(written)}{_SESSION}</div>"
         )
+
+
+def _rows(scope: RequestScope) -> list[Row]:
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    return finding_rows(scope.findings, silence=settings_of(app).config.silence)

@@ -63,6 +63,20 @@ def finding_row(
     }
 
 
+def finding_rows(findings: Iterable[Finding], *, silence: str) -> list[Row]:
+    """Return one row for each field, with its count, however many items have it.
+
+    Args:
+        findings: The findings of a request.
+        silence: As that of `finding_row`.
+    """
+    rows: dict[tuple[str, str], Row] = {}
+    for finding in findings:
+        row = finding_row(finding, silence=silence)
+        rows.setdefault((row["code"], row["silence"]), {**row, "count": 0})["count"] += 1
+    return list(rows.values())
+
+
 def write_row(write: Write) -> Row:
     """Return what a page shows of `write`, as plain data."""
     return {

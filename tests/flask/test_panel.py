@@ -75,3 +75,19 @@ def test_the_panel_says_where_it_has_nothing_to_show() -> None:
     app.add_url_rule("/", view_func=lambda: "<!doctype html><body>a shop</body>")
     page = app.test_client().get("/").get_data(as_text=True)
     assert "contextcache is not initialised for this application." in page
+
+
+def test_a_field_of_many_items_is_one_row(browser: Browser, serve: Callable[[Flask], str]) -> None:
+    """With the number of them, as in the panel for Django."""
+    app = make_app()
+
+    @app.get("/many")
+    def many() -> str:
+        shop.cache().set("baskets", [shop.Basket(number) for number in range(3)])
+        return "<!doctype html><title>shop</title><body>a shop</body>"
+
+    browser.open(serve(app) + "/many")
+    browser.run("document.querySelector('.flDebugcontextcachePanel').click()")
+    (path,) = browser.texts(f"{PANEL} .head .path")
+    assert path.endswith("._lock")
+    assert any("1 finding, 1 write" in text for text in browser.texts("#flDebugToolbar small"))
