@@ -13,6 +13,7 @@ from django.utils.module_loading import import_string
 
 from contextcache import UnreadablePayloadError
 from contextcache.storage.commands import LABEL as SESSION
+from contextcache.storage.foreign import PROBE_KEY, is_about_value, without_clients
 from contextcache.storage.keyed_guard import MISSING, SKIPPED, KeyedGuard, label_of
 from contextcache.storage.sessions import as_session
 from contextcache_django.cache_mixin import Guarded
@@ -20,7 +21,6 @@ from contextcache_django.conf import alias_of, place_of, project_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from types import TracebackType
 
     from contextcache import Config
 
@@ -198,11 +198,6 @@ def _pymemcache_serde() -> Any:
 
 _PYMEMCACHE = "django.core.cache.backends.memcached.PyMemcacheCache"
 
-NOBODYS_KEY = "contextcache:nobody"
-"""A key that is read to see whether a backend works."""
-
-_CLIENTS = ("django", "django_redis", "pylibmc", "pymemcache", "redis", "valkey")
-
 
 class GuardedCache(Guarded, Wrapper):
     """`CACHES[...]["BACKEND"]`: the backend that `OPTIONS["BACKEND"]` names, behind the guard.
@@ -251,10 +246,9 @@ class GuardedCache(Guarded, Wrapper):
         try:
             return self._value(key, backend.get(key, MISSING, version), default)
         except Exception as error:
-            if not self._works([key], version):
+            if not self._is_about_value([key], version):
                 raise
-            error.__traceback__ = _within_value(error, backend)
-            return self._unreadable(key, error, default)
+            return self._unreadable(key, without_clients(error, backend), default)
 
     def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
         """Return the values that are there and can be read."""
@@ -262,26 +256,22 @@ class GuardedCache(Guarded, Wrapper):
         try:
             found = backend.get_many(keys, version)
         except Exception:
-            if not self._works(keys, version):
+            if not self._is_about_value(keys, version):
                 raise
             found = {key: self.get(key, MISSING, version) for key in keys}  # the others can be
         values = {key: self._value(key, held, MISSING) for key, held in found.items()}
         return {key: value for key, value in values.items() if value is not MISSING}
 
-    def _works(self, keys: list[Any], version: int | None) -> bool:
-        """Return whether the backend answers, so that an error was about a value under `keys`.
+    def _is_about_value(self, keys: list[Any], version: int | None) -> bool:
+        """Return whether an error of the backend was about a value under `keys`."""
+        backend = self.backend
 
-        The error does not show it: values raise what backends raise, and the other way round.
-        """
-        if not self._raises_of_values:
-            return False
-        try:
+        def answer() -> None:
             for key in keys:
-                self.backend.validate_key(self.backend.make_key(key, version))
-            self.backend.get(NOBODYS_KEY)
-        except Exception:  # noqa: BLE001  # the error of the operation itself is raised
-            return False
-        return True
+                backend.validate_key(backend.make_key(key, version))
+            backend.get(PROBE_KEY)
+
+        return self._raises_of_values and is_about_value(answer)
 
     def _value(self, key: Any, held: Any, default: Any) -> Any:
         if type(held) is Payload:  # of a backend that pickles nothing
@@ -384,16 +374,3 @@ class GuardedCache(Guarded, Wrapper):
             del payloads[key]
         self.delete_many(skipped, version=version)
         return [*(self.backend.set_many(payloads, timeout, version) or ()), *skipped]
-
-
-def _within_value(error: Exception, backend: BaseCache) -> TracebackType | None:
-    """Return the part of a traceback that is the value's own code, of which a report speaks."""
-    clients = {*_CLIENTS, type(backend).__module__.partition(".")[0]}
-    traceback = error.__traceback__
-    rest = traceback and traceback.tb_next  # after the frame here
-    while traceback is not None:
-        package = str(traceback.tb_frame.f_globals.get("__name__")).partition(".")[0]
-        if package in clients:
-            rest = traceback.tb_next
-        traceback = traceback.tb_next
-    return rest

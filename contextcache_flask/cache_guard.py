@@ -15,6 +15,7 @@ from flask import Response, current_app
 from contextcache import Guard, UncacheableValueError, UnreadablePayloadError
 from contextcache.base.classes import derived
 from contextcache.storage.commands import LABEL as SESSION
+from contextcache.storage.foreign import PROBE_KEY, is_about_value, without_clients
 from contextcache.storage.keyed_guard import SKIPPED, KeyedGuard
 from contextcache.storage.sessions import as_session
 from contextcache_flask.request_scope import WithinRequest
@@ -28,7 +29,6 @@ from contextcache_flask.serializers import (
     guarded_serializer,
     reading,
     storable,
-    unreadable,
 )
 from contextcache_flask.settings import EXTENSION, settings_of
 
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
 Backend = TypeVar("Backend", bound=BaseCache)
 
 _PLACES = {"RedisCache": "redis", "SimpleCache": "memory", "FileSystemCache": "files"}
-
-NOBODYS_KEY = "contextcache:nobody"
-"""A key that is read to see whether a backend works."""
 
 
 def guarded(
@@ -173,9 +170,9 @@ class GuardedBackend(BaseCache):
             try:
                 value = super().get(now.key)
             except Exception as error:
-                if not self._works():
+                if not self._is_about_value():
                     raise
-                self._missed(now, error)
+                self._missed(now, without_clients(error, self))
                 return None
         try:
             return as_session(value) if self._own_label == SESSION and value is not None else value
@@ -183,18 +180,12 @@ class GuardedBackend(BaseCache):
             self._missed(now, error)
             return None
 
-    def _works(self) -> bool:
-        """Return whether the backend answers, so that an error was about the value it read.
-
-        The error does not show it: values raise what backends raise, and the other way round.
-        """
+    def _is_about_value(self) -> bool:
+        """Return whether an error of the backend was about the value it read."""
         if isinstance(vars(self).get("serializer"), GuardedSerializer):
             return False  # which raises nothing
-        try:
-            super().get(NOBODYS_KEY)
-        except Exception:  # noqa: BLE001  # the error of the operation itself is raised
-            return False
-        return True
+        read = super().get
+        return is_about_value(lambda: read(PROBE_KEY))
 
     def _missed(self, now: Reading, error: Exception) -> None:
         """Report what cannot be read, in every mode.
@@ -203,34 +194,27 @@ class GuardedBackend(BaseCache):
         """
         now.unreadable = True
         keyed = self.keyed
-        label = keyed.label(now.key)
-        keyed.guard.report_unreadable(unreadable(label, error), label=label)
+        keyed.guard.report_unreadable(error, label=keyed.label(now.key))
 
     def get_many(self, *keys: str) -> list[Any]:
         """Return the values under `keys`, None for each that is missing or cannot be read."""
         backend: Any = self
         if not hasattr(backend, "_read_client"):
             return super().get_many(*keys)
-        if not keys:
-            return []
-        values = []
-        payloads = backend._read_client.mget([self._redis_key(key) for key in keys])
-        for key, payload in zip(keys, payloads, strict=True):
-            now = Reading(key, self._redis_key(key))
-            with reading(now):
-                try:
-                    values.append(self.serializer.loads(payload))
-                except Exception as error:  # noqa: BLE001  # a serializer of the application's own
-                    self._missed(now, error)
-                    values.append(None)
-        return values
+        redis_keys = [self._redis_key(key) for key in keys]
+        payloads = backend._read_client.mget(redis_keys) if keys else ()
+        keyed = self.keyed
+        return [
+            None if payload is None else keyed.decode(key, payload, redis_key)
+            for key, redis_key, payload in zip(keys, redis_keys, payloads, strict=True)
+        ]
 
     def get_dict(self, *keys: str) -> dict[str, Any]:
         """Return the values by their keys; see `get_many`, which memcached calls this for."""
         try:
             return super().get_dict(*keys)
         except Exception:
-            if not self._works():
+            if not self._is_about_value():
                 raise
             return {key: self.get(key) for key in keys}  # the others can be read
 

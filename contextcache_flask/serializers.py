@@ -180,19 +180,13 @@ class OwnCodec:
         """Return the value."""
         try:
             return self._serializer.loads(payload)
+        except MemoryError:
+            raise
         except UnreadablePayloadError:
             raise
-        except Exception as error:  # noqa: BLE001  # whatever a serializer of the application's raises
-            failed = unreadable(label, error)
-        raise failed
-
-
-def unreadable(label: str, error: Exception) -> UnreadablePayloadError:
-    """Return the error for what a serializer or a client of the application's own cannot read."""
-    if isinstance(error, UnreadablePayloadError):
-        return error
-    reason = f"rebuilding it raised {error_name(error)}"
-    return UnreadablePayloadError(label, reason, "delete the entry", "rebuilding it raised")
+        except Exception as error:  # noqa: BLE001  # whatever it raises
+            reason = f"its serializer raised {error_name(error)}"
+        raise UnreadablePayloadError(label, reason, "delete the entry", "its serializer raised")
 
 
 class AsStored:
