@@ -16,7 +16,6 @@ from contextcache import Config, ConfigurationError, Guard
 from contextcache.base.logs import log
 from contextcache.engine.preload import preload
 from contextcache.jsonable import JSONGuard
-from contextcache.jsonable.dialects import PLAIN
 from contextcache.servers import DEFAULT_URL, EMBEDDED, NAME_A_SERVER
 from contextcache.storage.guards import Guards
 
@@ -113,8 +112,7 @@ def json_guard_for(sink: str, encode: Callable[[Any], bytes] = _AS_JSON) -> JSON
     Raises:
         ImproperlyConfigured: The settings contain a mistake.
     """
-    decode = _FROM_JSON if encode is _AS_JSON else None
-    return JSONGuard(encode, project_config(), dialect=PLAIN, sink=sink, decode=decode)
+    return JSONGuard(encode, project_config(), decode=_FROM_JSON, sink=sink)
 
 
 PLACES = {

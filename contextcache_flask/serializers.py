@@ -147,7 +147,7 @@ class _JSONCodec:
     def __init__(self, guard: Guard) -> None:
         self.config = guard.config
         self.report_unreadable = guard.report_unreadable
-        self._guard = JSONGuard(json.dumps, guard.config, sink=guard.sink, decode=json.loads)
+        self._guard = JSONGuard(json.dumps, guard.config, sink=guard.sink)
 
     def dumps(self, value: object, *, label: str, key: str) -> bytes:  # noqa: ARG002
         return self._guard.dumps(value, label=label).encode()

@@ -19,7 +19,6 @@ from contextcache import UnreadablePayloadError, current_scope
 from contextcache.base.classes import derived
 from contextcache.base.logs import error_name
 from contextcache.jsonable import LOOK_FOR_THE_WRITER, NESTED, JSONGuard
-from contextcache.jsonable.dialects import FLASK, MSGPACK, MSGSPEC_JSON
 from contextcache_flask.request_scope import WithinRequest, note_loaded
 from contextcache_flask.settings import settings_of
 
@@ -75,9 +74,8 @@ class TaggedSerializer:
     def guard(self) -> JSONGuard[str]:
         """The guard of this session, made when it is first needed."""
         config = settings_of(self._app).effective_config
-        encode = self._serializer.dumps
-        decode, sink = self._serializer.loads, "session in the cookie"
-        return JSONGuard(encode, config, dialect=FLASK, sink=sink, decode=decode)
+        encode, decode = self._serializer.dumps, self._serializer.loads
+        return JSONGuard(encode, config, decode=decode, sink="session in the cookie")
 
     def loads(self, value: str) -> Any:
         """Return the session; one that cannot be read is reported, and empty."""
@@ -179,11 +177,9 @@ class MessageSerializer:
     def guard(self) -> JSONGuard[bytes]:
         """The guard of this session, made when it is first needed."""
         config = settings_of(self._app).effective_config
-        dialect = MSGPACK if "msgpack" in type(self._encoder).__module__ else MSGSPEC_JSON
-        decode = self._decoders[0].decode
-        return JSONGuard(
-            self._encoder.encode, config, dialect=dialect, sink="session", decode=decode
-        )
+        name = "MessagePack" if "msgpack" in type(self._encoder).__module__ else "JSON"
+        encode, decode = self._encoder.encode, self._decoders[0].decode
+        return JSONGuard(encode, config, decode=decode, name=name, sink="session")
 
     def encode(self, session: SessionMixin) -> bytes:
         """Return the bytes of a session.

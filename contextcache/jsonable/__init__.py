@@ -1,15 +1,15 @@
-"""Findings for JSON: what it cannot hold, and what it changes without a word.
+"""Findings for JSON: what it cannot hold, and what it changes silently.
 
-Sessions and caches that are written as JSON, or as its kin, have offenders of their own: a `set`
+Sessions and caches that are written as JSON or MessagePack have offenders of their own: a `set`
 raises an error that names no field, and a `tuple` comes back as a list. `JSONGuard` stands before
-such an encoder as `Guard` stands before pickle.
-
-What an encoder does with each type is data, a `Dialect`; the walk that looks for it is `jsonwalk`.
+such an encoder as `Guard` stands before pickle. It encodes, decodes and compares; what the encoder
+refuses is cut out of a copy, and what comes back as something else is reported.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from contextcache.base.logs import show_findings
@@ -19,8 +19,15 @@ from contextcache.exceptions import without_text
 from contextcache.findings.finding import Action, Finding
 from contextcache.findings.path import Path, item
 from contextcache.guard import uncacheable
-from contextcache.jsonable.dialects import PLAIN, Dialect
-from contextcache.jsonable.walk import CUT, KEY_LEFT_OUT, NOTHING, Look, Treatments, comes_back
+from contextcache.jsonable.codec import Codec
+from contextcache.jsonable.scan import (
+    KEY_LEFT_OUT,
+    NOTHING,
+    OMITTED,
+    Asking,
+    JSONScan,
+    type_policies,
+)
 from contextcache.reports.reporter import (
     Reporter,
     collectors,
@@ -33,14 +40,13 @@ from contextcache.reports.request_scope import current_credentials, current_scop
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sized
 
-    from contextcache.exceptions import UncacheableValueError, UnreadablePayloadError
+    from contextcache.exceptions import UnreadablePayloadError
     from contextcache.rules.credentials import Credentials
 
 T = TypeVar("T")
 
-CLOSE = 0.8  # of the limit of a cookie, from where on its size is reported
-READER = 200  # calls further down the stack than the writer that a reader may be
-LISTED = 5  # keys of a session whose sizes are listed
+COOKIE_SHARE = 0.8  # of the limit of a cookie, from where on its size is reported
+MAX_LISTED = 5  # keys of a session whose sizes are listed
 NESTED = "it is nested too deep"  # why JSON or MessagePack cannot be read
 LOOK_FOR_THE_WRITER = "delete the entry; if it comes back, look for who else writes this key"
 UNCHANGED = "stored unchanged (mode warn)"
@@ -57,13 +63,12 @@ class JSONGuard(Generic[T]):
     stored instead of it. What the encoder changes is reported, and stored as it would have been.
 
     Args:
-        encode: What turns a value into JSON, such as `json.dumps`. It decides about types that
-            the dialect has no row for.
-        decode: What reads it again, where a value that is nested too deep to be read must not be
-            written; None if any value is read that was written.
+        encode: Turns a value into JSON, such as `json.dumps`.
         config: The policy; by default that of `Config()`.
-        dialect: What `encode` does with each type.
-        sink: The words for where values are stored.
+        decode: Reads what `encode` writes. A value with anything but plain JSON in it is read back
+            and compared.
+        name: What messages call the format.
+        sink: Display name of the storage.
     """
 
     def __init__(
@@ -71,16 +76,15 @@ class JSONGuard(Generic[T]):
         encode: Callable[[Any], T],
         config: Config | None = None,
         *,
-        dialect: Dialect = PLAIN,
+        decode: Callable[[T], Any] = cast("Callable[[Any], Any]", json.loads),  # noqa: B008
+        name: str = "JSON",
         sink: str = "",
-        decode: Callable[[T], Any] | None = None,
     ) -> None:
         self.config = config if config is not None else Config()
         self.sink = sink
-        self._encode = encode
-        self._decode = decode
+        self._codec = Codec(encode, decode, name)
+        self._policy = type_policies(self._codec, self.config.rules)
         self._reporter = Reporter(self.config, sink)
-        self._types = Treatments(dialect, self.config.rules)
         preload(debug=self.config.debug)
         if self.config.debug:
             show_findings()
@@ -108,22 +112,26 @@ class JSONGuard(Generic[T]):
 
     def _dumps(self, value: Any, label: str) -> T:
         if self.config.mode == "off":
-            return self._encode(value)
-        look, payload = self._examined(value, label)
+            return self._codec.encode(value)
+        scan, payload = self._examine(value, label)
         if (collectors or self.config.debug) and payload is not None:
-            self._reporter.report(self._secrets(look, payload))  # which no mode refuses
+            secrets = self._secrets(scan or self._scan(value, label), payload)
+            self._reporter.report(secrets)  # which no mode refuses
+        if scan is None:
+            return payload
         if self.config.mode == "warn":
-            return self._unchanged(value, look)
-        if look.findings:
-            heard = self._reporter.report(look.findings, log=self.config.mode == "strip")
-            if look.kept is CUT or (heard and self.config.mode == "raise"):
-                raise self._uncacheable(look)
-        return cast("T", payload)
+            return self._encode_unchanged(value, scan)
+        if findings := scan.findings:
+            reported = self._reporter.report(findings, log=self.config.mode == "strip")
+            if scan.kept is OMITTED or (reported and self.config.mode == "raise"):
+                raise uncacheable(findings, self.config)
+        return payload
 
     def explain(self, value: Any, *, label: str = "value") -> list[Finding]:
         """Find everything in `value` that JSON cannot hold or changes; report and store nothing."""
-        look, payload = self._examined(value, label)
-        return look.findings + ([] if payload is None else self._secrets(look, payload))
+        scan, payload = self._examine(value, label)
+        scan = scan or self._scan(value, label)
+        return scan.findings + ([] if payload is None else self._secrets(scan, payload))
 
     def report_unreadable(self, error: UnreadablePayloadError) -> None:
         """Warn that a payload counts as a miss; each reason at its 1st, 10th, 100th... time."""
@@ -135,174 +143,165 @@ class JSONGuard(Generic[T]):
         Args:
             session: What the cookie was made of.
             size: Bytes of the cookie.
-            limit: The most bytes it may have; 0 where nobody minds.
+            limit: The most bytes it may have; 0 where there is no limit.
             fix: What to do about it; the largest keys and their sizes are added.
 
         Raises:
             UncacheableValueError: The mode is `raise`, and the finding is not ignored.
         """
-        if self.config.mode == "off" or not 0 < limit * CLOSE <= size or not session:
+        if self.config.mode == "off" or not 0 < limit * COOKIE_SHARE <= size or not session:
             return
         sizes = {key: self._size(key, held) for key, held in session.items()}
         steps = {key: item(key, at) for at, key in enumerate(session)}
-        heaviest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:LISTED]
-        root = self._path("session")
+        heaviest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:MAX_LISTED]
+        scan = self._scan(session, "session")
         exact = self.config.debug
         listed = ", ".join(
-            f"{(root / steps[key]).printed(exact=exact)} {sizes[key]}" for key in heaviest
+            f"{(scan.root / steps[key]).printed(exact=exact)} {sizes[key]}" for key in heaviest
         )
-        look = Look(session, root, self._types, self._refused, self.sink)
         lost = "; browsers drop it" if size > limit else ""
-        look.note(
+        scan.note(
             "CC142",
-            root / steps[heaviest[0]],
             session[heaviest[0]],
             Action.OBSERVED,
             did=f"sent a cookie of {size} bytes, of at most {limit}{lost}",
             fix=f"{fix} (bytes: {listed})",
+            path=scan.root / steps[heaviest[0]],
         )
         raises = self.config.mode == "raise"
-        if self._reporter.report(look.findings, log=not raises) and raises:
-            raise self._uncacheable(look)
-
-    def _uncacheable(self, look: Look) -> UncacheableValueError:
-        return uncacheable(look.findings, self.config)
+        if self._reporter.report(scan.findings, log=not raises) and raises:
+            raise uncacheable(scan.findings, self.config)
 
     def _size(self, key: str, held: Any) -> int:
         try:
-            return len(cast("Sized", self._encode({key: held})))
+            return len(cast("Sized", self._codec.encode({key: held})))
         except Exception:  # noqa: BLE001  # what cannot be encoded has no size
             return 0
 
-    def _path(self, label: str) -> Path:
-        return Path(label, hidden=self.config.redact_keys)
+    def _scan(self, value: Any, label: str, **options: Any) -> JSONScan:
+        path = Path(label, hidden=self.config.redact_keys)
+        return JSONScan(value, path, self._codec, self._policy, self.sink, **options)
 
-    def _examined(self, value: Any, label: str) -> tuple[Look, T | None]:
-        """Look at a value and encode what is kept of it, without credentials of the request."""
-        look = self._looked(value, label)
-        payload = self._encoded(look)
+    def _examine(self, value: Any, label: str) -> tuple[JSONScan | None, T]:
+        """Encode what can be stored of a value; also return what was found, if it was searched."""
+        scan, payload = self._encode_storable(value, label)
         credentials = current_credentials()
         if credentials.found_in(payload):
-            clean = self._looked(value, label, credentials)
-            if clean.found:
-                return clean, self._encoded(clean)
-        return look, payload
+            clean = self._encode_storable(value, label, credentials)
+            if clean[0] is not None and clean[0].found:
+                return clean
+        return scan, payload
 
-    def _looked(self, value: Any, label: str, credentials: Credentials | None = None) -> Look:
-        look = Look(
-            value, self._path(label), self._types, self._refused, self.sink, credentials=credentials
-        )
+    def _encode_storable(
+        self, value: Any, label: str, credentials: Credentials | None = None
+    ) -> tuple[JSONScan | None, T]:
+        """Encode, decode and compare; where that fails, ask what of it the encoder refuses."""
+        error: Exception
         try:
-            if credentials is not None or not comes_back(value, self._types):
-                look.run()
+            if credentials is None and self._codec.keeps_all(value):
+                return None, self._codec.encode(value)
+        except MemoryError:
+            raise
+        except Exception as raised:  # noqa: BLE001  # such as a number with too many digits
+            error = raised
+        for asking in Asking:
+            scan = self._run(value, label, asking, credentials)
+            if scan.kept is OMITTED:
+                return scan, cast("T", None)
+            try:
+                return scan, self._compare(scan)
+            except MemoryError:
+                raise
+            except Exception as raised:  # noqa: BLE001  # whatever the encoder raises
+                error = raised
+            if asking and (isinstance(error, RecursionError) or not scan.is_complete):
+                break
+        self._blame_keys(scan, error)
+        return scan, cast("T", None) if scan.kept is OMITTED else self._compare(scan)
+
+    def _run(
+        self, value: Any, label: str, asking: Asking, credentials: Credentials | None
+    ) -> JSONScan:
+        scan = self._scan(value, label, asking=asking, credentials=credentials)
+        try:
+            scan.run()
         except MemoryError:
             raise
         except RecursionError:  # with no room left on the stack, nothing is known for certain
-            look.findings.clear()
-            look.note("CC130", look.root, value, Action.REFUSED, did=NOTHING)
-            look.kept = CUT
+            scan = self._scan(value, label)
+            scan.note("CC130", value, Action.REFUSED, did=NOTHING)
+            scan.kept = OMITTED
         except Exception as error:  # noqa: BLE001  # our own bug must not break the user's write
             report_internal("looking for what JSON cannot hold", error)
-            look.kept, look.findings = value, []
-        return look
+            scan = self._scan(value, label)
+        return scan
 
-    def _secrets(self, look: Look, payload: T) -> list[Finding]:
+    def _secrets(self, scan: JSONScan, payload: T) -> list[Finding]:
         """Find what has the shape of a secret in what is stored, for a developer or a test."""
         from contextcache.engine.secret_search import iter_texts  # noqa: PLC0415
         from contextcache.rules.secret_shapes import shape_of, shapes_in, verdict_on  # noqa: PLC0415
 
-        notes = Look(look.kept, look.root, self._types, self._refused, self.sink)
+        notes = self._scan(scan.kept, scan.root.root)
         try:
             text = payload.encode() if isinstance(payload, str) else payload
             shapes = shapes_in(text) if isinstance(text, bytes) else []
-            for steps, held in iter_texts(look.kept) if shapes else ():
-                shape, path = shape_of(held, shapes), dataclasses.replace(look.root, steps=steps)
-                if shape is not None and path not in [one.path for one in look.findings]:
-                    said = verdict_on(shape)
-                    words = {"did": said.did, "fix": said.fix, "reason": said.reason}
-                    notes.note(said.code, path, held, Action.OBSERVED, **words)
+            known = [finding.path for finding in scan.findings] if shapes else []
+            for steps, held in iter_texts(scan.kept) if shapes else ():
+                shape, path = shape_of(held, shapes), dataclasses.replace(scan.root, steps=steps)
+                if shape is not None and path not in known:
+                    notes.note_verdict(verdict_on(shape), held, Action.OBSERVED, path=path)
         except (RecursionError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001  # our own bug must not break the user's write
             report_internal("looking for secrets", error)
         return notes.findings
 
-    def _refused(self, obj: Any, *, deep: bool = False) -> str:
-        """Return the code by which the encoder refuses `obj`; empty if it does not."""
+    def _compare(self, scan: JSONScan) -> T:
+        if not scan.needs_comparison:
+            return self._codec.encode(scan.kept)
+        payload, back = self._codec.round_trip(scan.kept, is_deep=scan.is_deep)
         try:
-            self._try(obj, deep=deep)
-        except MemoryError:
+            scan.compare(back)
+        except (RecursionError, MemoryError):
             raise
-        except RecursionError:
-            return "CC130"
-        except Exception:  # noqa: BLE001  # an encoder of the application's may raise anything
-            return "CC140"
-        return ""
-
-    def _try(self, value: Any, *, deep: bool) -> T:
-        """Encode `value`, and decode it again if it is deep, as a reader far down the stack would.
-
-        Raises:
-            RecursionError: It is nested too deep to be written or read.
-            Exception: Whatever the encoder raises.
-        """
-        payload = self._encode(value)
-        if deep and self._decode is not None:
-            _from_below(READER, self._decode, payload)
+        except Exception as error:  # noqa: BLE001  # our own bug must not break the user's write
+            report_internal("comparing what comes back from JSON", error)
         return payload
 
-    def _encoded(self, look: Look) -> T | None:
-        """Encode what is kept, without what the encoder refuses after all; None if that is all."""
-        if look.kept is CUT:
-            return None
-        try:
-            return self._try(look.kept, deep=look.is_deep)
-        except MemoryError:
-            raise
-        except Exception as error:  # noqa: BLE001  # such as a number with too many digits
-            self._blame(look, error)
-        return None if look.kept is CUT else self._encode(look.kept)
-
-    def _unchanged(self, value: Any, look: Look) -> T:
+    def _encode_unchanged(self, value: Any, scan: JSONScan) -> T:
         """Report the findings and store exactly what would have been stored without us."""
         cause: Exception | None = None
+        name = self._codec.name
         try:
-            payload = self._encode(value)
+            payload = self._codec.encode(value)
         except Exception as error:  # noqa: BLE001  # its text may hold keys: another one is raised
-            cause = without_text(error, f"{self._types.dialect.name} cannot hold it")
-            if not any(finding.code == "CC140" for finding in look.findings):
-                self._blame(look, error)
-        did = UNCHANGED if cause is None else REFUSED.format(self._types.dialect.name)
+            cause = without_text(error, f"{name} cannot hold it")
+            if not any(finding.code == "CC140" for finding in scan.findings):
+                self._blame_keys(scan, error)
+        did = UNCHANGED if cause is None else REFUSED.format(name)
+        findings = scan.findings
         self._reporter.report(
-            [dataclasses.replace(one, action=Action.OBSERVED, did=did) for one in look.findings]
+            [dataclasses.replace(one, action=Action.OBSERVED, did=did) for one in findings]
         )
         if cause is not None:
-            raise self._uncacheable(look) from cause
+            raise uncacheable(findings, self.config) from cause
         return payload
 
-    def _blame(self, look: Look, error: Exception) -> None:
-        """Cut what the encoder refuses though no type told: all that is known is the error."""
+    def _blame_keys(self, scan: JSONScan, error: Exception) -> None:
+        """Cut the keys whose values are refused as a whole, as those that are nested too deep."""
         code = "CC130" if isinstance(error, RecursionError) else "CC140"
-        kept = look.kept if type(look.kept) is dict else {}
+        kept = scan.kept if type(scan.kept) is dict else {}
         rest = {
             name: held
             for name, held in kept.items()
-            if not self._refused({name: held}, deep=look.is_deep)
+            if not self._codec.refusal({name: held}, is_deep=scan.is_deep)
         }
         if 0 < len(rest) < len(kept):
-            look.kept = rest
+            scan.kept = rest
             for at, (name, held) in enumerate(kept.items()):
                 if name not in rest:
-                    path = look.root / item(name, at)
-                    look.note(code, path, held, Action.LEFT_OUT, did=KEY_LEFT_OUT)
+                    path = scan.root / item(name, at)
+                    scan.note(code, held, Action.LEFT_OUT, did=KEY_LEFT_OUT, path=path)
         else:
-            look.note(code, look.root, look.kept, Action.REFUSED, did=NOTHING)
-            look.kept = CUT
-
-
-def _from_below(calls: int, decode: Callable[[T], Any], payload: T) -> None:
-    """Call `decode` from further down the stack."""
-    if calls:
-        _from_below(calls - 1, decode, payload)
-    else:
-        decode(payload)
+            scan.note(code, scan.kept, Action.REFUSED, did=NOTHING)
+            scan.kept = OMITTED

@@ -76,6 +76,8 @@ class Rule(Verdict):
         behind: Whether only an object behind a proxy or lazy object is one: the user of a request.
         uniform: For `recreate`, in place of `make`, where all objects of a type are alike: called
             with the type, once, returns the callable and the arguments.
+        json: Whether a rule of contextcache's own holds where values become JSON, too; a rule of
+            the application always does, where it can.
     """
 
     type: str
@@ -84,6 +86,7 @@ class Rule(Verdict):
     force: bool = False
     behind: bool = False
     uniform: Callable[[Class], tuple[object, tuple[object, ...]]] | None = None
+    json: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "verb", as_verb(self.verb, f"rule for {self.type}"))

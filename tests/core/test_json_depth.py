@@ -14,16 +14,15 @@ from flask.sessions import session_json_serializer
 
 from contextcache import Config, UncacheableValueError
 from contextcache.jsonable import JSONGuard
-from contextcache.jsonable.dialects import FLASK, MSGPACK, MSGSPEC_JSON, PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FORMATS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], Any]] = {
-    "json": (json.dumps, json.loads, PLAIN),
-    "Flask": (session_json_serializer.dumps, session_json_serializer.loads, FLASK),
-    "MessagePack": (msgspec.msgpack.encode, msgspec.msgpack.decode, MSGPACK),
-    "msgspec": (msgspec.json.encode, msgspec.json.decode, MSGSPEC_JSON),
+FORMATS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "json": (json.dumps, json.loads),
+    "Flask": (session_json_serializer.dumps, session_json_serializer.loads),
+    "MessagePack": (msgspec.msgpack.encode, msgspec.msgpack.decode),
+    "msgspec": (msgspec.json.encode, msgspec.json.decode),
 }
 ENDLESS = 20_000 if sys.version_info < (3, 14) else 200_000  # levels that no encoder bears
 SHAPES: dict[str, Callable[[Any], Any]] = {
@@ -49,8 +48,8 @@ def from_below(calls: int, read: Callable[[Any], Any], payload: Any) -> Any:
 @pytest.mark.parametrize("levels", [20, 90, 150, 300, 600, 900, 980, 20_000])
 def test_what_is_written_can_be_read(kind: str, shape: str, levels: int) -> None:
     """By a reader further down the stack, too; what cannot costs its own key."""
-    encode, decode, dialect = FORMATS[kind]
-    guard = JSONGuard(encode, dialect=dialect, decode=decode)
+    encode, decode = FORMATS[kind]
+    guard = JSONGuard(encode, decode=decode)
     stored = guard.dumps({"deep": nested(SHAPES[shape], levels), "uid": 7}, label="session")
     read = from_below(150, decode, stored)
     assert read["uid"] == 7
@@ -138,12 +137,12 @@ def test_a_class_whose_metaclass_raises_costs_its_objects_alone(
     kind: str, meta: type, odd: Callable[[Any], Any], first: bool
 ) -> None:
     """What offends beside it is named with its whole path, and the rest is stored."""
-    encode, decode, dialect = FORMATS[kind]
+    encode, decode = FORMATS[kind]
     cls = meta("Odd", (), {})
     value: dict[str, Any] = {"odd": odd(cls)} if first else {}
     value |= {"cart": {"items": [1, {"client": threading.Lock()}]}, "uid": 7}
     value |= {"odd": odd(cls)}
-    guard = JSONGuard(encode, dialect=dialect, decode=decode)
+    guard = JSONGuard(encode, decode=decode)
     for _ in range(2):
         read = decode(guard.dumps(value, label="session"))
         assert read["uid"] == 7

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.core.cache import caches
 from django.core.signing import JSONSerializer
+from django.http import QueryDict
 from django.test import Client as WebClient
 from django.utils.module_loading import import_string
 
@@ -19,6 +20,7 @@ from contextcache_django.serializers import (
     SessionSerializer,
 )
 from tests.django.shop import Client, generator
+from tests.resolving import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -245,6 +247,29 @@ def test_what_json_changes_is_named_and_stored_as_ever(json_session: Callable[..
     }
     found = json_session(session.session_key)
     assert (found["size"], found["counts"]) == ([1, 2], {"7": "seven"})
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("where", [lambda q: q, lambda q: {"last": [q]}])
+def test_a_query_with_several_values_of_a_key_says_that_some_are_lost(
+    json_session: Callable[..., Any], where: Callable[[Any], Any]
+) -> None:
+    """The next request reads the last value of each; the fix keeps all of them."""
+    query = QueryDict("cat=1&cat=2&page=3")
+    session = json_session()
+    session["filter"] = where(query)
+    with capture_findings() as findings:
+        session.save()
+    [finding] = findings
+    assert finding.did == "stored the last value of each key; the others are lost"
+    assert finding.fix == "store dict(value.lists()), such as dict(request.GET.lists())"
+    assert resolve(finding.path, {"filter": where(query)}) is query
+    assert json_session(session.session_key)["filter"] == where({"cat": "2", "page": "3"})
+    session["filter"] = where(dict(query.lists()))
+    with capture_findings() as findings:
+        session.save()
+    assert findings == []
+    assert json_session(session.session_key)["filter"] == where({"cat": ["1", "2"], "page": ["3"]})
 
 
 @pytest.mark.django_db

@@ -139,6 +139,25 @@ def test_what_comes_back_as_something_else_is_named() -> None:
     assert shown["mixed"] == "{'1': 'a', 'b': 2}"
 
 
+def test_a_form_with_several_values_of_a_key_says_that_some_are_lost() -> None:
+    """The next request reads the first value of each; `request.values` would lose nothing else."""
+    app = make_app(lambda: {"form": request.args, "all": request.values})
+    ContextCache(app)
+    client = app.test_client()
+    with capture_findings() as findings:
+        client.put("/put?cat=1&cat=2")
+    assert [(str(f.path), f.code, f.did, f.fix) for f in findings] == [
+        (
+            f"session['{key}']",
+            "CC141",
+            "stored the first value of each key; the others are lost",
+            "store value.to_dict(flat=False)",
+        )
+        for key in ("form", "all")
+    ]
+    assert client.get("/all").json == {"form": "{'cat': '1'}", "all": "{'cat': '1'}"}
+
+
 class Color(enum.Enum):
     RED = 1
     BLUE = "b"

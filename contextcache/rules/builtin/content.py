@@ -105,12 +105,12 @@ ROWS = {
     **rows(
         "CC116", Verb.SNAPSHOT, "dict_keys", "dict_values", "dict_items", "odict_keys",
         "odict_values", "odict_items", "collections.abc.KeysView",
-        make=plain_list, did="stored a list of what it shows",
+        make=plain_list, json=True, did="stored a list of what it shows",
         fix="store list(...) of it",
     ),
     **rows(
         "CC116", Verb.SNAPSHOT, "mappingproxy", "sqlite3.Row",
-        make=plain_dict, did="stored a dict of what it shows",
+        make=plain_dict, json=True, did="stored a dict of what it shows",
         fix="store dict(...) of it",
     ),
     **rows(

@@ -106,7 +106,7 @@ def lazy_result(obj: Any) -> object:
 ROWS = {
     **rows(
         "CC104", Verb.SNAPSHOT, "werkzeug.local.LocalProxy",
-        make=proxy_target, did="stored what it points at now, cleaned in turn",
+        make=proxy_target, json=True, did="stored what it points at now, cleaned in turn",
         fix="store the value you need from it",
     ),
     **rows(

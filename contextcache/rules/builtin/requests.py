@@ -10,7 +10,8 @@ _REQUEST_FIX = "store the values you need from it, not the request"
 ROWS = {
     **rows(  # our own, which stands in the environment of a request
         "CC106", Verb.REPLACE, "contextcache.reports.request_scope.RequestScope",
-        make=lambda _: None, did="stored None", fix="nothing: contextcache keeps it there",
+        make=lambda _: None, json=True,
+        did="stored None", fix="nothing: contextcache keeps it there",
     ),
     **rows(
         "CC106", Verb.SNAPSHOT,
