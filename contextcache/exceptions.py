@@ -22,6 +22,21 @@ class ConfigurationError(ContextCacheError, ValueError):
     """A setting, mode, verb or rule that contextcache does not understand."""
 
 
+class FreshProcessError(ContextCacheError):
+    """A fresh process could not be asked to load a value.
+
+    Attributes:
+        reason: Why, without the text of an error.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"no fresh process could load the value: {one_line(reason)}")
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[FreshProcessError], tuple[str]]:
+        return type(self), (self.reason,)
+
+
 class UncacheableValueError(ContextCacheError, pickle.PicklingError, TypeError):
     """A value that cannot, or by policy must not, be stored.
 

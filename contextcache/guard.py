@@ -233,7 +233,7 @@ class Guard:
                 scope.note_loaded(value)
         return value
 
-    def explain(self, value: object, *, label: str = "value") -> list[Finding]:
+    def explain(self, value: object, *, label: str = "value", fresh: bool = False) -> list[Finding]:
         """Find everything in `value` that cannot or should not be stored.
 
         Nothing is stored, changed or logged, and no mode, budget or ignore pattern applies.
@@ -241,6 +241,10 @@ class Guard:
         Args:
             value: Any value.
             label: The root of the paths in it.
+            fresh: Whether to load what is stored in a fresh process, too, for a test.
+
+        Raises:
+            FreshProcessError: The fresh process could not be asked.
         """
         look = Inspection(
             self._table,
@@ -251,6 +255,7 @@ class Guard:
             seconds=60.0,
             nodes=100_000_000,
             hidden=self.config.redact_keys,
+            fresh=fresh,
         )
         look.run(value)
         return look.findings + look.secrets
@@ -361,7 +366,7 @@ class Guard:
     def _trusted(self, dump: Dump, payload: bytes) -> bool:
         """Try a payload with types that were met for the first time; tell whether it loads."""
         with self._budget.charged():
-            if not loads_again(payload):
+            if not loads_again(dump, payload):
                 return False
             for cls in dump.met:
                 dump.table.learn(cls, sound=True)

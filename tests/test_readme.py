@@ -201,6 +201,7 @@ def test_the_core_without_a_framework(
 ) -> None:
     """The program prints what the README says, logs the line, and its tests pass."""
     module = types.ModuleType("readme")
+    module.__file__ = __file__  # as if others could import it
     monkeypatch.setitem(sys.modules, "readme", module)  # a class is stored by its module's name
     names: dict[str, Any] = vars(module)
     printed = io.StringIO()
@@ -285,6 +286,7 @@ def test_the_flask_app_with_another_kind_of_cache(
 def test_rules_beside_their_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The class is stripped with the fix it states; the function makes what is stored."""
     module = types.ModuleType("readme")
+    module.__file__ = __file__  # as if others could import it
     monkeypatch.setitem(sys.modules, "readme", module)
     names: dict[str, Any] = vars(module)
     exec(BLOCKS["rules"], names)
@@ -360,6 +362,7 @@ def test_markers_are_heard_and_nothing_is_said() -> None:
     feed, basket = names["Feed"](), names["Basket"]()
     feed._lock, feed._rows, basket._lock = threading.Lock(), iter([1]), threading.Lock()
     sys.modules["readme"] = types.ModuleType("readme")
+    sys.modules["readme"].__file__ = __file__  # as if others could import it
     vars(sys.modules["readme"]).update(names)
     try:
         with capture_findings() as findings:

@@ -18,7 +18,6 @@ from contextcache.commands.formats import (
 )
 from contextcache.commands.nodes import MAX_DEPTH, Node, offenders, place, uncollected
 from contextcache.commands.payload_reader import Reading, read, scan, unreadable
-from contextcache.commands.stored_secrets import shapes_in_stored
 from contextcache.config import Config
 from contextcache.engine.children import iter_children
 from contextcache.engine.diagnosis import Inspection
@@ -91,6 +90,7 @@ def examine(
     config: Config | None = None,
     smallest: int | None = None,
     progress: Callable[[float], None] | None = None,
+    fresh: bool = False,
 ) -> Examination:
     """Examine a value; nothing is stored, changed or logged.
 
@@ -100,9 +100,13 @@ def examine(
         config: Whose rules apply; by default the built-in ones.
         smallest: Plain data of fewer bytes counts for its holder; by default a share of the whole.
         progress: Called with the share of the reading that is done.
+        fresh: Whether to load what is stored in a fresh process, too.
+
+    Raises:
+        FreshProcessError: The fresh process could not be asked.
     """
     config = config or Config()
-    look = _looked(value, label, config)
+    look = _looked(value, label, config, fresh=fresh)
     findings = look.findings
     if look.payload is None:
         root = _apart(value, look, config, MOST_LEVELS)
@@ -156,8 +160,7 @@ def examine_payload(
         root.size = len(body)
         return Examination(label, root, (), loaded=False, hidden=config.redact_keys)
     least = len(body) // SHARE if smallest is None else smallest
-    shapes = shapes_in_stored(body)
-    reading = find_pickle(body, smallest=least, shapes=shapes, progress=progress)
+    reading = find_pickle(body, smallest=least, progress=progress)
     if reading is None:
         error = unreadable(label, scan(body, smallest=len(body)))
         raise NoPickleError(error.label, error.reason, error.remedy)
@@ -234,7 +237,7 @@ def _heard(findings: list[Finding], config: Config) -> list[Finding]:
     return [one for one in findings if not any(one.path.matches(pattern) for pattern in ignored)]
 
 
-def _looked(value: object, label: str, config: Config) -> Inspection:
+def _looked(value: object, label: str, config: Config, *, fresh: bool = False) -> Inspection:
     look = Inspection(
         Table(RuleBook(config.rules)),
         label,
@@ -242,9 +245,9 @@ def _looked(value: object, label: str, config: Config) -> Inspection:
         seconds=60.0,
         nodes=100_000_000,
         hidden=config.redact_keys,
-    ).run(value)
-    look.findings += look.secrets
-    return look
+        fresh=fresh,
+    )
+    return look.run(value)
 
 
 def _apart(value: object, look: Inspection, config: Config, levels: int) -> Node:

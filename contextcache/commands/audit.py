@@ -28,7 +28,7 @@ from contextcache.commands.audit_entries import (
     judged,
     shown,
 )
-from contextcache.commands.explain import CLEAN, FOUND, UNUSABLE, show
+from contextcache.commands.explain import CLEAN, FOUND, NO_FRESH_PAYLOAD, UNUSABLE, show
 from contextcache.commands.options import RATE, SECRET
 from contextcache.config import Config
 from contextcache.exceptions import ConfigurationError, ServerError, UnreadablePayloadError
@@ -183,6 +183,9 @@ def explain_entry(
     client: Any, key: str, trust: Trust, options: argparse.Namespace, out: TextIO
 ) -> int:
     """Show one entry as a tree with sizes, without loading it, and return the exit status."""
+    if options.fresh:
+        sys.stderr.write(f"contextcache: {NO_FRESH_PAYLOAD}\n")
+        return UNUSABLE
     raw, trust = key_bytes(key), _redacting(trust, options)
     name = shown(raw, redact=trust.redact)
     try:

@@ -30,7 +30,7 @@ from contextcache.commands.code_pages import page
 from contextcache.commands.nodes import uncollected
 from contextcache.commands.tree import Bounds, Tree
 from contextcache.config import Config
-from contextcache.exceptions import ContextCacheError, UnreadablePayloadError
+from contextcache.exceptions import ContextCacheError, FreshProcessError, UnreadablePayloadError
 from contextcache.reports.call_site import is_library, relative
 from contextcache.reports.terminal import Paper, Progress
 
@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 
 MAX_SHOWN_DEPTH = 100
 CLEAN, FOUND, UNUSABLE = 0, 1, 2
+NO_FRESH_PAYLOAD = (
+    "--fresh loads what it looks at, so it takes a value of the application, named as module:name, "
+    "and no payload from a file or from Redis"
+)
 
 
 class UnusableError(ContextCacheError):
@@ -75,6 +79,9 @@ def run(
         sys.stderr.write("contextcache: name one target, or codes such as CC102\n")
         return UNUSABLE
     [target] = options.target
+    if options.fresh and _is_file(target):
+        sys.stderr.write(f"contextcache: {NO_FRESH_PAYLOAD}\n")
+        return UNUSABLE
     config = config or Config()
     if options.redact_keys:
         config = dataclasses.replace(config, redact_keys=True)
@@ -83,6 +90,8 @@ def run(
     except UnusableError as error:
         told = one_line(f"{error}; nor is it a key of {caches}" if caches else str(error))
         told += f"\ncontextcache: {one_line(failure)}" if failure else ""
+    except FreshProcessError as error:
+        told = one_line(str(error))
     except UnreadablePayloadError as error:
         told = one_line(f"{_named(target)} cannot be read: {error.reason}")
     else:
@@ -162,7 +171,7 @@ def _write_findings(seen: Examination, paper: Paper) -> None:
 
 def _examined(target: str, options: argparse.Namespace, config: Config) -> Examination:
     smallest = options.min_size
-    is_file = target == "-" or os.path.exists(target)
+    is_file = _is_file(target)
     with Progress(f"contextcache: looking at {target}") as progress:
         if is_file and not options.trusted:
             label = options.label or "payload"
@@ -172,10 +181,21 @@ def _examined(target: str, options: argparse.Namespace, config: Config) -> Exami
             )
         value = _loaded(target) if is_file else _imported(target)
         label = options.label or "value"
-        seen = examine(value, label=label, config=config, smallest=smallest, progress=progress)
+        seen = examine(
+            value,
+            label=label,
+            config=config,
+            smallest=smallest,
+            progress=progress,
+            fresh=options.fresh,
+        )
         if inspect.iscoroutine(value):
             value.close()  # it is not going to be awaited, which Python would warn of
         return seen
+
+
+def _is_file(target: str) -> bool:
+    return target == "-" or os.path.exists(target)
 
 
 def _payload(target: str) -> bytes:

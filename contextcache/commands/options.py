@@ -74,6 +74,12 @@ _HOW_TO_EXPLAIN = (
     ),
     *_HOW_TO_PRINT,
     Option(
+        "--fresh",
+        "load what is stored of a module:name in a fresh process, too, to find what\n"
+        "only this one can load; never a file or an entry",
+        is_flag=True,
+    ),
+    Option(
         "--trusted",
         "load a pickle, which runs whatever code it names;\nwithout it, findings go by names",
         is_flag=True,

@@ -6,6 +6,7 @@ which the fast pass does the same from then on.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from contextcache.findings.path import StepKind
 from contextcache.rules.verdicts import (
     CHANGING,
     CIRCULAR,
+    NOT_FRESH,
     RAISED,
     REFUSES,
     TOO_DEEP,
@@ -57,6 +59,7 @@ class Inspection:
         seconds: How long locating and wording may take in all.
         nodes: How many objects locating may look at, each time.
         hidden: Whether no key is shown, as `Config.redact_keys` says.
+        fresh: Whether what is stored is loaded in a fresh process, too.
 
     Attributes:
         payload: What is stored; None if nothing can be.
@@ -79,6 +82,7 @@ class Inspection:
         seconds: float,
         nodes: int,
         hidden: bool = False,
+        fresh: bool = False,
     ) -> None:
         self.table = table
         self.label = label
@@ -89,6 +93,7 @@ class Inspection:
         self.seen: dict[int, Seen] = {}
         self._session = session
         self._debug = debug
+        self._fresh = fresh
         self._exact = exact
         self._seconds = seconds  # that are left
         self._nodes = nodes
@@ -118,7 +123,7 @@ class Inspection:
             if markers.keys() < (named := self._marker_paths(builder, dump, search)).keys():
                 markers = {**markers, **named}  # a marker tells its own path, so it is made again
                 continue
-            if not loads_again(payload):
+            if not loads_again(dump, payload):
                 if not (found := self._suspects(dump, search)):
                     break
                 cut_higher = True
@@ -129,6 +134,8 @@ class Inspection:
                 continue
             refused = any(refuses(hit, value) for hit in dump.hits)
             self.payload = None if refused else payload
+            if self._fresh and self.payload is not None:
+                search = self._search_in_fresh_process(value, dump, payload)
             for cls in dump.met:
                 self.table = self.table.learn(cls, sound=True)
             self._build_findings(builder, dump, search)
@@ -146,6 +153,15 @@ class Inspection:
 
         found = find_secrets(value, dump, payload, seconds=self._seconds, nodes=self._nodes)
         self.secrets = builder.observed(found)
+
+    def _search_in_fresh_process(self, value: object, dump: Dump, payload: bytes) -> Search:
+        """Add a hit for what a fresh process cannot load, and locate all hits."""
+        from contextcache.engine.fresh import differences  # noqa: PLC0415  # for tests and commands
+
+        for obj, reason in differences(dump, payload):
+            verdict = dataclasses.replace(NOT_FRESH, reason=reason)
+            dump.hits.append(Hit(obj, verdict, Action.OBSERVED, verdict.did))
+        return self._search(value, dump)
 
     def _dump_with_retries(self, value: object, dump: Dump) -> bytes:
         kept = without_keys(value, self.dropped, dump)

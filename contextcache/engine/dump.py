@@ -22,6 +22,7 @@ from contextcache.base.introspection import qualified_name
 from contextcache.base.masking import type_text
 from contextcache.engine.hits import Hit, kind_of, running
 from contextcache.engine.picklers import CarefulPickler, CleaningPickler
+from contextcache.engine.trial import LOADS
 from contextcache.engine.verbs import DID_RECREATE, PROTOCOL
 from contextcache.findings.finding import Action
 from contextcache.findings.path import printed_root
@@ -61,7 +62,7 @@ class Dump:
         captured: What each object was reduced to, by its id; None unless asked for.
         verdicts: The trial that showed that a suspect object does not load, by its id.
         allowed: The ids of what a marker allows to be stored as it is.
-        failure: What the payload of a trial raised when it was loaded.
+        failure: Why the payload of a trial cannot be read.
     """
 
     def __init__(
@@ -85,7 +86,8 @@ class Dump:
         self.verdicts: dict[int, Dump | None] = {}
         self.allowed: set[int] = set()
         self.repeated = 0
-        self.failure = ""
+        self.failure = LOADS
+        self._memo: Any = None
         self._named: dict[int, bool] = {}
         self._now = ""
 
@@ -103,16 +105,20 @@ class Dump:
             pickler.dump(value)
         finally:
             running.reset(token)
+        self._memo = pickler.memo
         return self._without_credentials(value, buffer.getvalue())
 
     def careful(self, value: object) -> bytes:
         """Pickle `value`, asking about every object that is not a builtin container."""
         buffer = io.BytesIO()
         token = running.set(self)
+        pickler = CarefulPickler(buffer, self)
         try:
-            CarefulPickler(buffer, self).dump(value)
+            pickler.dump(value)
         finally:
             running.reset(token)
+            del pickler.running_dump  # no cycle keeps the value alive
+        self._memo = pickler.memo
         return self._without_credentials(value, buffer.getvalue())
 
     def _without_credentials(self, value: object, payload: bytes) -> bytes:
@@ -142,7 +148,16 @@ class Dump:
             setattr(self, name, getattr(clean, name))
         self.kept += clean.kept
         self.allowed |= clean.allowed
-        return buffer.getvalue() if pickler.cleaned else payload
+        if not pickler.cleaned:
+            return payload
+        self._memo = pickler.memo
+        return buffer.getvalue()
+
+    @property
+    def memo(self) -> dict[int, tuple[int, object]]:
+        """What was pickled, by id: its index in the memo, which an unpickler counts alike."""
+        memo: dict[int, tuple[int, object]] = self._memo.copy()
+        return memo
 
     def for_trial(self) -> Dump:
         """Return a dump of a part of the value, for which what was tried is known."""

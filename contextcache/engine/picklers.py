@@ -26,11 +26,11 @@ class CarefulPickler(pickle.Pickler):
 
     def __init__(self, file: BytesIO, dump: Dump) -> None:
         super().__init__(file, PROTOCOL)
-        self._dump = dump
+        self.running_dump = dump
 
     def reducer_override(self, obj: Any) -> Any:
         """Reduce a function or class by name, and anything else as the table says."""
-        dump = self._dump
+        dump = self.running_dump
         cls = type(obj)
         if cls is FunctionType or cls is type:
             if any(obj is known for known in NAMELESS) or dump.can_import(obj):

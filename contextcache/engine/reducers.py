@@ -22,7 +22,7 @@ from contextcache.base.classes import is_native
 from contextcache.base.importing import importable
 from contextcache.base.introspection import attributes, class_mro
 from contextcache.engine.hits import running
-from contextcache.engine.trial import load_failure, raised_by
+from contextcache.engine.trial import Failure, load_failure, raised_by
 from contextcache.engine.verbs import (
     PROTOCOL,
     apply,
@@ -266,10 +266,10 @@ def reduce_if_loadable(obj: object) -> Reduced:
     if failed is None:
         return dump.table.untried(type(obj))(obj)
     rule = UNLOADABLE
-    if failed.failure:
-        rule = dataclasses.replace(rule, reason=f"loading it raised {failed.failure}")
+    if failed.failure.reason:
+        rule = dataclasses.replace(rule, reason=failed.failure.reason)
     stripped = dump.strip(obj, rule)
-    dump.hits[-1].inside = failed
+    dump.hits[-1].inside = failed if failed.failure.is_inner else None
     return stripped
 
 
@@ -282,10 +282,10 @@ def failed_trial(dump: Dump, obj: object) -> Dump | None:
     except (RecursionError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001  # what cannot be stored by itself does not load, either
-        trial.failure = raised_by(error)
+        trial.failure = Failure(raised_by(error))
         return trial
-    trial.failure = load_failure(payload)
-    return trial if trial.failure else None
+    trial.failure = load_failure(trial, payload)
+    return trial if trial.failure.reason else None
 
 
 def is_reducer(reducer: object) -> bool:

@@ -42,6 +42,11 @@ ONLY_HERE = dataclasses.replace(
     reason="it is stored by name, and only this process finds it by that name",
     fix="store what it was made from, or define it in a module that every process can import",
 )
+NOT_FRESH = dataclasses.replace(
+    UNLOADABLE,
+    did="stored it as it is",
+    fix="store what it was made from, or make what loading it needs when its module is imported",
+)
 LOSES_ATTRIBUTES = Verdict(
     verb=Verb.OBSERVE,
     code="CC122",
