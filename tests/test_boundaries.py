@@ -69,6 +69,7 @@ ORDER = [
     "rules.builtin.clients",
     "rules.builtin.program",
     "rules.builtin.secrets",
+    "rules.builtin.sent_requests",
     "rules.builtin.content",
     "rules.builtin.frameworks",
     "rules.builtin",

@@ -47,6 +47,7 @@ import django.utils.functional
 import django.utils.safestring
 import flask
 import httpx
+import pydantic
 import redis
 import requests
 import sqlalchemy
@@ -685,6 +686,24 @@ for _name, _code, _build in (
     offender(f"{_name}-alone", _build, f"{_code} refused value")
 
 offender(
+    "secret-text",
+    lambda: thing(held=pydantic.SecretStr("x")),
+    "CC120 snapshotted value.held",
+    check=lambda v: is_stripped(v.held.get_secret_value()) and v.name == "kept",
+)
+offender(
+    "database-url",
+    lambda: {"url": sqlalchemy.make_url("postgresql://shop:pw@db/shop")},
+    "CC120 snapshotted value['url']",
+    check=lambda v: is_stripped(v["url"].password) and v["url"].host == "db",
+)
+offender(
+    "httpx-response-with-key",
+    lambda: {"a": httpx.Response(200, json=1, request=_keyed_request())},
+    "CC120 snapshotted value['a']._request",
+    check=lambda v: v["a"].json() == 1 and v["a"].request.headers["accept"] == "x",
+)
+offender(
     "log-handler",
     lambda: thing(held=logging.StreamHandler()),
     "CC107 stripped value.held",
@@ -1141,6 +1160,11 @@ def _error() -> Exception:
         raise ValueError("bad")
     except ValueError as error:
         return error
+
+
+def _keyed_request() -> httpx.Request:
+    headers = {"Accept": "x", "Authorization": "Bearer k"}
+    return httpx.Request("GET", "http://shop.example/", headers=headers)
 
 
 def _status_error() -> httpx.HTTPStatusError:

@@ -21,6 +21,7 @@ from contextcache.rules.builtin import (
     proxies,
     requests,
     secrets,
+    sent_requests,
     threads,
 )
 
@@ -39,6 +40,7 @@ BUILT_IN: Mapping[str, Rule] = {
         clients,
         program,
         secrets,
+        sent_requests,
         content,
         frameworks,
     )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from contextcache.base.introspection import qualified_name
 from contextcache.payload.wire import Stripped
 from contextcache.rules.replacements import Reduced, now, state_of
 from contextcache.rules.rule import Verb, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PASSWORD_FIELDS = frozenset(
     {
@@ -62,6 +66,53 @@ def without_password(_obj: object, reduced: Reduced) -> tuple[Reduced, list[obje
     return (*reduced[:2], kept, *reduced[3:]), []
 
 
+Trimmed = tuple[Reduced, list[object], str]
+
+
+def without(
+    *names: str, marked: bool = True, cleared: tuple[str, ...] = ()
+) -> Callable[[Any, Reduced], Trimmed | None]:
+    """Return what leaves the attributes of these names out of an object.
+
+    Args:
+        *names: The attributes, or the fields of a named tuple, that hold its secrets.
+        marked: Whether a marker takes their place. A library that calls `str()` on what it finds
+            there would send the marker, so an attribute is then missing instead.
+        cleared: Attributes that become None, as before they are fetched for the first time.
+    """
+
+    def trim(obj: Any, reduced: Reduced) -> Trimmed | None:
+        cls = type(obj)
+        in_order = getattr(cls, "_fields", ()) if issubclass(cls, tuple) else ()
+        state = dict(zip(in_order, reduced[1][1:], strict=True)) if in_order else state_of(reduced)
+        hidden = [name for name in (*names, *cleared) if _is_secret(state.get(name))]
+        if not hidden:
+            return None
+        kept = {name: held for name, held in state.items() if name not in hidden}
+        for name in hidden:
+            if name in cleared:
+                kept[name] = None
+            elif marked:
+                kind = qualified_name(type(state[name]))
+                kept[name] = Stripped("CC120", kind, f"{cls.__name__}.{name}", now())
+        if in_order:
+            return (reduced[0], (cls, *map(kept.get, in_order)), *reduced[2:]), [], ""
+        return (*reduced[:2], kept, *reduced[3:]), [], ""
+
+    return trim
+
+
+def _is_secret(held: object) -> bool:
+    """Return False for an attribute that is not set, or was left out before."""
+    return not (held is None or type(held) is Stripped or (type(held) in (str, bytes) and not held))
+
+
+_CREDENTIAL = {
+    "reason": "it carries a key or password",
+    "fix": "store the data it was used for, and take it from the settings on read",
+}
+_MARKED = "stored it without its secret; on load a marker stands there that says so when it is used"
+
 ROWS = {
     **rows(
         "CC120", Verb.STRIP,
@@ -80,6 +131,7 @@ ROWS = {
     **rows(
         "CC120", Verb.STRIP,
         "flask.config.Config", "celery.app.base.Celery", "itsdangerous:Signer",
+        "cryptography:Fernet", "cryptography:MultiFernet",
         "itsdangerous:Serializer", "django.core.signing.Signer",
         reason="it carries the secrets of this application",
         fix="store the data you need, and take it from the application on read", force=True,
@@ -89,13 +141,42 @@ ROWS = {
         reason="it takes its application along, with the passwords of broker and result store",
         fix="store its id, and make AsyncResult(id) on read", force=True,
     ),
+    # What is a credential, and is of use without its secret: as a name, or to be given it again
     **rows(
-        "CC120", Verb.OBSERVE,
-        "botocore:Credentials", "botocore:ReadOnlyCredentials", "azure:AzureKeyCredential",
-        "azure:AzureNamedKeyCredential", "azure:AzureSasCredential", "requests.auth.HTTPBasicAuth",
-        "httpx:BasicAuth", "pydantic:SecretStr", "pydantic:SecretBytes",
-        reason="it carries a key or password", did="stored it as it is",
-        fix="store the data it was used for, and take it from the settings on read", force=True,
+        "CC120", Verb.TRIM, "pydantic:SecretStr", "pydantic:SecretBytes", "pydantic:Secret",
+        make=without("_secret_value"), did=_MARKED, force=True, **_CREDENTIAL,
+    ),
+    **rows(
+        "CC120", Verb.TRIM, "botocore:Credentials", "botocore:ReadOnlyCredentials",
+        make=without(
+            "secret_key", "token", "_secret_key", "_token", "_frozen_credentials"
+        ), did=_MARKED, force=True, **_CREDENTIAL,
+    ),
+    **rows(
+        "CC120", Verb.TRIM,
+        "azure:AzureKeyCredential", "azure:AzureNamedKey", "azure:AzureSasCredential",
+        make=without("_key", "key", "_signature"), did=_MARKED, force=True, **_CREDENTIAL,
+    ),
+    **rows(
+        "CC120", Verb.TRIM, "google.oauth2.service_account.Credentials",
+        "google.oauth2.service_account.IDTokenCredentials", "google.auth.jwt.Credentials",
+        make=without("_signer", cleared=("token",)), did=_MARKED, force=True, **_CREDENTIAL,
+    ),
+    **rows(
+        "CC120", Verb.TRIM, "google.auth.compute_engine.credentials.Credentials",
+        make=without(cleared=("token",)), force=True, **_CREDENTIAL,
+        did="stored it without its token, which is fetched on use",
+    ),
+    **rows(
+        "CC120", Verb.TRIM, "httpx:BasicAuth", "httpx2:BasicAuth", "httpx:DigestAuth",
+        "httpx2:DigestAuth", "sqlalchemy.engine.url.URL",
+        make=without("_auth_header", "_password", "password"), did=_MARKED, force=True,
+        **_CREDENTIAL,
+    ),
+    **rows(
+        "CC120", Verb.TRIM, "requests.auth.HTTPBasicAuth", "requests.auth.HTTPDigestAuth",
+        make=without("password", marked=False), did="stored it without its password", force=True,
+        **_CREDENTIAL,
     ),
     **rows(
         "CC120", Verb.OBSERVE, "google.oauth2.credentials.Credentials", "oauthlib:Client",
