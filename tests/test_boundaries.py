@@ -85,6 +85,7 @@ ORDER = [
     "reports.patches",
     "reports.reporter",
     "reports",
+    "engine.handles",
     "engine.budget",
     "engine.preload",
     "engine.hits",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from contextcache.base.introspection import class_mro, qualified_name
 from contextcache.engine.dump import Dump
+from contextcache.engine.handles import lost_handle
 from contextcache.engine.hits import Hit, SelfReferenceError
 from contextcache.engine.locating import Search
 from contextcache.engine.reducers import failed_trial
@@ -205,6 +206,10 @@ class Inspection:
         dropped = set(self.dropped)
         for hit in dump.hits:
             place = search.found.get(id(hit.leaf))
+            for cls in lost_handle(hit, place):
+                handles = frozenset({qualified_name(type(hit.leaf))})
+                news = news or not handles <= self.table.known(cls).handles
+                self.table = self.table.learn(cls, handles=handles)
             if hit.action is not Action.STRIPPED or place is None or place.step is None:
                 continue
             holder, name = place.parent, place.step.name

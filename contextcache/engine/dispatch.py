@@ -28,6 +28,7 @@ from contextcache.engine.reducers import (
     reduce_plainly,
     reduce_unverified,
     reduce_watching_attributes,
+    reduce_with_handle,
 )
 from contextcache.engine.verbs import Recreated, has_a_name, reduce_as_pickle_does, unimportable
 from contextcache.reports.reporter import report_internal
@@ -54,28 +55,32 @@ class Known:
         sound: Whether an object has been seen to load again.
         suspect: Whether some object does not load, so that each is tried before it is stored.
         unset: Attributes that are left out where they offend, because the class has a default.
+        handles: The types of handles without which its objects are of no use.
         restored: Whether its objects have an attribute again when they are loaded, by its name.
         uses: How often the pickler has asked here for the reducer.
         since: When it was first asked for.
         settled: Whether it was used for so long that no single request has made it.
     """
 
-    __slots__ = ("reducer", "restored", "settled", "since", "sound", "suspect", "unset", "uses")
+    __slots__ = (
+        "handles", "reducer", "restored", "settled", "since", "sound", "suspect", "unset", "uses",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.reducer: Reducer = reduce_unverified
         self.sound = False
         self.suspect = False
         self.unset: frozenset[str] = frozenset()
+        self.handles: frozenset[str] = frozenset()
         self.restored: dict[str, bool] = {}
         self.uses = 0
         self.since = time.monotonic()
         self.settled = False
 
     @property
-    def facts(self) -> tuple[bool, bool, frozenset[str]]:
+    def facts(self) -> tuple[bool, bool, frozenset[str], frozenset[str]]:
         """What the reducer depends on."""
-        return self.sound, self.suspect, self.unset
+        return self.sound, self.suspect, self.unset, self.handles
 
 
 class Table(dict[type, "Reducer"]):
@@ -132,6 +137,7 @@ class Table(dict[type, "Reducer"]):
         sound: bool = False,
         suspect: bool = False,
         unset: frozenset[str] = frozenset(),
+        handles: frozenset[str] = frozenset(),
     ) -> Table:
         """Note what a dump has shown about `cls`, and return the table to go on with.
 
@@ -140,12 +146,14 @@ class Table(dict[type, "Reducer"]):
             sound: Its objects have been seen to load again; C serves them from now on.
             suspect: An object of it did not load.
             unset: Attributes to leave out.
+            handles: Types of handles without which its objects are cut whole.
         """
         known = self.known(cls)
         before = known.facts
         known.suspect = known.suspect or suspect
         known.sound = known.sound or sound
         known.unset |= unset
+        known.handles |= handles
         while before != (facts := known.facts):  # other threads and handlers learn, too
             known.reducer = self._classify(cls, known)
             before = facts
@@ -158,7 +166,7 @@ class Table(dict[type, "Reducer"]):
         young: dict[type, Reducer] = {}
         for cls in (*self.copy(), *filter(None, [ref() for ref in self.due])):
             known = self.known(cls)
-            if known.reducer is reduce_unverified or known.suspect or known.unset:
+            if known.reducer is reduce_unverified or any(known.facts[1:]):
                 continue  # there is more to learn, or more to do than C can
             if is_permanent(cls):
                 reducers[cls] = known.reducer
@@ -171,14 +179,17 @@ class Table(dict[type, "Reducer"]):
         """Return a table that knows only what does not depend on `copyreg`, which has changed."""
         table = Table(self.book)
         for cls, known in self.memory.items():
-            if known.suspect or known.unset:
-                table.learn(cls, suspect=known.suspect, unset=known.unset)
+            _, suspect, unset, handles = known.facts
+            if suspect or unset or handles:
+                table.learn(cls, suspect=suspect, unset=unset, handles=handles)
         return table
 
     def _classify(self, cls: type, known: Known) -> Reducer:
         reducer = reduce_if_loadable if known.suspect else self.untried(cls)
         if known.unset:
             reducer = reduce_leaving_out(known.unset, reducer)
+        if known.handles:
+            reducer = reduce_with_handle(known.handles, reducer)
         fields = declared(cls, report_internal)
         if fields:
             reducer = reduce_as_declared(fields, reducer)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from contextcache.base.classes import is_native
 from contextcache.base.importing import importable
 from contextcache.base.introspection import attributes, class_mro
+from contextcache.engine.handles import holds_handle
 from contextcache.engine.hits import running
 from contextcache.engine.trial import Failure, load_failure, raised_by
 from contextcache.engine.verbs import (
@@ -36,6 +37,7 @@ from contextcache.reports.reporter import report_internal
 from contextcache.rules.replacements import NothingThere
 from contextcache.rules.verdicts import (
     LOSES_ATTRIBUTES,
+    LOST_HANDLE,
     RAISED,
     REFUSES,
     UNAWAITED,
@@ -177,6 +179,17 @@ def reduce_leaving_out(names: frozenset[str], otherwise: Reducer) -> Reducer:
                 found.holder, found.name = obj, name
         dump.kept.append(state)
         return (*reduced[:2], state, *reduced[3:])
+
+    return reduce
+
+
+def reduce_with_handle(handles: frozenset[str], otherwise: Reducer) -> Reducer:
+    """Cut an object of a library whole where it holds a handle of one of these types."""
+
+    def reduce(obj: object) -> Reduced:
+        return (
+            running.get().strip(obj, LOST_HANDLE) if holds_handle(obj, handles) else otherwise(obj)
+        )
 
     return reduce
 

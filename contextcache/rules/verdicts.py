@@ -12,6 +12,12 @@ REFUSES = Verdict(
     code="CC117",
     fix="leave it out in __getstate__ of the class that holds it, or store what it was made from",
 )
+LOST_HANDLE = Verdict(
+    verb=Verb.STRIP,
+    code="CC117",
+    reason="what it stands for is kept by a C library, in this process",
+    fix="store the data that it was made from, and make it again on read",
+)
 RAISED = Verdict(
     verb=Verb.STRIP,
     code="CC118",
