@@ -13,6 +13,7 @@ from contextcache import ConfigurationError
 from contextcache.servers import DEFAULT_URL, connect
 from contextcache.storage.keyed_guard import MISSING, SKIPPED, KeyedGuard
 from contextcache.storage.redis_store import RedisStore
+from contextcache.storage.sessions import SessionStorage
 from contextcache_django.cache_mixin import Guarded
 from contextcache_django.cache_proxy import GuardedCache
 from contextcache_django.conf import alias_of, project_config, warn_of_embedded
@@ -84,6 +85,15 @@ class RedisCache(Guarded, backend.RedisCache):
         """Return the client of the server that takes the writes."""
         client: redis.Redis = self._cache.writer
         return client
+
+    @property
+    def sessions(self) -> SessionStorage:
+        """The sessions that are kept in the Redis of this cache."""
+        store = self._cache
+        if store.sessions is None:
+            guard = self.guard("session in redis", session=True)
+            store.sessions = SessionStorage(store.writer, guard)
+        return store.sessions
 
     def validate_key(self, key: Any) -> None:
         """Warn of a key that memcached would refuse, as Django does."""
@@ -245,6 +255,7 @@ class _Store(RedisStore, _DjangoClient):
         RedisStore.__init__(self, *clients, config=lambda: guard.config, sink=guard.sink)
         self.keyed = KeyedGuard(guard)
         self.project = project_config()
+        self.sessions: SessionStorage | None = None
 
     def get_client(self, key: Any = None, *, write: bool = False) -> redis.Redis:  # noqa: ARG002
         """Return the client of the server to write to, or of one to read from."""

@@ -47,11 +47,13 @@ from django.utils.crypto import get_random_string
 from django.utils.functional import cached_property
 
 from contextcache import current_scope
-from contextcache.storage.sessions import SessionStorage, shares_values
+from contextcache.storage.sessions import shares_values
 from contextcache_django.cache import RedisCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from contextcache.storage.sessions import SessionStorage
 
 KEY_PREFIX = "contextcache.session."
 ATTEMPTS = 10  # a collision of two random ids of 165 bits is a broken random generator
@@ -313,8 +315,7 @@ class SessionStore(Store):
 
     @cached_property
     def _storage(self) -> SessionStorage:
-        guard = self._cache.guard("session in redis", session=True)
-        return SessionStorage(self._cache.connection(), guard)
+        return self._cache.sessions
 
     def _redis_key(self, session_key: str) -> str:
         if self._hashed[0] != session_key:

@@ -140,12 +140,7 @@ class RedisStore(OutagePolicy):
 
     def exists(self, redis_key: str) -> bool:
         """Return whether there is anything under a key."""
-        client = self.reader
-        try:
-            return bool(client.execute_command("EXISTS", redis_key))
-        except Exception as error:  # noqa: BLE001
-            self.excuse(client, error)
-            return False
+        return bool(self._ask(self.reader, "EXISTS", redis_key))
 
     # --- Writing --------------------------------------------------------------------------------
 
@@ -209,14 +204,8 @@ class RedisStore(OutagePolicy):
 
     def touch(self, redis_key: str, seconds: int | None) -> bool:
         """Let what is under a key expire after `seconds`, or never; return whether it was there."""
-        client = self.writer
-        try:
-            if seconds is None:
-                return bool(client.execute_command("PERSIST", redis_key))
-            return bool(client.execute_command("EXPIRE", redis_key, seconds))
-        except Exception as error:  # noqa: BLE001
-            self.excuse(client, error)
-            return False
+        command = ("PERSIST", redis_key) if seconds is None else ("EXPIRE", redis_key, seconds)
+        return bool(self._ask(self.writer, *command))
 
     def incr(self, redis_key: str, delta: int = 1, *, create: bool = True) -> int | None:
         """Add to a number, and return the sum.
@@ -229,25 +218,16 @@ class RedisStore(OutagePolicy):
         Returns:
             None in an outage, and where there is no number and none is to be created.
         """
-        client = self.writer
-        try:
-            if create or client.execute_command("EXISTS", redis_key):
-                total: int = client.execute_command("INCRBY", redis_key, delta)
-                return total
-        except Exception as error:  # noqa: BLE001
-            self.excuse(client, error)
-        return None
+        if not create and not self._ask(self.writer, "EXISTS", redis_key):
+            return None
+        total: int | None = self._ask(self.writer, "INCRBY", redis_key, delta)
+        return total
 
     # --- Deleting -------------------------------------------------------------------------------
 
     def delete(self, redis_key: str) -> bool:
         """Delete what is under a key, and return whether it was there."""
-        client = self.writer
-        try:
-            return bool(client.execute_command("DEL", redis_key))
-        except Exception as error:  # noqa: BLE001
-            self.excuse(client, error, deleting=True)
-            return False
+        return bool(self._ask(self.writer, "DEL", redis_key, deleting=True))
 
     def delete_many(self, redis_keys: Iterable[str]) -> list[str]:
         """Delete what is under each key, in one trip, and return the keys that hold nothing now."""
@@ -275,6 +255,14 @@ class RedisStore(OutagePolicy):
         except Exception as error:  # noqa: BLE001
             self.excuse(client, error, deleting=True)
             return False
+
+    def _ask(self, client: Any, *command: Any, deleting: bool = False) -> Any:
+        """Return the answer to a command of one key; None in an outage."""
+        try:
+            return client.execute_command(*command)
+        except Exception as error:  # noqa: BLE001
+            self.excuse(client, error, deleting=deleting)
+            return None
 
     def _clear(self, client: Any, prefix: str) -> bool:
         deleted = 0
