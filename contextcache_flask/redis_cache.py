@@ -139,8 +139,8 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
         return [key for key, redis_key in zip(keys, redis_keys, strict=True) if redis_key in gone]
 
     def unlink(self, *keys: str) -> int:
-        """Delete `keys`, and return how many are gone."""
-        return len(self.delete_many(*keys))
+        """Delete `keys`, while the server goes on, and return how many there were."""
+        return self._store.unlink(self._redis_keys(keys))
 
     def clear(self) -> bool:
         """Delete every key with the prefix of this cache, on every node; return whether any was."""

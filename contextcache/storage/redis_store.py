@@ -243,6 +243,16 @@ class RedisStore(OutagePolicy):
             return [key for key, answer in found if answer is not None]
         return redis_keys
 
+    def unlink(self, redis_keys: Iterable[str]) -> int:
+        """Delete what is under each key, while the server goes on; return how many there were."""
+        redis_keys = list(redis_keys)
+        client = self.writer
+        try:
+            return int(client.unlink(*redis_keys)) if redis_keys else 0
+        except Exception as error:  # noqa: BLE001
+            self.excuse(client, error, deleting=True)
+            return 0
+
     def clear(self, prefix: str = "") -> bool:
         """Delete every key with a prefix, on each node of a cluster; return whether there was any.
 

@@ -103,7 +103,8 @@ def test_integers_can_be_counted(cache):
 def test_unlink_and_clear(cache):
     """Keys go by ones and all together."""
     cache.set_many({"a": 1, "b": 2})
-    cache.unlink("a")
+    assert cache.unlink("a", "missing") == 1
+    assert cache.unlink() == 0
     assert cache.get_many("a", "b") == [None, 2]
     assert cache.clear() is True
     assert cache.has("b") is False
