@@ -59,16 +59,16 @@ def test_the_call_site_is_the_innermost_line_of_the_users_code(
 
     encoder = json.JSONEncoder(default=lambda _: call_site.call_site())
     line = sys._getframe().f_lineno
-    assert call_site.call_site() == f"test_origins.py:{line + 1}"
-    assert called_by_a_library(call_site.call_site) == f"test_origins.py:{line - 3}"
-    assert encoder.encode(object()) == f'"test_origins.py:{line - 1}"'
+    assert call_site.call_site() == f"test_call_site.py:{line + 1}"
+    assert called_by_a_library(call_site.call_site) == f"test_call_site.py:{line - 3}"
+    assert encoder.encode(object()) == f'"test_call_site.py:{line - 1}"'
 
 
 def test_a_finding_names_the_line_that_stored_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Outside a request the origin is the file and line of the caller."""
     monkeypatch.chdir(HERE.parent)
     [finding] = Guard().explain([threading.Lock()])
-    assert finding.origin == f"test_origins.py:{sys._getframe().f_lineno - 1}"
+    assert finding.origin == f"test_call_site.py:{sys._getframe().f_lineno - 1}"
 
 
 def test_code_is_named_with_the_line_that_defines_it() -> None:

@@ -61,7 +61,7 @@ def test_views_are_found_behind_decorators_and_partials(app):
     app.add_url_rule("/b", "b", functools.partial(decorated))
     name = f"{__name__}.test_views_are_found_behind_decorators_and_partials.<locals>.plain"
     line = plain.__code__.co_firstlineno
-    expected = (name, f"tests/flask/test_scopes.py:{line}")
+    expected = (name, f"tests/flask/test_request_scope.py:{line}")
     assert view_of(app, "a", "GET") == expected
     assert view_of(app, "b", "GET") == expected
     assert view_of(app, "no such", "GET") == view_of(app, None, "GET") == ("", "")
