@@ -110,6 +110,8 @@ ORDER = [
     "guard",
     "testing",
     "jsonable.codec",
+    "jsonable.frames",
+    "jsonable.comparison",
     "jsonable.scan",
     "jsonable",
     "servers.urls",

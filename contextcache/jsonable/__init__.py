@@ -20,14 +20,8 @@ from contextcache.findings.finding import Action, Finding
 from contextcache.findings.path import Path, item
 from contextcache.guard import uncacheable
 from contextcache.jsonable.codec import Codec
-from contextcache.jsonable.scan import (
-    KEY_LEFT_OUT,
-    NOTHING,
-    OMITTED,
-    Asking,
-    JSONScan,
-    type_policies,
-)
+from contextcache.jsonable.frames import OMITTED, type_policies
+from contextcache.jsonable.scan import KEY_LEFT_OUT, NOTHING, JSONScan
 from contextcache.reports.reporter import (
     Reporter,
     collectors,
@@ -50,6 +44,7 @@ MAX_LISTED = 5  # keys of a session whose sizes are listed
 NESTED = "it is nested too deep"  # why JSON or MessagePack cannot be read
 LOOK_FOR_THE_WRITER = "delete the entry; if it comes back, look for who else writes this key"
 UNCHANGED = "stored unchanged (mode warn)"
+BUILTIN_NAMES = {"str", "int", "bool", "NoneType", "float", "bytes", "list", "tuple", "dict"}
 REFUSED = f"{NOTHING}: {{}} refuses it (mode warn)"
 
 
@@ -84,6 +79,9 @@ class JSONGuard(Generic[T]):
         self.sink = sink
         self._codec = Codec(encode, decode, name)
         self._policy = type_policies(self._codec, self.config.rules)
+        ruled = {rule.type for rule in self.config.rules}
+        self._is_searched = bool(ruled & BUILTIN_NAMES)  # always, for what the rules are about
+        self._refused = False  # something in the last value, so that it is asked at once
         self._reporter = Reporter(self.config, sink)
         preload(debug=self.config.debug)
         if self.config.debug:
@@ -198,31 +196,32 @@ class JSONGuard(Generic[T]):
         """Encode, decode and compare; where that fails, ask what of it the encoder refuses."""
         error: Exception
         try:
-            if credentials is None and self._codec.keeps_all(value):
+            if not (credentials or self._is_searched) and self._codec.keeps_all(value):
                 return None, self._codec.encode(value)
         except MemoryError:
             raise
         except Exception as raised:  # noqa: BLE001  # such as a number with too many digits
             error = raised
-        for asking in Asking:
-            scan = self._run(value, label, asking, credentials)
+        for asks in (True,) if self._refused else (False, True):
+            scan = self._run(value, label, credentials, asks=asks)
             if scan.kept is OMITTED:
                 return scan, cast("T", None)
             try:
-                return scan, self._compare(scan)
+                payload = self._compare(scan)
             except MemoryError:
                 raise
             except Exception as raised:  # noqa: BLE001  # whatever the encoder raises
-                error = raised
-            if asking and (isinstance(error, RecursionError) or not scan.is_complete):
-                break
+                error, self._refused = raised, True
+            else:
+                self._refused = bool(scan.findings) and self._refused
+                return scan, payload
         self._blame_keys(scan, error)
         return scan, cast("T", None) if scan.kept is OMITTED else self._compare(scan)
 
     def _run(
-        self, value: Any, label: str, asking: Asking, credentials: Credentials | None
+        self, value: Any, label: str, credentials: Credentials | None, *, asks: bool
     ) -> JSONScan:
-        scan = self._scan(value, label, asking=asking, credentials=credentials)
+        scan = self._scan(value, label, asks=asks, credentials=credentials)
         try:
             scan.run()
         except MemoryError:

@@ -27,7 +27,7 @@ READER_DEPTH = 200  # calls further down the stack than the writer that a reader
 
 T = TypeVar("T")
 _STR = frozenset({str})
-_KEPT = (str, int, bool, type(None), list)
+SCALARS: tuple[type, ...] = (str, int, bool, type(None))
 _NO_NUMBERS = ("NaN", "Infinity", "-Infinity", b"NaN", b"Infinity", b"-Infinity")
 LOST: Any = object()
 """What comes back of something that does not come back."""
@@ -54,7 +54,7 @@ class Codec(Generic[T]):
         self.encode = encode
         self.name = name
         self._decode = decode
-        self._scalars: frozenset[type] = frozenset({str, int, bool, type(None)})
+        self._scalars: frozenset[type] = frozenset(SCALARS)
         self._sequences: frozenset[type] = frozenset({list})
         self._accepted: dict[type, bool] = {}
 
@@ -65,7 +65,7 @@ class Codec(Generic[T]):
             return math.isfinite(obj)  # type: ignore[arg-type]
         if cls is dict:
             return all(type(key) is str for key in obj)  # type: ignore[attr-defined]
-        return any(cls is known for known in _KEPT)
+        return cls is list or any(cls is scalar for scalar in SCALARS)
 
     def keeps_all(self, value: object) -> bool:
         """Return True if `value` is small and known to come back as it was, with all it holds."""
@@ -265,14 +265,6 @@ FIXES = {
     "dataclass": "store dataclasses.asdict(value)",
 }
 """What to do about a type, by its qualified name; a row holds for subclasses, too."""
-
-MULTI_VALUE_FIXES = {
-    "django.utils.datastructures.MultiValueDict": (
-        "store dict(value.lists()), such as dict(request.GET.lists())"
-    ),
-    "werkzeug.datastructures.structures.MultiDict": "store value.to_dict(flat=False)",
-}
-"""How to store all values of a dict that shows one of several under each key."""
 
 
 @dataclasses.dataclass

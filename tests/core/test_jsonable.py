@@ -305,6 +305,19 @@ def test_the_applications_own_rules() -> None:
     ]
 
 
+@pytest.mark.parametrize("held", [b"x", "x", 1.5, (1,), [1], {"b": 1}])
+def test_the_applications_own_rules_about_builtin_types(held: Any) -> None:
+    """They hold in a value of plain JSON, too."""
+    rule = Rule(type=type(held).__name__, verb="strip")  # type: ignore[arg-type]
+    encode, decode = session_json_serializer.dumps, session_json_serializer.loads
+    guard = JSONGuard(encode, Config(rules=(rule,)), decode=decode)
+    for _ in range(2):
+        if type(held) is dict:
+            assert decode(guard.dumps([held, None])) == [None, None]
+        else:
+            assert decode(guard.dumps({"a": held, "b": None})) == {"b": None}
+
+
 def test_an_encoder_that_holds_more() -> None:
     """What it makes of a type is the encoder's own business; what comes back is compared."""
 

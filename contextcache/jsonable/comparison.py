@@ -1,0 +1,113 @@
+"""What came back of a value, compared with what was stored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from contextcache.base.introspection import attributes, class_mro, qualified_name
+from contextcache.base.masking import type_text
+from contextcache.jsonable.codec import LOST, AnyDataclass, Codec, Conversion
+from contextcache.jsonable.frames import position
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from contextcache.jsonable.frames import Frame, Location, Odd
+
+TEXT_KEYS = "use text for keys, or turn them back on read"
+MULTI_VALUE_FIXES = {
+    "django.utils.datastructures.MultiValueDict": (
+        "store dict(value.lists()), such as dict(request.GET.lists())"
+    ),
+    "werkzeug.datastructures.structures.MultiDict": "store value.to_dict(flat=False)",
+}
+"""How to store all values of a dict that shows one of several under each key."""
+
+
+def compare(
+    odd: Odd, back: object, codec: Codec[Any], reported: set[tuple[int, ...]]
+) -> Iterator[Conversion]:
+    """Yield what became of an object that may come back as something else.
+
+    Args:
+        odd: The object, and where it is.
+        back: What came back of the whole value.
+        codec: The encoder.
+        reported: The positions of what has been reported.
+    """
+    found = _find(back, odd.location, codec)
+    if found is LOST:
+        here = position(odd.location)
+        if not any(here[:length] in reported for length in range(len(here) + 1)):
+            yield Conversion("it does not come back")
+    elif odd.frame is not None and odd.frame.parts is dict and issubclass(type(found), dict):
+        yield from _compare_dict(odd.frame, odd.location, found, codec, reported)
+    elif conversion := codec.conversion(odd.obj, found):
+        yield conversion
+    else:
+        codec.learn(type(odd.obj))
+
+
+def _find(back: Any, location: Location, codec: Codec[Any]) -> Any:
+    """Return what came back for the object at `location`, where its holders came back."""
+    for frame, at in location:
+        if frame.parts is AnyDataclass and not issubclass(type(back), dict):
+            back = attributes(back)
+        if issubclass(type(back), dict):
+            back = dict.get(back, codec.key_back(frame.items[at][0]), LOST)
+        elif issubclass(type(back), (list, tuple)) and at < len(back):
+            back = back[at]
+        else:
+            return LOST
+    return back
+
+
+def _compare_dict(
+    frame: Frame,
+    location: Location,
+    back: dict[Any, Any],
+    codec: Codec[Any],
+    reported: set[tuple[int, ...]],
+) -> Iterator[Conversion]:
+    keys, missing = [], False
+    for at, (key, held) in enumerate(frame.items):
+        key_back = codec.key_back(key)
+        if key_back in back:
+            keys.append((key, key_back, held))
+        else:
+            missing = missing or (*position(location), at) not in reported
+    if missing:
+        yield Conversion("stored it without some of its items")
+    elif lost := _lost_values(frame.obj, keys, back):
+        yield lost
+    elif len({key_back for _, key_back, _ in keys}) < len(keys):
+        yield Conversion("stored the last value of keys that become the same", TEXT_KEYS)
+    elif type(frame.obj) is not dict and (conversion := codec.conversion(frame.obj, back)):
+        yield conversion
+    for word, came, is_text in (("text", "text", True), ("values", "their values", False)):
+        changed = {
+            type_text(qualified_name(type(key)))
+            for key, key_back, _ in keys
+            if type(key) is not type(key_back) and (type(key_back) is str) == is_text
+        }
+        if changed:
+            reason = f"its keys of type {', '.join(sorted(changed))} become {word}"
+            yield Conversion(f"stored them; they come back as {came}", TEXT_KEYS, reason)
+
+
+def _lost_values(
+    obj: Any, keys: list[tuple[object, object, object]], back: dict[Any, Any]
+) -> Conversion | None:
+    """Return what is lost of a dict that shows one value of several under a key."""
+    names = [qualified_name(base) for base in class_mro(type(obj))]
+    fix = next((MULTI_VALUE_FIXES[name] for name in names if name in MULTI_VALUE_FIXES), "")
+    values = dict(type(obj).lists(obj)) if fix else {}
+    shown = [
+        held is values[key][0]
+        for key, key_back, held in keys
+        if len(values.get(key, ())) > 1 and type(back[key_back]) is not list
+    ]
+    if not shown:
+        return None
+    which = "first" if all(shown) else "last"
+    return Conversion(f"stored the {which} value of each key; the others are lost", fix)
