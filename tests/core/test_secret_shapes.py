@@ -62,6 +62,13 @@ def test_every_shape_names_its_source() -> None:
         assert re.match(r"an? [A-Za-z]", shape.name), shape
 
 
+def test_the_documentation_lists_every_shape() -> None:
+    """With the address of its description, in the order of the table."""
+    page = (ROOT / "docs" / "secrets.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| (an? .+) \| (https://\S+) \|$", page, re.MULTILINE)
+    assert listed == list(dict.fromkeys((shape.name, shape.source) for shape in SHAPES))
+
+
 @pytest.mark.parametrize(
     "hasher",
     [PBKDF2PasswordHasher, PBKDF2SHA1PasswordHasher, ScryptPasswordHasher, MD5PasswordHasher],
