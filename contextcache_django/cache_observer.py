@@ -18,7 +18,7 @@ from contextcache import Guard, current_scope
 from contextcache.base.classes import derived
 from contextcache.storage.keyed_guard import label_of
 from contextcache_django.aliases import is_guarded
-from contextcache_django.conf import guard_for, observes, place_of
+from contextcache_django.conf import backend_label, guard_for, observes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,8 +97,8 @@ def _looking(cache: Observed, data: dict[Any, Any]) -> Iterator[None]:
         yield
         return
     kind = type(cache).__mro__[2]
-    place = place_of(f"{kind.__module__}.{kind.__qualname__}")
-    sink = f"cache {cache._contextcache_alias!r} in {place}"
+    label = backend_label(f"{kind.__module__}.{kind.__qualname__}")
+    sink = f"cache {cache._contextcache_alias!r} in {label}"
     guard = guard_for(sink, _AS_IT_IS, guard_class=Observer)
     for key, value in data.items():
         if type(value) not in _SCALARS:

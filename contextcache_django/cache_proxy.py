@@ -17,7 +17,7 @@ from contextcache.storage.foreign import PROBE_KEY, is_about_value, without_clie
 from contextcache.storage.keyed_guard import MISSING, SKIPPED, KeyedGuard, label_of
 from contextcache.storage.sessions import as_session
 from contextcache_django.cache_mixin import Guarded
-from contextcache_django.conf import alias_of, place_of, project_config
+from contextcache_django.conf import alias_of, backend_label, project_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -221,12 +221,12 @@ class GuardedCache(Guarded, Wrapper):
     def __init__(self, location: str | list[str], params: dict[str, Any]) -> None:
         options = params.get("OPTIONS") or {}
         alias = alias_of(location, params)
-        place = place_of(options.get("BACKEND"))
+        label = backend_label(options.get("BACKEND"))
         super().__init__(
             location,
             params,
             _overrides=options.get("CONTEXTCACHE"),
-            _sink=f"cache in {place}" if alias is None else f"cache {alias!r} in {place}",
+            _sink=f"cache in {label}" if alias is None else f"cache {alias!r} in {label}",
             _where=f"CACHES[{alias or '...'!r}]['OPTIONS']['CONTEXTCACHE']",
         )
 

@@ -232,22 +232,22 @@ class SessionStore(Store, db.SessionStore):
             self._cache_text(row, only_where_none=True)
 
     def _deleted(self, session_key: str | None) -> bool:
-        place = first = self._id_to_delete(session_key)
-        if place is None:
+        current = first = self._id_to_delete(session_key)
+        if current is None:
             return False
         existed = False
         using = router.db_for_write(self.model)
         with transaction.atomic(using=using):
             rows = self.model.objects.using(using)
-            while place is not None:
-                deleted = self._delete_row(rows, place)
-                existed = existed or (deleted and place == first)
-                self._uncache(place)
+            while current is not None:
+                deleted = self._delete_row(rows, current)
+                existed = existed or (deleted and current == first)
+                self._uncache(current)
                 # Locked, because it may have been written by what the deletion has waited for.
-                tombstone = rows.filter(session_key=_moved(place)).select_for_update().first()
+                tombstone = rows.filter(session_key=_moved(current)).select_for_update().first()
                 if tombstone is None:
                     break
-                place = self.decode(tombstone.session_data).get(MOVED_TO)
+                current = self.decode(tombstone.session_data).get(MOVED_TO)
                 tombstone.delete()
         return existed
 

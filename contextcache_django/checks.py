@@ -38,9 +38,9 @@ from contextcache.servers import EMBEDDED, NAME_A_SERVER
 from contextcache_django.aliases import SERIALIZER_OPTION, embedded_by_default, is_a, is_guarded
 from contextcache_django.cache import GuardedCache, RedisCache
 from contextcache_django.cache_mixin import Guarded
-from contextcache_django.conf import OBSERVE, PLACES, SETTING, place_of
+from contextcache_django.conf import BACKEND_LABELS, OBSERVE, SETTING, backend_label
 from contextcache_django.leftovers import check_leftovers, left_over
-from contextcache_django.serializers import SESSION_PLACES
+from contextcache_django.serializers import SESSION_SINKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,7 +56,7 @@ _SERIALIZER = {
     "SERIALIZER": "contextcache_django.serializers.DjangoRedisSerializer",
 }
 # Caches of this process only are left to the middleware, which reports what is written to them.
-_OUTSIDE = PLACES.keys() - {
+_OUTSIDE = BACKEND_LABELS.keys() - {
     "django.core.cache.backends.locmem.LocMemCache",
     "django.core.cache.backends.dummy.DummyCache",
 }
@@ -204,9 +204,9 @@ def _unguarded_caches() -> Iterator[CheckMessage]:
         if option is not None:
             serializer = _SERIALIZER[option]
             hint = f"Set its BACKEND to {BACKEND!r}, or OPTIONS[{option!r}] to {serializer!r}."
-        place = place_of(backend).replace("redis", "Redis")
+        label = backend_label(backend).replace("redis", "Redis")
         yield Warning(
-            f"CACHES[{alias!r}] stores values in {place} without a guard.",
+            f"CACHES[{alias!r}] stores values in {label} without a guard.",
             hint=hint,
             id="contextcache.W001",
         )
@@ -310,7 +310,7 @@ def _session_serializer() -> Iterator[CheckMessage]:
             hint="Set SESSION_ENGINE to 'contextcache_django.cached_db'.",
             id="contextcache.W007",
         )
-    asked = engine in SESSION_PLACES and SESSION_MIDDLEWARE in settings.MIDDLEWARE
+    asked = engine in SESSION_SINKS and SESSION_MIDDLEWARE in settings.MIDDLEWARE
     chosen = own.is_overridden("SESSION_SERIALIZER") or engine.startswith("contextcache_django.")
     if asked and chosen and serializer in _DJANGOS_JSON:
         yield Warning(

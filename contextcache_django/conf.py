@@ -115,7 +115,7 @@ def json_guard_for(sink: str, encode: Callable[[Any], bytes] = _AS_JSON) -> JSON
     return JSONGuard(encode, project_config(), decode=_FROM_JSON, sink=sink)
 
 
-PLACES = {
+BACKEND_LABELS = {
     "django.core.cache.backends.redis.RedisCache": "redis",
     "django_redis.cache.RedisCache": "redis",
     "django.core.cache.backends.locmem.LocMemCache": "memory",
@@ -127,10 +127,10 @@ PLACES = {
 }
 
 
-def place_of(backend: object) -> str:
+def backend_label(backend: object) -> str:
     """Return the words for where a backend stores, by its dotted name."""
     name = str(backend)
-    return PLACES.get(name, name.rpartition(".")[2])
+    return BACKEND_LABELS.get(name, name.rpartition(".")[2])
 
 
 def alias_of(server: str | list[str], params: Mapping[str, Any]) -> str | None:

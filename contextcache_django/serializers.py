@@ -168,7 +168,7 @@ _FROM_BEFORE = "it is JSON, from before SESSION_SERIALIZER was set"
 _NEW_SESSION = "do nothing: the visitor gets a new session"
 
 
-SESSION_PLACES = {
+SESSION_SINKS = {
     "django.contrib.sessions.backends.db": "session in the database",
     "django.contrib.sessions.backends.cached_db": "session in the database",
     "django.contrib.sessions.backends.file": "session in files",
@@ -178,4 +178,4 @@ SESSION_PLACES = {
 
 
 def _session_sink() -> str:
-    return SESSION_PLACES.get(settings.SESSION_ENGINE, "session")
+    return SESSION_SINKS.get(settings.SESSION_ENGINE, "session")

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 Backend = TypeVar("Backend", bound=BaseCache)
 
-_PLACES = {"RedisCache": "redis", "SimpleCache": "memory", "FileSystemCache": "files"}
+_BACKEND_LABELS = {"RedisCache": "redis", "SimpleCache": "memory", "FileSystemCache": "files"}
 
 
 def guarded(
@@ -137,7 +137,7 @@ class GuardedBackend(BaseCache):
     @property
     def _sink(self) -> str:
         kind = type(self).__name__
-        return f"{self._own_label or 'cache'} in {_PLACES.get(kind, kind)}"
+        return f"{self._own_label or 'cache'} in {_BACKEND_LABELS.get(kind, kind)}"
 
     def guard_with(self, app: Flask | None, config: Config | None = None, label: str = "") -> None:
         """Apply these settings, and guard the serializer the backend has; see `guarded`."""

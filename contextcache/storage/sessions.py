@@ -232,9 +232,9 @@ class SessionStorage:
             self._redis.send_twice("DEL", old)
             return True
         if found not in (tombstone, None) and self._was_cut_off(old, moved):
-            # It has got as far as `place`, of which nobody knows the id.
-            place = self._moved_to(found, moved)
-            if place is not None and self.rotate(place, new):
+            # It has got as far as this key, and no browser has the id of it.
+            unfinished = self._moved_to(found, moved)
+            if unfinished is not None and self.rotate(unfinished, new):
                 self._redis.send_twice("DEL", old)
                 return True
         self._redis.send_twice("DEL", new)
@@ -265,17 +265,17 @@ class SessionStorage:
             Whether there was a session under this key itself, as far as the answers tell.
         """
         send = self._redis.send_twice if twice else self._redis.send
-        place: str | None = redis_key
+        current: str | None = redis_key
         existed = False
         for _ in range(MAX_MOVES):
             # In this order: a rotation that sees the session after it has written the tombstone
             # goes on, so the tombstone is asked for when the session is gone.
-            if send("DEL", place) and place == redis_key:
+            if send("DEL", current) and current == redis_key:
                 existed = True
-            moved = f"{place}{TOMBSTONE}"
+            moved = f"{current}{TOMBSTONE}"
             payload = send("GET", moved)
-            place = None if payload is None else self._moved_to(payload, moved)
-            if place is None:
+            current = None if payload is None else self._moved_to(payload, moved)
+            if current is None:
                 break
         return existed
 
@@ -289,8 +289,8 @@ class SessionStorage:
     def _moved_to(self, payload: bytes, moved: str) -> str | None:
         """Return the key in a tombstone; none where it was not written by this application."""
         try:
-            place = self.guard.loads(payload, label=LABEL, key=moved)
+            redis_key = self.guard.loads(payload, label=LABEL, key=moved)
         except UnreadablePayloadError as error:
             self.guard.report_unreadable(error)
             return None
-        return place if isinstance(place, str) else None
+        return redis_key if isinstance(redis_key, str) else None
