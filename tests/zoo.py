@@ -672,8 +672,8 @@ for _name, _code, _build in (
     ("thread", "CC115", threading.Thread),
     ("future", "CC115", concurrent.futures.Future),
     ("hash-in-progress", "CC117", lambda: hashlib.sha256(b"a")),
-    ("refuses-on-purpose", "CC117", shapes.RefusesOnPurpose),
-    ("raises-by-accident", "CC118", shapes.Raises),
+    ("refuses-on-purpose", "CC117", lambda: shapes.RefusesOnPurpose()),
+    ("raises-by-accident", "CC118", lambda: shapes.Raises()),
     ("environment", "CC120", lambda: os.environ),
     ("flask-app", "CC123", lambda: flask.Flask("zoo")),
 ):

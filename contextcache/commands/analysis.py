@@ -18,6 +18,7 @@ from contextcache.commands.formats import (
 )
 from contextcache.commands.nodes import MAX_DEPTH, Node, offenders, place, uncollected
 from contextcache.commands.payload_reader import Reading, read, scan, unreadable
+from contextcache.commands.stored_secrets import shapes_in_stored
 from contextcache.config import Config
 from contextcache.engine.children import iter_children
 from contextcache.engine.diagnosis import Inspection
@@ -160,7 +161,8 @@ def examine_payload(
         root.size = len(body)
         return Examination(label, root, (), loaded=False, hidden=config.redact_keys)
     least = len(body) // SHARE if smallest is None else smallest
-    reading = find_pickle(body, smallest=least, progress=progress)
+    shapes = shapes_in_stored(body)
+    reading = find_pickle(body, smallest=least, shapes=shapes, progress=progress)
     if reading is None:
         error = unreadable(label, scan(body, smallest=len(body)))
         raise NoPickleError(error.label, error.reason, error.remedy)
@@ -246,8 +248,9 @@ def _looked(value: object, label: str, config: Config, *, fresh: bool = False) -
         nodes=100_000_000,
         hidden=config.redact_keys,
         fresh=fresh,
-    )
-    return look.run(value)
+    ).run(value)
+    look.findings += look.secrets
+    return look
 
 
 def _apart(value: object, look: Inspection, config: Config, levels: int) -> Node:

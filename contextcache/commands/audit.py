@@ -183,7 +183,7 @@ def explain_entry(
     client: Any, key: str, trust: Trust, options: argparse.Namespace, out: TextIO
 ) -> int:
     """Show one entry as a tree with sizes, without loading it, and return the exit status."""
-    if options.fresh:
+    if getattr(options, "fresh", False):  # the audit of the core has no such option
         sys.stderr.write(f"contextcache: {NO_FRESH_PAYLOAD}\n")
         return UNUSABLE
     raw, trust = key_bytes(key), _redacting(trust, options)

@@ -24,16 +24,19 @@ from contextcache.commands.formats import (
     unwrap,
 )
 from contextcache.commands.import_names import Standing, standing
+from contextcache.commands.stored_secrets import describe_secrets, shapes_in_stored
 from contextcache.exceptions import UnreadablePayloadError, UntrustedPayloadError
 from contextcache.payload.compression import ExpansionError, compression_of
 from contextcache.payload.dangerous import is_listable
-from contextcache.payload.envelope import Envelope
+from contextcache.payload.envelope import Envelope, unverified
 from contextcache.payload.loading import HARMLESS, is_sealed
+from contextcache.rules.secret_shapes import shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from contextcache.commands.payload_reader import Reading
+    from contextcache.rules.secret_shapes import Shape
 
 MOST_EXAMPLES = 100  # entries that are listed for one problem; all are counted
 LONGEST_KEY = 120  # characters
@@ -70,6 +73,7 @@ class Problem(StrEnum):
     COMPUTED = "with a computed name"
     RUNS = "that may run code"
     UNEXPANDED = "compressed and not looked into"
+    SECRET = "with a secret"  # noqa: S105  # the words for it
     OVERSIZED = "oversized"
 
 
@@ -81,6 +85,7 @@ EXPLAINED = {
     Problem.COMPUTED: "no pickler writes such a pickle, but a forger may",
     Problem.RUNS: "it names what no data needs",
     Problem.UNEXPANDED: "nothing is known of what they hold",
+    Problem.SECRET: "anyone who can read Redis can read it",
     Problem.OVERSIZED: "look at what they hold: explain shows the largest parts",
 }
 
@@ -101,6 +106,18 @@ class Expansion:
         body, compression = unwrap(payload, max(usual, min(MAX_EXPANDED, self.left)))
         self.left -= max(0, len(body) - usual)
         return body, compression
+
+    def read_sealed(self, payload: bytes) -> bytes:
+        """Return what is inside of a sealed payload without verifying it: only to be read.
+
+        Raises:
+            UnreadablePayloadError: It is not whole, or cannot be expanded.
+        """
+        usual = MAX_RATIO * len(payload)
+        most = max(usual, min(MAX_EXPANDED, self.left))
+        body = unverified(payload, label="it", most=most)
+        self.left -= max(0, len(body) - usual)
+        return body
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -193,14 +210,17 @@ def judged(key: bytes, size: int, payload: bytes | None, trust: Trust) -> Entry:
         form = Form.SIGNED if is_sealed(body) else Form.COMPRESSED if compression else form
         if form is Form.SIGNED:
             if not trust.secrets:
+                problems += _unverified_secrets(body, trust)
                 return Entry(name, size, form, "", tuple(problems))  # nobody knows by whom
             body = trust.opened(body, key)
-        reading = find_pickle(body, smallest=_NO_PARTS)
+        shapes = shapes_in_stored(body)
+        reading = find_pickle(body, smallest=_NO_PARTS, shapes=shapes)
     except ExpansionError as error:
         form, kind = Form.COMPRESSED, ""
         problems.append((Problem.UNEXPANDED, f"{compression_of(payload)}: {error}"))
     except UntrustedPayloadError as error:
         problems.append((Problem.UNTRUSTED, error.reason))
+        problems += _unverified_secrets(body, trust)
     except UnreadablePayloadError as error:
         problems.append((Problem.UNREADABLE, error.reason))
     else:
@@ -210,6 +230,7 @@ def judged(key: bytes, size: int, payload: bytes | None, trust: Trust) -> Entry:
             form = Form.PICKLE if form is Form.OTHER else form
             kind, names = reading.root.kind, reading.names
             problems += _problems(reading, form, trust)
+        problems += _secrets(body, reading, shapes, trust)
     return Entry(name, size, form, kind, tuple(problems), names)
 
 
@@ -230,11 +251,32 @@ def _problems(reading: Reading, form: Form, trust: Trust) -> Iterator[tuple[Prob
             break
 
 
+def _unverified_secrets(sealed: bytes, trust: Trust) -> Iterator[tuple[Problem, str]]:
+    """Yield the secrets in a sealed payload that is not from here, or may not be."""
+    try:
+        body = trust.expansion.read_sealed(sealed)
+    except UnreadablePayloadError:
+        return
+    shapes = shapes_in_stored(body)
+    if shapes:
+        reading = find_pickle(body, smallest=_NO_PARTS, shapes=shapes)
+        yield from _secrets(body, reading, shapes, trust)
+
+
+def _secrets(
+    body: bytes, reading: Reading | None, shapes: Sequence[Shape], trust: Trust
+) -> Iterator[tuple[Problem, str]]:
+    found = describe_secrets(body, reading, shapes, hidden=trust.redact)
+    if found:
+        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+        yield Problem.SECRET, f"it holds what looks like {found[0]}{more}"
+
+
 def shown(key: bytes, *, redact: bool = False) -> str:
-    """Return a key as it may be printed: one line, no session id, not too long."""
+    """Return a key as it may be printed: one line, no session id or secret, not too long."""
     text = one_line(key.decode("utf-8", "backslashreplace"))
     text = _SESSION_ID.sub(r"\1…", text)
-    if redact:
+    if redact or shape_of(text) is not None:
         return "…"
     return text if len(text) <= LONGEST_KEY else text[: LONGEST_KEY - 1] + "…"
 

@@ -69,7 +69,7 @@ def find_pickle(body: bytes, **options: Any) -> Reading | None:
     if reading is not None:
         return reading
     found = None
-    for part in _packed(body):
+    for part in packed_texts(body):
         reading = _read_pickle(part, **options)
         if reading is not None and runs(reading):
             return reading
@@ -114,7 +114,7 @@ _EXTENSIONS = {0xD4: 1, 0xD5: 2, 0xD6: 4, 0xD7: 8, 0xD8: 16}
 _MANY = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}  # and items for each entry
 
 
-def _packed(body: bytes) -> Iterator[bytes]:
+def packed_texts(body: bytes) -> Iterator[bytes]:
     """Yield the texts and bytes in a map or array of MessagePack; nothing if it is none."""
     if not body or not (0x81 <= body[0] <= 0x9F or body[0] in _MANY):
         return

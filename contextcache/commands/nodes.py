@@ -12,11 +12,13 @@ from contextcache.findings.finding import CODES, Action, Finding
 from contextcache.findings.path import Path, Step
 from contextcache.rules.builtin import BUILT_IN
 from contextcache.rules.rule import Verb
+from contextcache.rules.secret_shapes import verdict_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from contextcache.rules.rule import Rule
+    from contextcache.rules.rule import Verdict
+    from contextcache.rules.secret_shapes import Shape
 
 MAX_DEPTH = 200  # levels that are kept; each path is as long
 MAX_FINDINGS = 1000  # of one payload that are listed
@@ -48,6 +50,7 @@ class Node:
         same_as: The node stored earlier that this one refers to, if it is a mere reference.
         findings: What is wrong with it.
         stripped: Code and time, where contextcache left a marker.
+        secret: The shape of the secret that it holds, where texts are searched.
     """
 
     __slots__ = (
@@ -60,6 +63,7 @@ class Node:
         "memo_index",
         "parts",
         "same_as",
+        "secret",
         "size",
         "steps",
         "stripped",
@@ -75,6 +79,7 @@ class Node:
         self.same_as: Node | None = None
         self.findings: tuple[Finding, ...] = ()
         self.stripped: tuple[str, str] | None = None
+        self.secret: Shape | None = None
         self.first: tuple[Any, ...] = ()  # items of a tuple, which may be arguments or a key
         self.memo_index = -1
 
@@ -174,7 +179,7 @@ def place(root: Node, findings: Iterable[Finding]) -> None:
 
 
 def offenders(root: Node, at: Path) -> tuple[list[Finding], int]:
-    """Find what a payload tells by its names alone: markers, and types that do not belong in it.
+    """Find what a payload tells by itself: markers, secrets, types that do not belong in it.
 
     Args:
         root: The nodes of the payload.
@@ -187,12 +192,14 @@ def offenders(root: Node, at: Path) -> tuple[list[Finding], int]:
     more = 0
     for node in root.walk():
         rule = OFFENDERS.get(node.kind)
-        if node.stripped is None and rule is None:
+        if node.stripped is None and node.secret is None and rule is None:
             continue
         if len(found) == MAX_FINDINGS:
             more += 1
         elif node.stripped is not None:
             found.append(_marker(node, at, *node.stripped))
+        elif node.secret is not None:
+            found.append(_stored(node, at, verdict_on(node.secret)))
         elif rule is not None:
             found.append(_stored(node, at, rule))
     return found, more
@@ -211,7 +218,7 @@ def _marker(node: Node, at: Path, code: str, when: str) -> Finding:
     )
 
 
-def _stored(node: Node, at: Path, rule: Rule) -> Finding:
+def _stored(node: Node, at: Path, rule: Verdict) -> Finding:
     return Finding(
         code=rule.code,
         path=dataclasses.replace(at, steps=node.path("").steps),

@@ -121,6 +121,24 @@ def _sized_int(width: int) -> Reader:
     return read
 
 
+_WIDTHS = {ord("T"): 4, ord("U"): 1, ord("X"): 4, 0x8C: 1, 0x8D: 8, ord("B"): 4, ord("C"): 1,
+           0x8E: 8, 0x96: 8}  # fmt: skip
+
+
+def text_at(payload: bytes, opcode: int, at: int) -> bytes | None:
+    """Return the whole text that the instruction at a position pushes; None if it pushes none."""
+    width = _WIDTHS.get(opcode)
+    if width is not None:
+        start = at + 1 + width
+        return payload[start : start + int.from_bytes(payload[at + 1 : start], "little")]
+    if opcode == ord("S"):
+        return _ESCAPE.sub(_unescaped, _line(payload, at + 1)[0].strip()[1:-1])
+    if opcode == ord("V"):
+        text = str(_line(payload, at + 1)[0], "raw-unicode-escape")
+        return text.encode("utf-8", "surrogatepass")
+    return None
+
+
 # --- Arguments that are lines ---------------------------------------------------------------------
 
 _INTEGER = re.compile(rb"\s*[+-]?\s*[0-9][0-9a-zA-Z_]*\s*(?:\0.*)?", re.DOTALL)

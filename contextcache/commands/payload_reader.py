@@ -31,15 +31,19 @@ from contextcache.commands.opcodes import (
     DamagedPickleError,
     Opaque,
     instructions,
+    text_at,
 )
 from contextcache.commands.pickle_stack import MAX_NAMES, Stack
 from contextcache.exceptions import UnreadablePayloadError
 from contextcache.findings.path import Step, StepKind, attribute
 from contextcache.payload.dangerous import runs_code
+from contextcache.rules.secret_shapes import shape_of
 
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
+
+    from contextcache.rules.secret_shapes import Shape
 
 MAX_FIRST = 4  # items of a tuple that are kept, because it may hold arguments or be a key
 SMALL_ARGUMENT = 256  # bytes below which an argument of a constructor is not worth a line
@@ -85,6 +89,7 @@ def scan(
     *,
     smallest: int = 0,
     wanted: frozenset[object] = frozenset(),
+    shapes: Sequence[Shape] = (),
     progress: Callable[[float], None] | None = None,
 ) -> Reading:
     """Read a pickle as far as the unpickler would get; nothing in it is run or imported.
@@ -93,11 +98,13 @@ def scan(
         payload: Any bytes.
         smallest: What takes fewer bytes gets no node of its own.
         wanted: Keys and attribute names of which the values get a node all the same.
+        shapes: The shapes of secrets that are looked for in texts; those get a node, too.
         progress: Called from time to time with the share that is done, from 0 to 1.
     """
     machine = _Machine(smallest, wanted)
+    steps = _with_secrets(payload, machine, shapes) if shapes else instructions(payload)
     try:
-        machine.run(payload, progress)
+        machine.run(steps, len(payload), progress)
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
         machine.root = None
     damaged = machine.root is None
@@ -149,12 +156,17 @@ def _word(found: object) -> str:
 class _Machine(Stack):
     """A pickle machine that makes nodes instead of objects."""
 
-    def run(self, payload: bytes, progress: Callable[[float], None] | None) -> None:
-        """Execute `payload`; afterwards `at` is its end, or where it is damaged."""
+    def run(
+        self,
+        steps: Iterator[tuple[int, Any, int]],
+        size: int,
+        progress: Callable[[float], None] | None,
+    ) -> None:
+        """Execute instructions; afterwards `at` is their end, or where they are damaged."""
         handlers = {code: getattr(self, f"_{name}") for code, name in _HANDLERS.items()}
         handlers |= dict.fromkeys(PUSHES_DATA)
         push, start = self._stack.append, self._starts.append
-        for number, (opcode, argument, at) in enumerate(instructions(payload)):
+        for number, (opcode, argument, at) in enumerate(steps):
             self.at = at
             handler = handlers[opcode]
             if handler is None:  # plain data
@@ -163,7 +175,7 @@ class _Machine(Stack):
             else:
                 handler(argument)
             if progress is not None and number % PROGRESS_STEP == 0:
-                progress(at / len(payload))
+                progress(at / size)
         self.at += 1
         self._result()
 
@@ -198,7 +210,10 @@ class _Machine(Stack):
         for at in range(0, len(found), 2):
             key = found[at]
             if type(key) is Node:
-                self._drop(key)
+                if key.secret is not None and type(holder) is Node:
+                    holder.hold((Step(StepKind.KEY, holder.entries),), key)
+                else:
+                    self._drop(key)
                 key = _key_of(key)
             self._add(holder, StepKind.ITEM, key, found[at + 1], bounds[at + 2] - bounds[at])
 
@@ -359,7 +374,8 @@ class _Machine(Stack):
         for node in holder.parts:
             [step] = node.steps
             if kind is StepKind.ARGUMENT:
-                if node.size < SMALL_ARGUMENT and node.kind in _PLAIN:
+                is_small = node.size < SMALL_ARGUMENT and node.kind in _PLAIN
+                if is_small and not any(below.secret for below in node.walk()):
                     continue
                 step = Step(kind, step.name)
             elif step.kind is StepKind.ITEM and type(step.name) is str:
@@ -405,6 +421,16 @@ _WAYS_OUT = frozenset({
 _APPENDABLE = ("list", "set", "bytearray")
 _SETTABLE = ("dict", "list", "bytearray")
 _NO_ARGUMENTS = _PLAIN - {"tuple"}
+
+
+def _with_secrets(
+    payload: bytes, machine: Stack, shapes: Sequence[Shape]
+) -> Iterator[tuple[int, Any, int]]:
+    """Yield the instructions of a payload, with a node in place of each text with a secret."""
+    for opcode, argument, at in instructions(payload):
+        text = text_at(payload, opcode, at)
+        shape = None if text is None else shape_of(text, shapes)
+        yield opcode, argument if shape is None else machine.new_secret(argument, shape), at
 
 
 def _is_one_tuple(found: Any) -> bool:

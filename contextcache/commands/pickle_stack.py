@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from array import array
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contextcache.commands.nodes import OFFENDERS, Name, Node, kind_of
 from contextcache.commands.opcodes import DamagedPickleError, Opaque
 from contextcache.findings.path import Step, StepKind, item
+
+if TYPE_CHECKING:
+    from contextcache.rules.secret_shapes import Shape
 
 MAX_NODES = 200_000  # that are kept at any time
 MAX_NAMES = 10_000  # different names that are kept
@@ -118,6 +121,13 @@ class Stack:
             return Node(kind)
         return self._kept_opaque(kind)
 
+    def new_secret(self, text: object, shape: Shape) -> Node | Opaque:
+        """Return what stands for a text that has the shape of a secret."""
+        node = self._new(kind_of(text))
+        if type(node) is Node:
+            node.secret = shape
+        return node
+
     def _kept_opaque(self, kind: str) -> Opaque:
         found = self._opaque.get(kind)
         if found is None:
@@ -146,7 +156,7 @@ class Stack:
             holder.entries = position + 1
             if holder.same_as is None and (
                 size >= self._smallest
-                or (is_node and (found.parts or found.stripped))
+                or (is_node and (found.parts or found.stripped or found.secret))
                 or entry_kind in OFFENDERS
                 or (key is not None and key in self._wanted)
             ):

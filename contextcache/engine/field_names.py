@@ -87,6 +87,27 @@ def _target_fix(rule: Verdict, leaf: object, target: object, *, can_store: bool)
     return rule.fix if "django.utils.functional.Promise" in names else DATA_NEEDED
 
 
+def code_for(rule: Verdict, target: object, *, can_store: bool) -> str:
+    """Return code that stores what a proxy or lazy object stands for, `{}` being it; or nothing.
+
+    Args:
+        rule: The rule about the proxy or lazy object.
+        target: What it stands for; None where that is not known.
+        can_store: Whether there is nothing to report about the target itself.
+    """
+    from contextcache.reports.patch_templates import IN_PLACE, of_type  # noqa: PLC0415  # for developers
+
+    if rule.code not in ("CC104", "CC105") or target is None:
+        return ""
+    if is_row(type(target)):
+        return "{}.pk"
+    if is_flask_user(type(target)):
+        return "{}.get_id()"
+    if rule.code == "CC105" or has_password(target):
+        return ""
+    return "{}._get_current_object()" if can_store else of_type(IN_PLACE, target)
+
+
 def is_row(cls: type) -> bool:
     """Return True if objects of `cls` are rows of Django, or stand for a missing user: `.pk`."""
     named = [base.__dict__ for base in class_mro(cls)]

@@ -153,6 +153,28 @@ class Search:
         """Return True if a proxy leads to `place`: it may lead elsewhere next time."""
         return any(id(above.obj) in self._proxies for above in place.chain()[:-1])
 
+    def count_ways(self, value: object, wanted: set[int], *, nodes: int) -> dict[int, int]:
+        """Count how often what holds them leads to objects.
+
+        Args:
+            value: The value that was dumped.
+            wanted: The ids of the objects.
+            nodes: How many steps it may take.
+        """
+        counts = dict.fromkeys(wanted, 0)
+        seen: set[int] = set()
+        stack = [Place(value)]
+        while stack and nodes:
+            nodes -= 1
+            place = stack.pop()
+            key = id(place.obj)
+            if key in counts:
+                counts[key] += 1
+            if key not in seen:
+                seen.add(key)
+                stack.extend(self._children(place))
+        return counts
+
     def _walk(self, start: Place, wanted: set[int], deadline: float, nodes: int) -> None:
         seen: set[int] = set()
         stack = [start]

@@ -10,7 +10,7 @@ from contextcache.engine.hits import Hit
 from contextcache.engine.locating import Search
 from contextcache.findings.finding import Action
 from contextcache.findings.path import Step, StepKind
-from contextcache.rules.secret_shapes import shape_of, shapes_in
+from contextcache.rules.secret_shapes import shape_of, shapes_in, verdict_on
 from contextcache.rules.verdicts import LOOKS_LIKE_SECRET
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from contextcache.engine.dump import Dump
     from contextcache.engine.locating import Place
-    from contextcache.rules.rule import Verdict
     from contextcache.rules.secret_shapes import Shape
 
 MAX_OBJECTS = 100_000  # of one value that is stored as JSON
@@ -79,11 +78,6 @@ def iter_texts(value: object, limit: int = MAX_OBJECTS) -> Iterator[tuple[tuple[
 
 
 _HOLDERS = (dict, list, tuple, set, frozenset)
-
-
-def verdict_on(shape: Shape) -> Verdict:
-    """Return the verdict on a text that has the shape of a secret."""
-    return dataclasses.replace(LOOKS_LIKE_SECRET, reason=f"it holds what looks like {shape.name}")
 
 
 def _hit(text: object, shape: Shape) -> Hit:

@@ -125,7 +125,8 @@ def _snapshot(dump: Dump, rule: Rule, obj: object) -> Reduced:
     found = dump.hit(obj, rule, Action.SNAPSHOTTED, rule.did or "stored a snapshot of it")
     if type(made) is ByName:
         return str(made)
-    found.target = made
+    if found.leaf is obj:  # else it is what a proxy stands for
+        found.target = made
     dump.kept.append(made)  # ids stay valid, and the proxy's target is memoised, while it lives
     dump.behind[id(obj)] = made
     dump.covered[id(made)] = found

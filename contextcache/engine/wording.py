@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from contextcache.base.introspection import qualified_name
 from contextcache.base.masking import type_text
-from contextcache.engine.field_names import field_to_act_on, fix_for, place_to_act_on
+from contextcache.engine.field_names import code_for, field_to_act_on, fix_for, place_to_act_on
 from contextcache.engine.hits import kind_of
 from contextcache.findings.finding import CODES, Action, Finding
 from contextcache.findings.path import Path
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
     from contextcache.engine.hits import Hit
     from contextcache.engine.locating import Place, Search
     from contextcache.findings.path import Step
-    from contextcache.reports.patches import Offence
+    from contextcache.reports.offence import Offence
     from contextcache.rules.rule import Rule
 
 NOTHING = "nothing was stored"
+MAX_WAYS = 100_000  # steps of a walk through a value that count what is held more than once
 _IN_ITS_CLASS = "__getstate__ of the class that holds it"
 
 
@@ -126,7 +128,7 @@ class FindingBuilder:
             else:
                 self.seen[id(hit.leaf)] = Seen(kind, first[kind], path.steps)
         if self._debug:
-            self._add_patches()
+            self._add_patches(search)
 
     def observed(self, found: Iterable[tuple[Hit, Place]]) -> list[Finding]:
         """Return findings about what is stored as it is, and for which there is no patch."""
@@ -218,7 +220,7 @@ class FindingBuilder:
 
     def _offence(self, hit: Hit, path: Path, place: Place | None) -> Offence | None:
         """Return what a fix to paste is made of; None where there can be none."""
-        from contextcache.reports.patches import Offence  # noqa: PLC0415  # for developers
+        from contextcache.reports.offence import Offence  # noqa: PLC0415  # for developers
 
         gone = hit.action in (Action.STRIPPED, Action.LEFT_OUT)
         if place is None or (hit.rule.verb is Verb.SNAPSHOT and gone):
@@ -229,14 +231,35 @@ class FindingBuilder:
         at = place_to_act_on(place)
         if at is not None and at.parent is not None and call_site.is_own(type(at.parent.obj)):
             owner, field = at.parent.obj, str(at.step.name if at.step is not None else "")
-        holder = place.parent.obj if place.parent is not None else None
-        return Offence(hit.rule.code, hit.leaf, path, holder, owner, field)
+        return Offence(
+            code=hit.rule.code,
+            action=hit.action,
+            leaf=hit.leaf,
+            path=path,
+            owner=owner,
+            field=field,
+            stands_for=code_for(hit.rule, hit.target, can_store=self._can_store(hit)),
+            is_certain=getattr(hit.rule, "when", None) is None,
+        )
 
-    def _add_patches(self) -> None:
+    def _add_patches(self, search: Search) -> None:
         from contextcache.reports.patches import patches  # noqa: PLC0415  # for developers
 
         try:
-            texts = patches(self._offences)
+            counted = [one.held for one in self._offences if one is not None]
+            targets = {id(one): one() for one in counted if type(one) is weakref.ref}
+            wanted = {*map(id, counted), *map(id, targets.values())}
+            ways = search.count_ways(self._value, wanted, nodes=MAX_WAYS)
+            offences = [
+                one
+                and replace(
+                    one,
+                    ways=ways[id(one.held)],
+                    has_target=ways.get(id(targets.get(id(one.held))), 0) > 0,
+                )
+                for one in self._offences
+            ]
+            texts = patches(offences, self._value)
         except Exception as error:  # noqa: BLE001  # a fix nobody can word must not break the write
             report_internal("wording a fix", error)
             return

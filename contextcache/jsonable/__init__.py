@@ -237,8 +237,8 @@ class JSONGuard(Generic[T]):
 
     def _secrets(self, scan: JSONScan, payload: T) -> list[Finding]:
         """Find what has the shape of a secret in what is stored, for a developer or a test."""
-        from contextcache.engine.secret_search import iter_texts, verdict_on  # noqa: PLC0415
-        from contextcache.rules.secret_shapes import shape_of, shapes_in  # noqa: PLC0415
+        from contextcache.engine.secret_search import iter_texts  # noqa: PLC0415
+        from contextcache.rules.secret_shapes import shape_of, shapes_in, verdict_on  # noqa: PLC0415
 
         notes = self._scan(scan.kept, scan.root.root)
         try:

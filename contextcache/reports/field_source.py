@@ -77,6 +77,16 @@ def field_setting(cls: type, name: str) -> Setting:
     return Setting(cls, name)
 
 
+def field_values(cls: type, name: str) -> list[Setting]:
+    """Return every statement of the classes of `cls` that gives the attribute `name` a value."""
+    return [
+        setting
+        for base in class_mro(cls)[:-1]
+        for _, setting in _settings(base, name)
+        if setting.how != "declared"
+    ]
+
+
 def field_origin(cls: type, name: str) -> str:
     """Say which class sets the attribute `name` of `cls`, and on which line."""
     setting = field_setting(cls, name)
@@ -142,18 +152,23 @@ _IN_METHOD, _TO_NOTHING, _IN_CLASS, _MADE, _DECLARED, _SLOT = range(6)
 
 
 def _best(cls: type, name: str) -> Setting | None:
+    best: dict[int, Setting] = {}
+    for rank, setting in _settings(cls, name):
+        best.setdefault(rank, setting)
+    return best[min(best)] if best else None
+
+
+def _settings(cls: type, name: str) -> Iterator[tuple[int, Setting]]:
     source = class_source(cls)
     if source is None:
-        return None
+        return
     tree, _, before = source
     names = {name}
     prefix = f"_{tree.name.lstrip('_')}__"
     if name.startswith(prefix):
         names.add(name.removeprefix(prefix[:-2]))
-    best: dict[int, Setting] = {}
     for rank, how, node, value, method in _statements(tree, names):
-        best.setdefault(rank, Setting(cls, name, before + node.lineno, how, node, value, method))
-    return best[min(best)] if best else None
+        yield rank, Setting(cls, name, before + node.lineno, how, node, value, method)
 
 
 def _statements(tree: ast.ClassDef, names: set[str]) -> Iterator[Found]:

@@ -7,6 +7,7 @@ are mixed from the colour of the text around them, so that they suit a light pag
 from __future__ import annotations
 
 import json
+import pkgutil
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -25,58 +26,13 @@ MOST_VIEWS = 3  # that are named for one field
 Row = dict[str, Any]
 """A finding or a write as plain data, such as a debug toolbar keeps in its store."""
 
-# The ids, which nothing has, let these rules win over those a toolbar has for its own panels.
-_OURS = ":is(#contextcache#contextcache, .contextcache)"
 
-STYLE = """
-& { --code: color-mix(in srgb, #c77700 72%, currentColor);
-  --good: color-mix(in srgb, #14995a 72%, currentColor);
-  --bad: color-mix(in srgb, #d43c3c 76%, currentColor);
-  --soft: color-mix(in srgb, currentColor 62%, transparent);
-  --line: color-mix(in srgb, currentColor 14%, transparent);
-  --wash: color-mix(in srgb, currentColor 5%, transparent);
-  --mono: ui-monospace, "SF Mono", "Cascadia Mono", Menlo, "DejaVu Sans Mono", monospace;
-  line-height: 1.5; text-align: left }
-& code, & pre { display: inline; margin: 0; font: 0.9em/1.5 var(--mono); overflow-wrap: anywhere;
-  background: none; border: 0; color: inherit; padding: 0; white-space: pre-wrap }
-& h3 { font-size: 1em; font-weight: 600; margin: 2em 0 0.6em; color: var(--soft);
-  background: none; padding: 0 }
-& h3:first-child { margin-top: 0.4em }
-& article { border: 1px solid var(--line); border-radius: 8px; margin: 0 0 14px;
-  padding: 14px 18px 12px; background: none }
-& .head { display: flex; flex-wrap: wrap; gap: 4px 12px; align-items: baseline }
-& .head .code { color: var(--code); font-weight: 600; font-size: 0.9em;
-  font-family: var(--mono) }
-& .head .path { font-size: 1.05em; font-weight: 600; flex: 1 1 20em }
-& .head .count { color: var(--soft); font-size: 0.9em; white-space: nowrap }
-& p.why { display: block; font: inherit; margin: 2px 0 10px; padding: 0; color: inherit }
-& dl { display: grid; grid-template-columns: 4.6em 1fr; gap: 3px 12px; margin: 0;
-  align-items: baseline }
-& dt { float: none; color: var(--soft); font-weight: 400; margin: 0; padding: 0 }
-& dd { float: none; margin: 0; padding: 0; overflow-wrap: anywhere; min-width: 0 }
-& .also { color: var(--soft) }
-& .patch { position: relative }
-& .patch button { position: absolute; top: 8px; right: 8px }
-& .fix { color: var(--good); font-weight: 500 }
-& dd pre { display: block; margin: 2px 0 4px; padding: 8px 12px; background: var(--wash);
-  border-radius: 6px; user-select: all; color: inherit }
-& dd.silence { display: flex; gap: 10px; align-items: baseline; color: var(--soft) }
-& dd.silence code { user-select: all }
-& button { font: inherit; font-size: 0.85em; color: inherit; background: var(--wash);
-  border: 1px solid var(--line); border-radius: 6px; padding: 1px 9px; cursor: pointer }
-& button:hover { border-color: var(--soft) }
-& button:focus-visible { outline: 2px solid var(--good); outline-offset: 1px }
-& .wide { overflow-x: auto }
-& table { border-collapse: collapse; width: 100%; margin: 0; background: none;
-  font-size: inherit; border: 0 }
-& th, & td { text-align: left; vertical-align: baseline; border: 0;
-  border-bottom: 1px solid var(--line); padding: 5px 14px 5px 0; background: none; color: inherit }
-& th { color: var(--soft); font-weight: 400 }
-& .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
-& tr.lost .outcome { color: var(--bad) }
-& tr.cut .outcome { color: var(--code) }
-& .none { color: var(--soft); padding: 0; margin: 0 0 1em }
-""".replace("&", _OURS)
+def _file(name: str) -> str:
+    """Return a file of the folder `static`, also from a zip file."""
+    return (pkgutil.get_data("contextcache.reports", f"static/{name}") or b"").decode()
+
+
+STYLE = _file("panel.css")
 
 
 def finding_row(
@@ -236,38 +192,7 @@ def document(title: str, body: str, nonce: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title>"
         '<link rel="icon" href="data:,">'
-        f'<style nonce="{escape(nonce)}">{_PAGE_STYLE}{STYLE}</style></head>'
+        f'<style nonce="{escape(nonce)}">{_file("page.css")}{STYLE}</style></head>'
         f'<body><main class="contextcache">{body}</main>'
-        f'<script nonce="{escape(nonce)}">{_SCRIPT}</script></body></html>\n'
+        f'<script nonce="{escape(nonce)}">{_file("page.js")}</script></body></html>\n'
     )
-
-
-_PAGE_STYLE = """
-:root { color-scheme: light dark }
-body { margin: 0; background: light-dark(#fbfbfa, #17191c); color: light-dark(#23262b, #d9dce1);
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif }
-main { max-width: 62rem; margin: 0 auto; padding: 3rem 1.5rem 4rem }
-header h1 { font-size: 1.35rem; font-weight: 650; letter-spacing: -0.01em; margin: 0 }
-header p { margin: 0.2rem 0 0; color: var(--soft) }
-article { background: light-dark(#ffffff, #1d2024) !important }
-"""
-
-# Copies what stands before a button, and looks for news when somebody comes back to the page.
-_SCRIPT = """
-addEventListener("click", async ({ target }) => {
-  if (!target.matches("[data-copy]")) return;
-  const code = target.previousElementSibling;
-  try { await navigator.clipboard.writeText(code.textContent); }
-  catch { getSelection().selectAllChildren(code); document.execCommand("copy"); }
-  target.textContent = "copied";
-  setTimeout(() => { target.textContent = "copy"; }, 1500);
-});
-addEventListener("focus", async () => {
-  const answer = await fetch(location.href);
-  if (!answer.ok) return;
-  const [part] = (await answer.text()).match(/<main[^]*<\\/main>/);
-  const page = new DOMParser().parseFromString(part, "text/html");
-  const [now, news] = [document, page].map((one) => one.querySelector("main"));
-  if (now.innerHTML !== news.innerHTML) now.replaceWith(news);
-});
-"""

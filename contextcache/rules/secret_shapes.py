@@ -11,13 +11,18 @@ found is looked for in the single texts of it, by `shape_of`, with all checks.
 from __future__ import annotations
 
 import binascii
+import dataclasses
 import functools
 import json
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from contextcache.rules.verdicts import LOOKS_LIKE_SECRET
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from contextcache.rules.rule import Verdict
 
 MAX_REST = 1000  # characters of a URL that follow its password
 MIN_LENGTH = 20  # characters of what is no word of a language
@@ -343,6 +348,11 @@ def shape_of(text: str | bytes | bytearray, shapes: Iterable[Shape] = SHAPES) ->
     return None
 
 
+def verdict_on(shape: Shape) -> Verdict:
+    """Return the verdict on a text that has the shape of a secret."""
+    return dataclasses.replace(LOOKS_LIKE_SECRET, reason=f"it holds what looks like {shape.name}")
+
+
 def _is_secret(shape: Shape, match: re.Match[str]) -> bool:
     before, after = match.string[: match.start()], match.string[match.end() :]
     alone = len(after) < MAX_REST and not after.strip().count(" ") and _SCHEME.fullmatch(before)
@@ -363,4 +373,4 @@ def _stands_apart(match: re.Match[str]) -> bool:
 
 
 def _is_word(char: str) -> bool:
-    return char.isalnum() or char == "_"
+    return char.isascii() and (char.isalnum() or char == "_")

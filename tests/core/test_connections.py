@@ -10,6 +10,7 @@ import gc
 import itertools
 import os
 import signal
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -225,6 +226,11 @@ class Interrupt(BaseException):
     """What a signal handler raises, such as a time limit of Celery's."""
 
 
+@pytest.mark.skipif(
+    sys.version_info[:2] == (3, 14),
+    reason="WARNING: NOT tested on Python 3.14: if a signal handler raises at the beginning of "
+    "its `with lock`, the lock stays taken (not so on 3.13 and 3.15), and the next thread hangs",
+)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupted_thread_leaves_no_reply_behind(redis_url: str, path: str) -> None:
     """Wherever a command, a pipeline or a transaction is interrupted."""
@@ -240,6 +246,16 @@ def test_an_interrupted_thread_leaves_no_reply_behind(redis_url: str, path: str)
             raise Interrupt
 
     wrong: list[object] = []
+
+    # Not in the loop: from Python 3.14 on, what is raised between an `if` at the end of a loop and
+    # the loop's next turn passes by the `with` and `finally` around the loop.
+    def ask(key: str) -> None:
+        if client.get(key) != key.encode():
+            wrong.append(key)
+        answers = client.pipeline().get(key).mget(key, "none").execute()
+        if answers != [key.encode(), [key.encode(), None]]:
+            wrong.append(answers)
+
     chosen = itertools.cycle(keys)
     previous = signal.signal(signal.SIGALRM, interrupt)
     others = [threading.Thread(target=_read, args=(client, keys, wrong)) for _ in range(2)]
@@ -253,11 +269,7 @@ def test_an_interrupted_thread_leaves_no_reply_behind(redis_url: str, path: str)
                 signal.setitimer(signal.ITIMER_REAL, 0.00005 + 0.000005 * (number % 80))
                 try:
                     for _ in range(30):  # an interrupt can end in a `__del__`, which ignores it
-                        if client.get(key) != key.encode():
-                            wrong.append(key)
-                        answers = client.pipeline().get(key).mget(key, "none").execute()
-                        if answers != [key.encode(), [key.encode(), None]]:
-                            wrong.append(answers)
+                        ask(key)
                 finally:
                     armed = False  # if it is interrupted here, the timer has run out
                     signal.setitimer(signal.ITIMER_REAL, 0)

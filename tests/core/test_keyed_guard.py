@@ -86,3 +86,24 @@ def test_a_label_is_short_and_one_expression(key: object) -> None:
         assert eval(label, {"cache": {key: "found"}}) == "found"
     if type(key) is tuple:
         assert label == "cache[...]"
+
+
+@pytest.mark.parametrize(
+    ("key", "label"),
+    [
+        ("user:42", "cache['user:42']"),
+        ("it's", """cache["it's"]"""),
+        ("line\nbreak", r"cache['line\nbreak']"),
+        (42, "cache[42]"),
+        (("a", "canary"), "cache[...]"),
+        ("k" * 100, f"cache['{'k' * 100}']"),
+        ("k" * 101, f"cache['{'k' * 99}…']"),
+        ("django.contrib.sessions.cachecanary", "session"),
+        ("django.contrib.sessions.cached_dbcanary", "session"),
+    ],
+)
+def test_the_label_is_the_key_where_it_is_fit_to_be_shown(key: object, label: str) -> None:
+    """Only a `str` and an `int`, short, and never one that holds a session id."""
+    assert label_of(key) == label
+    assert KeyedGuard(PLAIN).label(key) == label
+    assert KeyedGuard(PLAIN, label="session").label(key) == "session"

@@ -115,7 +115,7 @@ def test_the_block_says_what_it_does_not_know(caplog: pytest.LogCaptureFixture) 
           field   test_the_block_says_what_it_does_not_know.<locals>.<genexpr>, defined at {HERE}:{line}
           did     stored the rest; on load a marker stands here that says so when it is used
           fix     store its items: list(...), or the awaited result
-                  value['rows'] = list(value['rows'])
+                  value = {{'rows': list(value['rows'])}}
           silence CONTEXTCACHE["IGNORE"] += ["cache['top']['rows']"]
           docs    contextcache explain CC109""")
     ]

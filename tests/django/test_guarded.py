@@ -21,7 +21,7 @@ from contextcache import UncacheableValueError
 from contextcache.testing import capture_findings
 from contextcache_django.cache import GuardedCache
 from contextcache_django.cache_proxy import Payload
-from tests.django.shop import Client, Item, PerThread, dirty_cart, generator
+from tests.django.shop import Client, PerThread, dirty_cart, generator
 from tests.redis_server import free_port
 
 if TYPE_CHECKING:
@@ -109,45 +109,6 @@ def call(request: pytest.FixtureRequest, guarded: GuardedCache) -> Callable[...,
 VALUES = [None, True, 0, -5, 10**30, 1.5, "text", "", b"bytes", b"42", "42", {"a": [1, {2}]}, (1,)]
 
 
-def test_clean_values_come_back_as_they_were(call: Callable[..., Any]) -> None:
-    """Type included, one by one and in bulk, and without a finding."""
-    with capture_findings() as findings:
-        for number, value in enumerate(VALUES):
-            call("set", f"k{number}", value)
-        found = [call("get", f"k{number}", "default") for number in range(len(VALUES))]
-        call("set_many", {f"m{number}": value for number, value in enumerate(VALUES)})
-        many = call("get_many", [f"m{number}" for number in range(len(VALUES) + 1)])
-    assert found == VALUES
-    assert list(map(type, found)) == list(map(type, VALUES))
-    assert many == {f"m{number}": value for number, value in enumerate(VALUES)}
-    assert findings == []
-
-
-def test_an_offender_is_named_and_cut_before_it_reaches_the_backend(
-    backend: str, call: Callable[..., Any]
-) -> None:
-    """Alias, kind of backend, key and field."""
-    with capture_findings() as findings:
-        call("set", "cart", dirty_cart(), version=2)
-        call("add", "client", Client())
-        call("set_many", {"a": 1, "item": Item("cup", Client())})
-    fields = {
-        "cache['cart'].items[1].client",
-        "cache['client']",
-        "cache['item'].client",
-    }
-    assert {str(one.path) for one in findings} == {
-        f"{field}.{name}" for field in fields for name in ("_lock", "_local")
-    }
-    assert {one.sink for one in findings} == {f"cache 'default' in {PLACES[backend]}"}
-    cart = call("get", "cart", version=2)
-    assert [item.name for item in cart.items] == ["tea", "cup"]
-    assert not cart.items[1].client._lock.locked()
-    assert call("get", "cart") is None
-    assert call("get", "client").id == 7
-    assert call("get_many", ["a", "item", "missing"])["item"].client.id == 7
-
-
 def test_the_whole_interface(call: Callable[..., Any], guarded: GuardedCache) -> None:
     """`add`, `get_or_set`, `touch`, `incr`, versions, `delete_many` and `clear`."""
     assert call("add", "key", "first")
@@ -183,19 +144,6 @@ def test_the_whole_interface(call: Callable[..., Any], guarded: GuardedCache) ->
     call("close")
     call("set", "after", "close")
     assert call("get", "after") == "close"
-
-
-def test_a_write_of_nothing_storable_is_skipped(call: Callable[..., Any]) -> None:
-    """No stale value stays, and a computed one is still the answer."""
-    call("set", "key", "old")
-    call("set", "key", generator())
-    assert call("get", "key") is None
-    call("set_many", {"bad": "old", "good": "old"})
-    assert call("set_many", {"bad": generator(), "good": "new"}) == ["bad"]
-    assert call("get_many", ["bad", "good"]) == {"good": "new"}
-    assert not call("add", "key", generator())
-    value = generator()
-    assert call("get_or_set", "key", lambda: value) is value
 
 
 class Counting:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import threading
 
 import flask_login
 import pytest
@@ -16,7 +15,6 @@ from redis.retry import Retry
 from contextcache import (
     ConfigurationError,
     ServerError,
-    UncacheableValueError,
     is_stripped,
 )
 from contextcache.testing import capture_findings
@@ -44,19 +42,6 @@ class Vanishing:
     """Its class is taken away after an instance has been stored, as by a deploy."""
 
 
-@pytest.mark.parametrize(
-    "value",
-    [None, True, 0, 7, -1, 2**70, 1.5, "text", b"bytes", b"!", b"7", [1, {"a": (2,)}], {1, 2}],
-)
-def test_clean_values_come_back_as_they_were(cache, value):
-    """Nothing that was fine is changed or reported."""
-    with capture_findings() as findings:
-        assert cache.set("key", value) is True
-        assert cache.get("key") == value
-        assert type(cache.get("key")) is type(value)
-    assert findings == []
-
-
 def test_the_finding_names_key_view_and_sink(app, cache):
     """A write in a view is reported with the key as the application wrote it."""
     with capture_findings() as findings:
@@ -70,15 +55,6 @@ def test_the_finding_names_key_view_and_sink(app, cache):
     assert restored["basket"]._lock.acquire(blocking=False)
 
 
-def test_add_stores_only_where_nothing_is(cache):
-    """`add` tells whether it has stored the value."""
-    with capture_findings() as findings:
-        assert cache.add("basket", Basket(1)) is True
-        assert cache.add("basket", Basket(2)) is False
-    assert cache.get("basket").number == 1
-    assert str(findings[0].path) == "cache['basket']._lock"
-
-
 def test_many_values_at_once(cache):
     """`set_many`, `get_many`, `get_dict` and `delete_many` go by the keys of the application."""
     with capture_findings() as findings:
@@ -90,14 +66,6 @@ def test_many_values_at_once(cache):
     assert cache.delete_many("a", "b") == ["a", "b"]
     assert (cache.has("a"), cache.has("c")) == (False, True)
     assert cache.get_many() == []
-
-
-def test_integers_can_be_counted(cache):
-    """Integers stay raw, so `inc` and `dec` are one atomic command."""
-    cache.set("hits", 5)
-    assert cache.cache.inc("hits") == 6
-    assert cache.cache.dec("hits", 3) == 3
-    assert cache.get("hits") == 3
 
 
 def test_unlink_and_clear(cache):
@@ -119,42 +87,6 @@ def test_the_timeout_is_kept(redis_url, redis_client):
         cache.set("endless", Basket(), timeout=0)
     assert 600 < redis_client.ttl("flask_cache_short") <= 700
     assert redis_client.ttl("flask_cache_endless") == -1
-
-
-def test_what_cannot_be_stored_at_all_is_a_miss_and_never_stale(cache):
-    """A skipped write deletes the older value, raises nothing and returns False."""
-    cache.set("stream", "old")
-    with capture_findings() as findings:
-        assert cache.set("stream", (n for n in range(3))) is False
-    assert cache.get("stream") is None
-    assert [(finding.code, str(finding.path)) for finding in findings] == [
-        ("CC109", "cache['stream']")
-    ]
-    assert cache.add("stream", threading.current_thread) is True  # found by its name
-    assert cache.add("other", lambda: None) is False
-
-
-def test_set_many_stores_the_others(cache):
-    """A value that cannot be stored costs only itself, and its key is not among those stored."""
-    cache.set("bad", "old")
-    assert cache.set_many({"good": 1, "bad": lambda: None, "fine": "x"}) == ["good", "fine"]
-    assert cache.get_many("good", "bad", "fine") == [1, None, "x"]
-    assert cache.set_many({"bad": lambda: None}) == []
-
-
-@pytest.mark.parametrize("mode", ["warn", "raise"])
-def test_other_modes_raise_for_what_cannot_be_stored(any_url, mode):
-    """In mode warn and raise, a write that stores nothing is an error, and the old value stays."""
-    app = make_app(any_url, CONTEXTCACHE_MODE=mode)
-    cache = add_cache(app)
-    with app.app_context():
-        cache.set("key", "old")
-        for write in (cache.set, cache.add):
-            with pytest.raises(UncacheableValueError, match=r"CC109 cache\['key'\]"):
-                write("key", (n for n in range(3)))
-        with pytest.raises(UncacheableValueError):
-            cache.set_many({"other": 1, "key": lambda: None})
-        assert cache.get_many("key", "other") == ["old", None]
 
 
 def test_proxies_become_what_they_point_at(app, cache):
@@ -460,19 +392,6 @@ def test_cached_and_memoized_functions_replace_what_cannot_be_read(redis_url, re
             assert len(ran) <= 4
 
 
-@pytest.mark.parametrize("mode", ["warn", "raise"])
-def test_what_cannot_be_read_is_a_miss_in_every_mode(redis_url, redis_client, caplog, mode):
-    """A mode is about writes."""
-    app = make_app(redis_url, CONTEXTCACHE_MODE=mode)
-    cache = add_cache(app)
-    redis_client.set("flask_cache_k", b"!garbage")
-    with app.app_context():
-        assert cache.get("k") is None
-        assert cache.get_many("k") == [None]
-        assert not cache.has("k")
-    assert "cache['k'] cannot be read" in caplog.text
-
-
 def test_a_serializer_of_the_application_s_own_gets_clean_values(any_url):
     """`CACHE_SERIALIZER` keeps its format, and is not asked to store what cannot be stored."""
     app = make_app(any_url, CACHE_SERIALIZER=JSONSerializer)
@@ -546,22 +465,13 @@ def test_positional_arguments_are_refused():
     assert str(raised.value) == "CACHE_ARGS: name the server with CACHE_REDIS_URL instead"
 
 
-CALLS = {
-    "get": (lambda cache: cache.get("k"), None),
-    "get_many": (lambda cache: cache.get_many("k", "l"), [None, None]),
+CALLS = {  # what the contract does not call
     "get_dict": (lambda cache: cache.get_dict("k"), {"k": None}),
     "has": (lambda cache: cache.has("k"), False),
-    "set": (lambda cache: cache.set("k", 1), False),
     "set by name": (lambda cache: cache.set(key="k", value=1, timeout=9), False),
     "set_many by name": (lambda cache: cache.set_many(mapping={"k": 1}), []),
-    "add": (lambda cache: cache.add("k", 1), False),
-    "set_many": (lambda cache: cache.set_many({"k": 1}), []),
-    "inc": (lambda cache: cache.cache.inc("k"), None),
     "dec": (lambda cache: cache.cache.dec("k"), None),
-    "delete": (lambda cache: cache.delete("k"), False),
-    "delete_many": (lambda cache: cache.delete_many("k", "l"), []),
     "unlink": (lambda cache: cache.unlink("k"), 0),
-    "clear": (lambda cache: cache.clear(), False),
 }
 
 
@@ -583,7 +493,7 @@ def test_in_an_outage_the_cache_is_as_if_it_were_empty(name, own_client, caplog)
         f"cache in redis: Redis at redis://{where} cannot be reached: connection refused; "
         "start the server or correct the URL"
     )
-    if name in ("delete", "delete_many", "unlink", "clear"):
+    if name == "unlink":
         assert caplog.messages == [
             f"{outage} (what should be deleted is still there, or not deleted everywhere; failed "
             f"deletion {number} within a minute)"
@@ -612,39 +522,6 @@ def test_an_outage_can_be_an_error(name, own_client):
         f"Redis at redis://{where} cannot be reached: connection refused; "
         "start the server or correct the URL"
     )
-
-
-def test_what_is_wrong_with_a_command_is_no_outage(redis_url, redis_client):
-    """Adding one to a text is a mistake of the application's, and said so."""
-    cache, app = client_of(CACHE_REDIS_URL=redis_url)
-    with app.app_context():
-        cache.set("k", "text")
-        with pytest.raises(redis.ResponseError, match="not an integer"):
-            cache.cache.inc("k")
-
-
-def test_a_redis_that_is_full_gives_what_it_has_and_nothing_stale(redis_url, redis_client, caplog):
-    """Reads go on; what could not be replaced is gone, and not taken for the new value."""
-    cache, app = client_of(CACHE_REDIS_URL=redis_url)
-    with app.app_context():
-        cache.set("kept", 1)
-        cache.set_many({"replaced": 1, "many": 1})
-        redis_client.config_set("maxmemory", 1)
-        try:
-            assert cache.get("kept") == 1
-            assert cache.set("replaced", 2) is False
-            assert cache.get("replaced") is None
-            assert cache.set_many({"many": 2, "none": 2}) == []
-            assert cache.get_many("kept", "many") == [1, None]
-        finally:
-            redis_client.config_set("maxmemory", 0)
-    assert caplog.messages == [
-        (
-            f"cache in redis: Redis at {redis_url} takes no writes: its memory is full (OOM); "
-            "raise maxmemory, or set maxmemory-policy to one that evicts "
-            "(nothing is stored; told once a minute)"
-        )
-    ]
 
 
 def test_a_memoized_function_goes_on_without_its_cache():

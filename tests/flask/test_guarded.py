@@ -36,22 +36,6 @@ def backend(request, tmp_path, redis_url, redis_client, memcached):
             yield kind()
 
 
-def test_the_rest_is_stored_and_the_field_is_named(backend):
-    """A lock costs the lock, without any application."""
-    cache = guarded(backend)
-    with capture_findings() as findings:
-        assert cache.set("user:42", {"basket": Basket(7)}) is True
-        assert cache.add("new", Basket(8)) is True
-        assert sorted(cache.set_many({"a": Basket(9), "b": 1})) == ["a", "b"]
-    assert [str(finding.path) for finding in findings] == [
-        "cache['user:42']['basket']._lock",
-        "cache['new']._lock",
-        "cache['a']._lock",
-    ]
-    assert cache.get("user:42")["basket"].number == 7
-    assert [basket.number for basket in cache.get_many("new", "a")] == [8, 9]
-
-
 def test_what_was_dropped_is_not_said_to_be_stored(backend):
     """Today SimpleCache says True to a proxy that it dropped, and `get` crashes."""
     cache = guarded(backend)
