@@ -112,7 +112,7 @@ def unpacked(name: str, kept: Path) -> Path:
     archive = kept / f"{stem}.tar.gz"
     if not archive.exists():
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        command += ["--no-binary", ":all:", "--no-build-isolation", "--dest", str(kept)]
+        command += ["--no-binary", name, "--dest", str(kept)]
         subprocess.run([*command, f"{name}=={version(name)}"], check=True)
     with tarfile.open(archive) as source:
         source.extractall(kept, filter="data")
