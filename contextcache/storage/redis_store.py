@@ -60,7 +60,9 @@ class OutagePolicy:
         if outage is None:
             raise error
         if self._config().on_error == "raise":
-            raise outage from (None if outage is error else error)
+            if outage is error:  # which has its own cause
+                raise error
+            raise outage from error
         warn(outage, self._sink, deleting=deleting)
         return outage
 

@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from contextcache import ServerError
@@ -102,6 +103,7 @@ def test_an_outage_can_be_an_error(
     with pytest.raises(ServerError) as caught:
         CALLS[name](store)
     assert str(caught.value) == f"Redis at {url} cannot be reached: {REASON}"
+    assert isinstance(caught.value.__cause__, RedisConnectionError)
 
 
 def test_a_redis_that_is_full_gives_what_it_has_and_nothing_stale(
