@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import ClassVar, Literal, get_args
 
 from contextcache.base.words import unknown_name
@@ -222,8 +221,9 @@ def _callables(value: object, where: str) -> tuple[Subscriber, ...]:
 
 
 def _imported(dotted: str, where: str) -> object:
-    module, _, name = dotted.rpartition(".")
+    from pkgutil import resolve_name  # noqa: PLC0415  # only few settings need it
+
     try:
-        return getattr(import_module(module), name)
+        return resolve_name(dotted)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigurationError(f"{where}: cannot import {dotted!r}") from error

@@ -148,6 +148,8 @@ ORDER = [
     "commands.opcodes",
     "commands.nodes",
     "commands.pickle_stack",
+    "commands.pickle_containers",
+    "commands.pickle_machine",
     "commands.payload_reader",
     "commands.formats",
     "commands.stored_secrets",

@@ -113,6 +113,11 @@ class Verifier:
         return symbol
 
 
+def modern_name(module: str, qualname: str) -> tuple[str, str]:
+    """Return the name that Python 3 has for one that protocols 0 to 2 may write for Python 2."""
+    return NAME_MAPPING.get((module, qualname)) or (IMPORT_MAPPING.get(module, module), qualname)
+
+
 def listed(objects: Mapping[tuple[str, str], object], module: str, qualname: str) -> object:
     """Return the object of a listed name, also of one that protocols 0 to 2 write for Python 2.
 
@@ -123,11 +128,8 @@ def listed(objects: Mapping[tuple[str, str], object], module: str, qualname: str
         return objects[module, qualname]
     except KeyError:
         pass
-    modern = NAME_MAPPING.get((module, qualname))
-    if modern is None:
-        modern = IMPORT_MAPPING.get(module, module), qualname
     try:
-        return objects[modern]
+        return objects[modern_name(module, qualname)]
     except KeyError:
         raise UnlistedNameError(module, qualname) from None
 
