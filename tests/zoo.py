@@ -617,6 +617,13 @@ offender(
     check=lambda v: is_stripped(v["g"]) and v["a"] == 1,
 )
 
+offender(
+    "flask-session",
+    lambda: {"session": flask.sessions.SecureCookieSession({"cart": [1]}), "a": 1},
+    "CC106 snapshotted value['session']",
+    check=lambda v: type(v["session"]) is dict and v["session"] == {"cart": [1]} and v["a"] == 1,
+)
+
 # --- What can only be stripped ------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import uuid
 import zoneinfo
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -469,3 +470,36 @@ def test_permissions_of_a_user_are_no_reason_for_a_query(cache: RedisCache) -> N
     with CaptureQueriesContext(connection) as asked:
         assert len(cache.get("user").user_permissions.all()) == 1
     assert len(asked) == 0
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("is_read", [True, False])
+@pytest.mark.parametrize("engine", ["db", "cached_db"])
+def test_a_session_in_a_value_is_stored_as_its_data(engine: str, is_read: bool) -> None:
+    """It is a dict on load; a session that was not used yet does not count as used."""
+    store = import_module(f"django.contrib.sessions.backends.{engine}").SessionStore
+    session = store()
+    session["cart"] = [1, 2]
+    session.save()
+    session = store(session.session_key)
+    if is_read:
+        assert session["cart"] == [1, 2]
+    guard = Guard()
+    loaded = guard.loads(guard.dumps({"session": session, "n": 1}, label="cache['it']"))
+    assert loaded == {"session": {"cart": [1, 2]}, "n": 1}
+    [finding] = guard.summary()
+    assert (finding.code, finding.did) == ("CC106", "stored its data, as a dict")
+    assert session.accessed is is_read
+
+
+def test_a_session_that_cannot_be_read_is_cut() -> None:
+    """Async code may not ask the database."""
+    session = import_module("django.contrib.sessions.backends.db").SessionStore("a" * 32)
+
+    async def store() -> Any:
+        guard = Guard()
+        return guard.loads(guard.dumps({"session": session, "n": 1}))
+
+    loaded = async_to_sync(store)()
+    assert is_stripped(loaded["session"])
+    assert loaded["n"] == 1

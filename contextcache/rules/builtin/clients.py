@@ -6,6 +6,8 @@ from contextcache.rules.rule import Verb, rows
 
 _CLIENT_FIX = "store the data or the settings of the client, and build the client on read"
 
+_FLOW_FIX = "store its state and its tokens, and build the flow on read"
+
 ROWS = {
     # Cut whole, because one with its sockets cut out is a zombie
     **rows(
@@ -80,6 +82,15 @@ ROWS = {
         "opentelemetry:SpanProcessor", "docker:APIClient", "docker:DockerClient",
         "selenium:WebDriver", "playwright:SyncBase",
         fix=_CLIENT_FIX, force=True,
+    ),
+    **rows(
+        "CC108", Verb.STRIP,
+        "google_auth_oauthlib:Flow", "oauth2client:Flow", "rauth:Service", "rauth:OAuth1Session",
+        "rauth:OAuth2Session", "authlib:OAuth1Client", "authlib:OAuth2Client", "authlib:BaseApp",
+        "authlib:BaseOAuth", "flask_oauthlib:OAuthRemoteApp", "tweepy:OAuth1UserHandler",
+        "tweepy:OAuth2UserHandler", "spotipy:SpotifyAuthBase",
+        reason="an OAuth flow holds a client of this process and the secret of the application",
+        fix=_FLOW_FIX, force=True,
     ),
     **rows(
         "CC108", Verb.STRIP, "http.client.HTTPResponse", "aiohttp:ClientResponse",

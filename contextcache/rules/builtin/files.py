@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+from contextcache.rules.replacements import fields
 from contextcache.rules.rule import Verb, rows
 
 _FILE_FIX = "store the file's name or its content"
@@ -18,6 +19,11 @@ def refuses_pickle(obj: object) -> bool:
     except Exception:  # noqa: BLE001  # whatever it is, there is something open in it
         return True
     return False
+
+
+def has_sinks(logger: object) -> bool:
+    """Return True if a logger of loguru has handlers."""
+    return bool(fields(fields(logger).get("_core")).get("handlers", True))
 
 
 ROWS = {
@@ -37,6 +43,17 @@ ROWS = {
     **rows(
         "CC107", Verb.STRIP, "logging.Handler",
         reason="a log handler writes to a stream of this process", fix="store the logger's name",
+    ),
+    **rows(
+        "CC107", Verb.STRIP, "loguru:Logger", when=has_sinks,
+        reason="its sinks write to streams of this process",
+        fix="import the logger where it is used: from loguru import logger", force=True,
+    ),
+    **rows(
+        "CC107", Verb.STRIP, "structlog:BoundLoggerBase", "structlog:PrintLogger",
+        "structlog:WriteLogger", "structlog:BytesLogger",
+        when=refuses_pickle, reason="it writes to a stream of this process",
+        fix="take the logger from structlog.get_logger() where it is used", force=True,
     ),
     **rows(
         "CC107", Verb.STRIP, "posix.DirEntry", "nt.DirEntry",

@@ -2,8 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from contextcache.rules.replacements import NothingThere, fields
 from contextcache.rules.request_snapshots import header_snapshot, request_snapshot
 from contextcache.rules.rule import Verb, rows
+
+
+def session_data(session: Any) -> dict[str, Any]:
+    """Return the data of a session, read from its store if it was not used yet.
+
+    Raises:
+        NothingThere: It cannot be read.
+    """
+    if issubclass(type(session), dict):  # of Flask
+        return dict(dict.items(session))
+    loaded = fields(session).get("_session_cache")
+    if type(loaded) is dict:
+        return loaded.copy()
+    accessed = session.accessed  # by which Django decides about `Vary: Cookie`
+    try:
+        return dict(session.items())
+    except (RecursionError, MemoryError):
+        raise
+    except Exception:  # noqa: BLE001  # no database, or async code that must not ask it
+        raise NothingThere("the session has not been read, and cannot be now") from None
+    finally:
+        session.accessed = accessed
+
 
 _REQUEST_FIX = "store the values you need from it, not the request"
 
@@ -35,8 +61,14 @@ ROWS = {
     ),
     **rows(
         "CC106", Verb.STRIP,
-        "flask.ctx.AppContext", "flask.ctx.RequestContext",
-        "django.contrib.sessions.backends.base.SessionBase", "django.urls.resolvers.ResolverMatch",
+        "flask.ctx.AppContext", "flask.ctx.RequestContext", "django.urls.resolvers.ResolverMatch",
         reason="it belongs to one request", fix=_REQUEST_FIX, force=True,
+    ),
+    **rows(
+        "CC106", Verb.SNAPSHOT,
+        "django.contrib.sessions.backends.base.SessionBase", "flask.sessions.SessionMixin",
+        make=session_data,
+        reason="a session belongs to one visitor", did="stored its data, as a dict",
+        fix="store the values you need from the session", force=True,
     ),
 }  # fmt: skip
