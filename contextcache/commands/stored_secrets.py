@@ -54,15 +54,20 @@ def _in_pickle(root: Node) -> Iterator[tuple[Shape, Path]]:
 
 
 def _elsewhere(body: bytes, shapes: Sequence[Shape]) -> Iterator[tuple[Shape, Path]]:
+    found = list(_in_json(body, shapes))
+    yield from found
+    for text in [] if found else list(packed_texts(body)) or [body]:
+        shape = shape_of(text, shapes)
+        if shape is not None:
+            yield shape, Path("")
+
+
+def _in_json(body: bytes, shapes: Sequence[Shape]) -> Iterator[tuple[Shape, Path]]:
     try:
         value: object = json.loads(body)
     except (ValueError, RecursionError):  # it is no JSON, or nested too deep to be read
-        for text in list(packed_texts(body)) or [body]:
-            shape = shape_of(text, shapes)
-            if shape is not None:
-                yield shape, Path("")
-    else:
-        for steps, held in iter_texts(value):
-            shape = shape_of(held, shapes)
-            if shape is not None:
-                yield shape, Path("", steps)
+        return
+    for steps, text in iter_texts(value):
+        shape = shape_of(text, shapes)
+        if shape is not None:
+            yield shape, Path("", steps)

@@ -10,6 +10,7 @@ from contextcache.engine.hits import Hit
 from contextcache.engine.locating import Search
 from contextcache.findings.finding import Action
 from contextcache.findings.path import Step, StepKind
+from contextcache.rules.rule import Verb
 from contextcache.rules.secret_shapes import shape_of, shapes_in, verdict_on
 from contextcache.rules.verdicts import LOOKS_LIKE_SECRET
 
@@ -28,7 +29,8 @@ def find_secrets(
 ) -> list[tuple[Hit, Place]]:
     """Return the secrets in what is stored, by their shapes, each with its place.
 
-    What stands in an object that is itself reported as a secret is left out.
+    What stands in an object that is itself reported as a secret, or that the application allows, is
+    left out.
 
     Args:
         value: The value that was dumped.
@@ -51,11 +53,16 @@ def find_secrets(
 
     search = Search(value, dump, seconds=seconds, nodes=nodes, is_wanted=is_secret)
     code = LOOKS_LIKE_SECRET.code
-    reported = {id(hit.leaf) for hit in dump.hits if hit.rule.code == code}
+    settled = {id(hit.leaf) for hit in dump.hits if hit.rule.code == code} | dump.allowed
+
+    def is_settled(obj: object) -> bool:
+        rule = dump.table.book.lookup(type(obj))
+        return id(obj) in settled or (rule is not None and rule.verb is Verb.ALLOW)
+
     return [
         (_hit(place.obj, found[id(place.obj)]), place)
         for place in search.texts
-        if reported.isdisjoint(id(above.obj) for above in place.chain())
+        if not any(is_settled(above.obj) for above in place.chain())
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import pickle
+import urllib.request
 from typing import Any
 
 import botocore.credentials
@@ -13,6 +14,7 @@ import google.oauth2.credentials
 import httpx
 import pydantic
 import pytest
+import redis
 import requests
 import requests.auth
 import sqlalchemy
@@ -136,6 +138,10 @@ OBJECTS: dict[str, tuple[Any, Any]] = {
     "httpx basic": (
         lambda: httpx.BasicAuth("shop", KEY * 3),
         lambda back: _raises(next, back.auth_flow(httpx.Request("GET", "https://example.test/"))),
+    ),
+    "redis": (
+        lambda: redis.UsernamePasswordCredentialProvider("shop", KEY),
+        lambda back: back.get_credentials()[0] == "shop" and is_stripped(back.get_credentials()[1]),
     ),
     "SQLAlchemy URL": (
         lambda: sqlalchemy.make_url(f"postgresql://shop:{KEY}@db/shop?a=b"),
@@ -324,6 +330,20 @@ def test_redirects_and_requests_alone_are_cleaned_as_well(client: str) -> None:
     assert not _holds_secret(payload)
     assert [one.code for one in findings] == ["CC120"]
     assert _is_whole(pickle.loads(payload)["a"])
+
+
+def test_a_request_of_the_standard_library_is_cleaned() -> None:
+    """Its headers stand in two dicts."""
+    request = urllib.request.Request(f"{URL}&token={KEY}", f"client_secret={KEY}".encode())
+    request.add_header("Authorization", KEY)
+    request.add_unredirected_header("Cookie", KEY)
+    request.add_header("Accept", "text/plain")
+    with capture_findings() as findings:
+        payload = Guard().dumps([request], label="v")
+    back = pickle.loads(payload)[0]
+    assert not _holds_secret(payload)
+    assert (back.headers, back.get_method()) == ({"Accept": "text/plain"}, "POST")
+    assert [(one.code, str(one.path)) for one in findings] == [("CC120", "v[0]")]
 
 
 @pytest.mark.parametrize("client", CLIENTS)

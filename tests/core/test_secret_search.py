@@ -7,7 +7,7 @@ import json
 import pickle
 from collections import OrderedDict, UserDict, deque, namedtuple
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
 from django.utils.safestring import SafeString
@@ -15,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contextcache import (
+    Allow,
     Guard,
     RequestScope,
+    Rule,
     UncacheableValueError,
     enter_scope,
     exit_scope,
@@ -208,6 +210,23 @@ def test_an_ignored_field_is_not_reported() -> None:
     with capture_findings() as findings:
         Guard(ignore=("v['key']",)).dumps({"key": TOKEN}, label="v")
     assert findings == []
+
+
+class Declared:
+    token: Annotated[str, Allow]
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+
+
+def test_what_the_application_allows_is_not_reported() -> None:
+    """By a marker beside the field, or by a rule for the type."""
+    rules = (Rule(type=f"{__name__}.Account", verb="allow"),)
+    value = [Declared(TOKEN), Account("shop", [f"{TOKEN[:-1]}y"])]
+    with capture_findings() as findings:
+        Guard(rules=rules).dumps(value, label="v")
+        Guard().dumps(value, label="v")
+    assert [str(one.path) for one in findings] == ["v[1].held[0]"]
 
 
 def test_one_record_for_an_object_that_is_itself_reported() -> None:

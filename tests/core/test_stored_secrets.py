@@ -119,6 +119,7 @@ VALUE = {"user": {"name": "Ada", "api_key": TOKEN}, "rows": [1, 2]}
         (pickle.dumps(TOKEN, 5), ""),
         (TOKEN.encode(), ""),
         (pickle.dumps(VALUE, 5)[:-3], ""),
+        (json.dumps([*range(100_100), TOKEN]).encode(), ""),
         (b"\xff\x00" + TOKEN.encode() + b"\xff", ""),
         (pickle.dumps([TOKEN, secret("AWS", 1), secret("JWT", 1)]), " at [0], and 2 more"),
     ],

@@ -122,6 +122,10 @@ ROWS = {
         "tweepy:API", "tweepy:BaseClient", "github:Github", "github:Requester", "github:Auth",
         "spotipy:Spotify", "praw:Reddit", "prawcore:Session", "hubspot:Client", "shopify:Session",
         "google.auth.crypt.base.Signer", "azure:ClientSecretCredential",
+        "azure:CertificateCredential", "azure:UsernamePasswordCredential",
+        "azure:DefaultAzureCredential", "azure:ChainedTokenCredential", "hvac:Client",
+        "nacl:SigningKey", "nacl:PrivateKey", "nacl:SecretBox", "flask_mail:Mail",
+        "decouple:Config", "decouple:AutoConfig", "dynaconf:LazySettings", "environ:Env",
         "django.conf.LazySettings", "django.conf.Settings", "django.conf.UserSettingsHolder",
         "os._Environ",
         reason="it carries the secrets of this application",
@@ -170,6 +174,7 @@ ROWS = {
     **rows(
         "CC120", Verb.TRIM, "httpx:BasicAuth", "httpx2:BasicAuth", "httpx:DigestAuth",
         "httpx2:DigestAuth", "sqlalchemy.engine.url.URL",
+        "redis:UsernamePasswordCredentialProvider",
         make=without("_auth_header", "_password", "password"), did=_MARKED, force=True,
         **_CREDENTIAL,
     ),

@@ -31,7 +31,7 @@ def without_url_secrets(text: str) -> str:
 
 
 def without_sent_credentials(_obj: object, reduced: Reduced) -> Trimmed | None:
-    """Leave out of a request of requests or httpx what it was authenticated with."""
+    """Leave out of a request of requests, httpx or urllib what it was authenticated with."""
     state = state_of(reduced)
     changes: dict[str, object] = {}
     for name, clean in _CLEANERS.items():
@@ -111,13 +111,15 @@ def _copy(obj: object, **changes: object) -> object:
 
 _CLEANERS = {
     "headers": _clean_headers, "_cookies": _clean_jar, "url": _clean_url, "body": _clean_text,
-    "_content": _clean_text,
+    "_content": _clean_text, "unredirected_hdrs": _clean_headers, "_full_url": _clean_text,
+    "_data": _clean_text, "selector": _clean_text,
 }  # fmt: skip
 
 ROWS = {
     **rows(
         "CC120", Verb.TRIM,
         "requests.models.PreparedRequest", "httpx:Request", "httpx2:Request",
+        "urllib.request.Request",
         make=without_sent_credentials,
         reason="a request that was sent carries what it was authenticated with",
         did="stored it without credentials",
