@@ -12,8 +12,8 @@ from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
 
 from contextcache import UnreadablePayloadError
+from contextcache.storage.backend_errors import PROBE_KEY, is_about_value, without_clients
 from contextcache.storage.commands import LABEL as SESSION
-from contextcache.storage.foreign import PROBE_KEY, is_about_value, without_clients
 from contextcache.storage.keyed_guard import MISSING, SKIPPED, KeyedGuard, label_of
 from contextcache.storage.sessions import as_session
 from contextcache_django.cache_mixin import Guarded

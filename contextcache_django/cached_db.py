@@ -23,7 +23,6 @@ What differs from Django's `cached_db`, and why:
 
 from __future__ import annotations
 
-import hashlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +37,7 @@ from django.utils import timezone
 from contextcache import ServerError, current_scope
 from contextcache.base.logs import error_name, log
 from contextcache.storage.commands import was_lost
-from contextcache.storage.sessions import TOMBSTONE_SECONDS
+from contextcache.storage.sessions import TOMBSTONE_SECONDS, hashed_id
 from contextcache_django.cache import RedisCache
 from contextcache_django.sessions import LoggedOutError, Store
 
@@ -291,12 +290,12 @@ class SessionStore(Store, db.SessionStore):
 
 
 def _cache_key(session_key: str) -> str:
-    return KEY_PREFIX + hashlib.sha256(session_key.encode()).hexdigest()
+    return KEY_PREFIX + hashed_id(session_key)
 
 
 def _moved(session_key: str) -> str:
     """Return the id of the tombstone for `session_key`, of at most 40 characters."""
-    return MOVED_PREFIX + hashlib.sha256(session_key.encode()).hexdigest()[:34]
+    return MOVED_PREFIX + hashed_id(session_key)[:34]
 
 
 def _found_no_row(error: DatabaseError, row_type: type[AbstractBaseSession]) -> bool:

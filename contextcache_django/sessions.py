@@ -27,7 +27,6 @@ in a session that a rule asks to `snapshot` reads as unset there, unless the vie
 
 from __future__ import annotations
 
-import hashlib
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +46,7 @@ from django.utils.crypto import get_random_string
 from django.utils.functional import cached_property
 
 from contextcache import current_scope
-from contextcache.storage.sessions import shares_values
+from contextcache.storage.sessions import hashed_id, shares_values
 from contextcache_django.cache import RedisCache
 
 if TYPE_CHECKING:
@@ -319,8 +318,8 @@ class SessionStore(Store):
 
     def _redis_key(self, session_key: str) -> str:
         if self._hashed[0] != session_key:
-            digest = hashlib.sha256(session_key.encode()).hexdigest()
-            self._hashed = session_key, self._cache.make_key(KEY_PREFIX + digest)
+            redis_key = self._cache.make_key(KEY_PREFIX + hashed_id(session_key))
+            self._hashed = session_key, redis_key
         return self._hashed[1]
 
     def _stored(self, session: dict[str, Any], new: bool, age: float) -> Callable[[], None]:

@@ -14,8 +14,8 @@ from flask import Response, current_app
 
 from contextcache import Guard, UncacheableValueError, UnreadablePayloadError
 from contextcache.base.classes import derived
+from contextcache.storage.backend_errors import PROBE_KEY, is_about_value, without_clients
 from contextcache.storage.commands import LABEL as SESSION
-from contextcache.storage.foreign import PROBE_KEY, is_about_value, without_clients
 from contextcache.storage.keyed_guard import SKIPPED, KeyedGuard
 from contextcache.storage.sessions import as_session
 from contextcache_flask.request_scope import WithinRequest

@@ -274,17 +274,10 @@ def _trust(app: Flask, most: int | None = None) -> Trust:
     from contextcache.commands.audit_entries import Trust  # noqa: PLC0415
 
     try:
-        config = settings_of(app).guards.get("cache in redis").config
+        guard = settings_of(app).guards.get("cache in redis")
     except ConfigurationError as error:
         raise CannotLookError(str(error)) from None
-    signs = bool(config.secret_keys) and config.sign is not False
-    return Trust(
-        config.secret_keys,
-        signs=signs and not config.accept_unsigned,
-        at_home=True,
-        most=most or LARGE,
-        redact=config.redact_keys,
-    )
+    return Trust.of(guard, most or LARGE)
 
 
 def _app() -> Flask:

@@ -89,7 +89,9 @@ class GuardedSerializer(BaseSerializer):
 
     def dumps(self, value: Any, *_: Any, **__: Any) -> Any:
         """Return the payload that is ready, or make it."""
-        return value.payload if type(value) is Ready else self._backend.keyed.dumps(value)
+        if type(value) is Ready:
+            return value.payload
+        return self._backend.keyed.encode(None, value, skips=False)
 
     def loads(self, bvalue: bytes | None) -> Any:
         """Return the value; what cannot be read is reported, and None."""

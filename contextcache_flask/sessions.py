@@ -25,7 +25,6 @@ flask_login. They also delete what another request has moved the session to mean
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
 import secrets
 import sys
@@ -39,7 +38,7 @@ from contextcache import ServerError, UncacheableValueError, current_scope
 from contextcache.base.logs import error_name
 from contextcache.servers import connect
 from contextcache.storage.commands import address_of, outage_of
-from contextcache.storage.sessions import SessionStorage
+from contextcache.storage.sessions import SessionStorage, hashed_id
 from contextcache_flask.request_scope import WithinRequest
 from contextcache_flask.session import RedisSession, SessionUnavailableError, watch_logins
 from contextcache_flask.settings import EXTENSION, settings_of
@@ -197,7 +196,7 @@ class RedisSessionInterface(SessionInterface):
             storage.delete(self._key(session.id_to_delete))
 
     def _key(self, sid: str) -> str:
-        return self._key_prefix + _hashed(sid)
+        return self._key_prefix + hashed_id(sid)
 
     # --- The cookie -----------------------------------------------------------------------------
 
@@ -225,11 +224,6 @@ class RedisSessionInterface(SessionInterface):
         if hasattr(self, "get_cookie_partitioned"):  # Flask 3.1
             options["partitioned"] = self.get_cookie_partitioned(app)
         return options
-
-
-@functools.lru_cache(maxsize=128)  # a request that reads and writes needs it twice
-def _hashed(sid: str) -> str:
-    return hashlib.sha256(sid.encode()).hexdigest()
 
 
 def _lifetime(app: Flask) -> int:

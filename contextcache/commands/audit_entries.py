@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from contextcache.commands.payload_reader import Reading
+    from contextcache.guard import Guard
     from contextcache.rules.secret_shapes import Shape
 
 MOST_EXAMPLES = 100  # entries that are listed for one problem; all are counted
@@ -139,6 +140,25 @@ class Trust:
     most: int = 1_000_000
     redact: bool = False
     expansion: Expansion = dataclasses.field(default_factory=Expansion, compare=False)
+
+    @classmethod
+    def of(cls, guard: Guard | None, most: int) -> Trust:
+        """Return by what an application trusts its entries: the secrets of its guard.
+
+        Args:
+            guard: The guard; None where the entries are not guarded.
+            most: The most bytes an entry may have before it is called oversized.
+        """
+        if guard is None:
+            return cls(at_home=True, most=most)
+        config = guard.config
+        return cls(
+            config.secret_keys,
+            signs=guard.signs and not config.accept_unsigned,
+            at_home=True,
+            most=most,
+            redact=config.redact_keys,
+        )
 
     def opened(self, payload: bytes, key: bytes) -> bytes:
         """Return the pickle in a sealed payload, verified where there is a secret.

@@ -17,6 +17,7 @@ import enum
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from contextcache.exceptions import UncacheableValueError
+from contextcache.reports.reporter import A_MISS
 from contextcache.storage.commands import LABEL as SESSION
 from contextcache.storage.sessions import as_session
 
@@ -71,7 +72,7 @@ class Codec(Protocol):
     def loads(self, payload: bytes, *, label: str, key: str) -> Any:
         """Return the value of a payload."""
 
-    def report_unreadable(self, error: Exception, *, label: str) -> None:
+    def report_unreadable(self, error: Exception, *, label: str, outcome: str = A_MISS) -> None:
         """Warn that a payload counts as a miss."""
 
 
@@ -99,64 +100,67 @@ class KeyedGuard:
         """Return the root of the paths in the value under `key`."""
         return self._label or label_of(key)
 
-    def encode(self, key: object, value: object, redis_key: str = "") -> bytes | int | Skipped:
+    def encode(
+        self, key: object, value: object, redis_key: str = "", *, skips: bool = True
+    ) -> bytes | int | Skipped:
         """Return what is stored for `value`, or `SKIPPED`.
 
         Args:
-            key: The key as the user wrote it.
+            key: The key as the user wrote it; None where it is not known.
             value: The value.
             redis_key: The key as the server knows it, which the signature then covers.
+            skips: Whether the caller can skip a write. A serializer cannot.
 
         Raises:
-            UncacheableValueError: Nothing can be stored, and the mode is not `strip`; or something
-                offends, and the mode is `raise`.
+            UncacheableValueError: Nothing can be stored, and the write is not skipped; or
+                something offends, and the mode is `raise`.
         """
-        try:
-            return self.dumps(value, self._label or label_of(key), redis_key)
-        except UncacheableValueError:
-            if self.guard.config.mode != "strip":
-                raise
-            return SKIPPED
-
-    def decode(
-        self, key: object, payload: bytes, redis_key: str = "", default: object = None
-    ) -> Any:
-        """Return the value of `payload`; one that cannot be read is reported, and `default`."""
+        if type(value) is int and self._numbers:  # a bool would come back as an int
+            return value
         label = self._label or label_of(key)
         try:
-            value = self.loads(payload, label, redis_key)
+            return self._marker + self.guard.dumps(value, label=label, key=redis_key)
+        except UncacheableValueError:
+            if skips and self.guard.config.mode == "strip":
+                return SKIPPED
+            raise
+
+    def decode(
+        self,
+        key: object,
+        payload: bytes,
+        redis_key: str = "",
+        default: object = None,
+        *,
+        outcome: str = A_MISS,
+    ) -> Any:
+        """Return the value of `payload`; one that cannot be read is reported, and `default`.
+
+        Args:
+            key: As that of `encode`.
+            payload: What is stored.
+            redis_key: As that of `encode`.
+            default: What to return where the payload cannot be read.
+            outcome: What that is, for the report.
+        """
+        label, first = self._label or label_of(key), payload[:1]
+        value: Any = MISSING
+        if self._numbers and (first.isdigit() or first == b"-"):  # no other payload begins so
+            try:  # noqa: SIM105  # which takes three calls more
+                value = int(payload)
+            except ValueError:
+                pass
+        if self._marker and value is MISSING:
+            if first == self._marker:
+                payload = payload[1:]
+            elif not self.guard.signs:
+                value = payload  # text that another program wrote, as cachelib returns it
+        try:
+            if value is MISSING:
+                value = self.guard.loads(payload, label=label, key=redis_key)
             return value if label != SESSION else as_session(value)
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001  # a serializer of the application's own
-            self.guard.report_unreadable(error, label=label)
+            self.guard.report_unreadable(error, label=label, outcome=outcome)
             return default
-
-    def dumps(self, value: object, label: str = UNKNOWN_KEY, redis_key: str = "") -> bytes | int:
-        """Return what is stored for `value`.
-
-        Raises:
-            UncacheableValueError: Nothing can be stored for it, in any mode.
-        """
-        if type(value) is int and self._numbers:  # a bool would come back as an int
-            return value
-        return self._marker + self.guard.dumps(value, label=label, key=redis_key)
-
-    def loads(self, payload: bytes, label: str = UNKNOWN_KEY, redis_key: str = "") -> Any:
-        """Return the value that `dumps` was given.
-
-        Raises:
-            UnreadablePayloadError: It cannot be read.
-        """
-        first = payload[:1]
-        if self._numbers and (first.isdigit() or first == b"-"):  # no other payload begins so
-            try:
-                return int(payload)
-            except ValueError:
-                pass  # neither a number nor a payload: the guard says so
-        if self._marker:
-            if first == self._marker:
-                payload = payload[1:]
-            elif not self.guard.signs:
-                return payload  # text that another program wrote, as cachelib returns it
-        return self.guard.loads(payload, label=label, key=redis_key)

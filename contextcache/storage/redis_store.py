@@ -4,7 +4,8 @@ With `ON_ERROR = "miss"` a cache whose Redis cannot be reached answers as an emp
 one whose Redis takes no writes drops them: pages get slower and go on. With `raise` each method
 raises the `ServerError`. The clients see to the deadline and the circuit breaker.
 
-`OutagePolicy` decides and sends nothing, so a store over an asynchronous client can share it.
+`set_command` and `OutagePolicy` decide and send nothing, so a store over an asynchronous client can
+share them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from contextcache.storage.keyed_guard import Skipped
 
     Payload = bytes | int | Skipped
+    Command = tuple[Any, ...]
 
 SCANNED = 1000  # keys that Redis is asked for, and told to delete, at once
 
@@ -45,7 +47,7 @@ class OutagePolicy:
         self._sink = sink
 
     def excuse(self, client: Any, error: Exception, *, deleting: bool = False) -> ServerError:
-        """Warn of an outage that nobody will notice otherwise, and return it.
+        """Warn of an outage that would go unnoticed otherwise, and return it.
 
         Args:
             client: The client that raised `error`.
@@ -80,14 +82,37 @@ class OutagePolicy:
         return isinstance(self.excuse(client, error, deleting=deleting), ReadOnlyServerError)
 
     def lose_some(
-        self, client: Any, error: Exception, payloads: Mapping[str, Payload], *, deleting: bool
+        self, client: Any, error: Exception, commands: Sequence[Command]
     ) -> tuple[list[str], bool]:
-        """Excuse a write of several, and return the keys that were not written; see `lose`."""
+        """Excuse what `set_command` returned for several keys; return those that failed, as `lose`.
+
+        Args:
+            client: The client that raised `error`.
+            error: What it raised.
+            commands: What it was to send.
+        """
         outage = outage_of(client, error)
-        answers = [None] * len(payloads) if outage is None else answered(outage, len(payloads))
-        failed = [key for key, answer in zip(payloads, answers, strict=True) if answer is None]
-        deleting = deleting or any(payloads[key] is SKIPPED for key in failed)
-        return failed, self.lose(client, error, max(1, len(failed)), deleting=deleting)
+        answers = [None] * len(commands) if outage is None else answered(outage, len(commands))
+        sent = zip(commands, answers, strict=True)
+        failed = [command for command, answer in sent if answer is None]
+        deleting = any(command[0] == "DEL" for command in failed)
+        stale = self.lose(client, error, max(1, len(failed)), deleting=deleting)
+        return [command[1] for command in failed], stale
+
+
+def set_command(redis_key: str, payload: Payload, seconds: int | None, *conditions: str) -> Command:
+    """Return the command that stores a payload, or deletes what is there.
+
+    Args:
+        redis_key: The key.
+        payload: The payload; `SKIPPED` deletes what is there.
+        seconds: After which it expires; None for never, and 0 deletes what is there.
+        conditions: `NX` or `XX`.
+    """
+    if payload is SKIPPED or seconds == 0:
+        return "DEL", redis_key
+    expiry = () if seconds is None else ("EX", seconds)
+    return "SET", redis_key, payload, *expiry, *conditions
 
 
 class RedisStore(OutagePolicy):
@@ -147,32 +172,22 @@ class RedisStore(OutagePolicy):
     # --- Writing --------------------------------------------------------------------------------
 
     def set(self, redis_key: str, payload: Payload, seconds: int | None) -> bool:
-        """Store a payload, and return whether it was stored.
-
-        Args:
-            redis_key: The key.
-            payload: The payload; `SKIPPED` deletes what is there.
-            seconds: After which it expires; None for never, and 0 deletes what is there.
-        """
-        client, deleting = self.writer, payload is SKIPPED or seconds == 0
+        """Store a payload, and return whether it was stored; see `set_command`."""
+        client, command = self.writer, set_command(redis_key, payload, seconds)
         try:
-            if not deleting:
-                expiry = () if seconds is None else ("EX", seconds)
-                return bool(client.execute_command("SET", redis_key, payload, *expiry))
-            client.execute_command("DEL", redis_key)
+            return bool(client.execute_command(*command)) and command[0] == "SET"
         except Exception as error:  # noqa: BLE001
-            if self.lose(client, error, deleting=deleting):
+            if self.lose(client, error, deleting=command[0] == "DEL"):
                 self.delete(redis_key)
-        return False
+            return False
 
     def add(self, redis_key: str, payload: Payload, seconds: int | None) -> bool:
         """Store a payload under a key that holds nothing, and return whether it was stored."""
         if payload is SKIPPED:
             return False
-        client = self.writer
+        client, command = self.writer, set_command(redis_key, payload, seconds or None, "NX")
         try:
-            expiry = ("EX", seconds) if seconds else ()
-            stored = bool(client.execute_command("SET", redis_key, payload, *expiry, "NX"))
+            stored = bool(client.execute_command(*command))
             if stored and seconds == 0:
                 client.execute_command("DEL", redis_key)
         except Exception as error:  # noqa: BLE001
@@ -188,17 +203,14 @@ class RedisStore(OutagePolicy):
         if not payloads:
             return []
         client = self.writer
+        commands = [set_command(key, payload, seconds) for key, payload in payloads.items()]
         try:
             pipeline = client.pipeline(transaction=False)
-            expiry = () if seconds is None else ("EX", seconds)
-            for key, payload in payloads.items():
-                if payload is SKIPPED or seconds == 0:
-                    pipeline.execute_command("DEL", key)
-                else:
-                    pipeline.execute_command("SET", key, payload, *expiry)
+            for command in commands:
+                pipeline.execute_command(*command)
             pipeline.execute()
         except Exception as error:  # noqa: BLE001
-            failed, stale = self.lose_some(client, error, payloads, deleting=seconds == 0)
+            failed, stale = self.lose_some(client, error, commands)
             if stale:
                 self.delete_many(failed)
             return failed

@@ -30,6 +30,8 @@ once more, and a tombstone that is there already is compared.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from contextcache.base.logs import class_name
@@ -82,6 +84,12 @@ def _leaves(value: object) -> Iterator[object]:
 
 
 _PLAIN = {str, bytes, int, float}
+
+
+@functools.lru_cache(maxsize=128)  # a request that reads and writes needs it twice
+def hashed_id(session_id: str) -> str:
+    """Return what stands for a session id in keys; the id cannot be derived from it."""
+    return hashlib.sha256(session_id.encode()).hexdigest()
 
 
 def as_session(value: Any) -> dict[str, Any]:

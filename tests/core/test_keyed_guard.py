@@ -47,6 +47,13 @@ def test_bytes_of_another_writer_are_a_number_or_a_miss(
     assert found is MISSING or type(found) is int
 
 
+@given(text=st.binary().filter(lambda text: text[:1] != b"!"))
+def test_unsigned_text_of_another_program_is_returned_as_it_is(text: bytes) -> None:
+    """Where the format marks its payloads, as cachelib's does; a number is a number."""
+    found = KeyedGuard(PLAIN, marker=b"!").decode("key", text)
+    assert found == (text if type(found) is bytes else int(text))
+
+
 @pytest.mark.parametrize("mode", ["strip", "warn", "raise"])
 def test_a_value_without_a_payload_is_skipped_or_raises(mode: str) -> None:
     """In mode `strip` there is nothing to store; in the others the write fails."""
@@ -58,7 +65,7 @@ def test_a_value_without_a_payload_is_skipped_or_raises(mode: str) -> None:
         with pytest.raises(UncacheableValueError, match=r"cache\['key'\]"):
             keyed.encode("key", value)
     with pytest.raises(UncacheableValueError, match=r"cache\[\.\.\.\]"):
-        keyed.dumps(value)  # a serializer has no way to skip
+        keyed.encode(None, value, skips=False)  # as by a serializer
 
 
 def test_a_session_that_is_no_dict_is_a_miss_and_reported(

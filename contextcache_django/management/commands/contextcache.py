@@ -83,7 +83,7 @@ class Command(BaseCommand):
         if isinstance(cache, RedisCache) and cache.is_embedded:
             self.stderr.write(EMBEDDED % alias, self.style.WARNING)
         place = Place(client, f"CACHES[{alias!r}]", pattern_of(cache))
-        return audit([place], trust_of(guard, options.large), options, self._out)
+        return audit([place], Trust.of(guard, options.large), options, self._out)
 
     def _explain(self, targets: list[str], alias: str, options: argparse.Namespace) -> int:
         if alias not in settings.CACHES:
@@ -98,7 +98,7 @@ class Command(BaseCommand):
                 with named_failures(name):
                     found = client.exists(key_bytes(key))
                 if found:
-                    return explain_entry(client, key, trust_of(guard), options, self._out)
+                    return explain_entry(client, key, Trust.of(guard, LARGE), options, self._out)
             asked = name
         except ServerError as error:
             failure = str(error)  # a value of the application needs no cache to be explained
@@ -163,17 +163,3 @@ def pattern_of(cache: Any) -> str:
     if getattr(cache, "key_func", None) is not default_key_func:
         return "*"
     return f"{glob.escape(cache.key_prefix)}:*"
-
-
-def trust_of(guard: Guard | None, most: int = LARGE) -> Trust:
-    """Return by what the entries of a cache are trusted: the secrets of the project."""
-    if guard is None:
-        return Trust(at_home=True, most=most)
-    config = guard.config
-    return Trust(
-        config.secret_keys,
-        signs=guard.signs and not config.accept_unsigned,
-        at_home=True,
-        most=most,
-        redact=config.redact_keys,
-    )
