@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
 ADAPTERS = ("contextcache_django", "contextcache_flask")
+TRACES = 5  # of which the shortest is written
 TRACED = {
     "Django set": "`cache.set(key, value)` of Django",
     "Django get": "`cache.get(key)` of Django",
@@ -78,6 +79,11 @@ def traced(operation: Callable[[], object]) -> list[tuple[str, str]]:
     """Return the file and the name of each function of the product, where it is called first."""
     for _ in range(WARM):
         operation()
+    # A slow machine may have to set the timeout of a socket once more: the shortest is the way.
+    return min((_trace(operation) for _ in range(TRACES)), key=len)
+
+
+def _trace(operation: Callable[[], object]) -> list[tuple[str, str]]:
     seen: dict[tuple[str, str], None] = {}
 
     def note(frame: FrameType, event: str, _argument: object) -> None:
