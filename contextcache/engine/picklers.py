@@ -12,7 +12,7 @@ from contextcache.engine.hits import Hit, SelfReferenceError
 from contextcache.engine.reducers import NAMELESS, is_reducer, reduce_plainly, reduce_unverified
 from contextcache.engine.verbs import PROTOCOL, Recreated, unimportable
 from contextcache.findings.finding import Action
-from contextcache.rules.verdicts import BY_HAND, ENVIRON, REFUSES
+from contextcache.rules.verdicts import BY_HAND, ENVIRON, RAISED, REFUSES
 
 if TYPE_CHECKING:
     from contextcache.engine.dump import Dump
@@ -59,7 +59,12 @@ class CarefulPickler(pickle.Pickler):
             dump.repeated += 1
             if dump.repeated > MAX_REPEATS:
                 raise SelfReferenceError(obj)
-        items = {at: list(reduced[at]) for at in range(3, min(5, len(reduced))) if reduced[at]}
+        try:
+            items = {at: list(reduced[at]) for at in range(3, min(5, len(reduced))) if reduced[at]}
+        except (RecursionError, MemoryError, RuntimeError):  # another thread changes it: once more
+            raise
+        except Exception:  # noqa: BLE001  # an iterator of its own, which pickle would have run
+            return dump.strip(obj, RAISED)  # type: ignore[return-value]
         if not items:
             captured[id(obj)] = (obj, reduced)
             return reduced

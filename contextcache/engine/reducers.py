@@ -71,33 +71,50 @@ def reduce_unverified(obj: object) -> Reduced:
     except Exception as error:  # noqa: BLE001  # 3.14 changed the types; any of them is an offender
         return dump.strip(obj, _refusal(cls, error))
     if nameless:
-        return dump.strip(obj, unimportable(obj))
+        is_reduced = type(reduced) in (str, tuple) and len(reduced) > 1
+        return dump.strip(obj, unimportable(obj) if is_reduced else RAISED)
     if not dump.table.known(cls).sound:
         dump.met.setdefault(cls, obj)
     return reduced
 
 
 def _refusal(cls: type, error: Exception) -> Verdict:
-    """Tell a type that refuses from a pickling method that raised by accident."""
+    """Tell a type that refuses from code of the application that raised by accident."""
     if type(error).__name__ == "SynchronousOnlyOperation":  # of Django: a QuerySet in async code
         return UNAWAITED
     if type(error).__name__ == "ContentNotRenderedError":  # of Django: a TemplateResponse
         return UNRENDERED
-    own = any(
+    frame = error.__traceback__.tb_next if error.__traceback__ is not None else None
+    called = frame.tb_frame.f_code.co_name if frame is not None else ""
+    ran = called in _CALLED or (bool(called) and cls in copyreg.dispatch_table)
+    if called and isinstance(error, _REFUSALS) and _on_purpose(error):
+        return REFUSES
+    # C complains about what `__getnewargs__` returns, in a TypeError
+    own = _ARGUMENTS if isinstance(error, _REFUSALS) else _ARGUMENTS + _STORING
+    return RAISED if ran or _defines(cls, own) else REFUSES
+
+
+_STORING = ("__reduce__", "__reduce_ex__", "__getstate__")
+_ARGUMENTS = ("__getnewargs__", "__getnewargs_ex__")
+_CALLED = (*_STORING, *_ARGUMENTS, "__iter__", "items")
+_REFUSALS = (TypeError, pickle.PicklingError, NotImplementedError)
+
+
+def _defines(cls: type, names: tuple[str, ...]) -> bool:
+    """Return True if a class statement on the way to `object` defines a method of these names."""
+    return any(
         name in base.__dict__
         for base in class_mro(cls)[:-1]
         if base.__flags__ & _HEAP_TYPE
-        for name in ("__reduce__", "__reduce_ex__", "__getstate__")
+        for name in names
     )
-    refuses = isinstance(error, (TypeError, pickle.PicklingError, NotImplementedError))
-    return RAISED if own and not (refuses and _on_purpose(error)) else REFUSES
 
 
 def _on_purpose(error: Exception) -> bool:
-    """Return True if a pickling method raised `error` by a statement of its own, or none ran."""
+    """Return True if a pickling method raised `error` by a statement of its own."""
     inner = error.__traceback__.tb_next if error.__traceback__ is not None else None
-    if inner is None:  # raised in C
-        return True
+    if inner is None:
+        return False
     code = inner.tb_frame.f_code
     return inner.tb_next is None and opname[code.co_code[inner.tb_lasti]] == "RAISE_VARARGS"
 
@@ -312,7 +329,6 @@ _HOOKS = (
 )  # fmt: skip
 
 
-_STORING = ("__reduce__", "__reduce_ex__", "__getstate__")
 _KEEPERS = (set, frozenset, bytearray, deque, array)  # whose reducers in C ask for a dictionary
 
 
