@@ -28,6 +28,7 @@ help:
 	@echo "make conformance-flask  run the suites of Flask-Caching and cachelib on our backends"
 	@echo "make fault-matrix       do real servers harm and note what it costs, into docs/fault-matrix.md"
 	@echo "make session-table      lose each message of each flow of a session, into docs/session-table.md"
+	@echo "make payload-matrix     write values on each Python, read them on each, into docs/payload-matrix.md"
 	@echo "make soak               use everything for ten minutes (MINUTES=10) under constant faults"
 	@echo "make fuzz               give what reads payloads what is none, for a minute (SECONDS=60)"
 	@echo "make programs           try 20,000 generated pickle programs on an allow-list (PROGRAMS=20000)"
@@ -67,6 +68,15 @@ conformance-flask: $(VENV)/test.stamp servers
 .PHONY: fault-matrix
 fault-matrix: $(VENV)/test.stamp servers
 	$(VENV)/bin/python -m tools.fault_matrix
+
+.PHONY: payload-matrix
+payload-matrix: pythons
+	@for version in $(SUPPORTED); do \
+	    $(MAKE) $(VENV)-$$version/test.stamp VENV=$(VENV)-$$version \
+	        PYTHON="$$(tools/find_python.sh $$version)" || exit 1; \
+	done
+	$(VENV)-$(firstword $(SUPPORTED))/bin/python -m tools.payload_matrix \
+	    $(foreach version,$(SUPPORTED),$(VENV)-$(version)/bin/python)
 
 .PHONY: session-table
 session-table: $(VENV)/test.stamp servers

@@ -7,7 +7,14 @@ from _thread import RLock, allocate_lock
 from typing import Any
 
 from contextcache.base.introspection import class_mro, qualified_name
-from contextcache.rules.replacements import ByName, NothingThere, Reduced, fields, state_of
+from contextcache.rules.replacements import (
+    ByName,
+    NothingThere,
+    Reduced,
+    fields,
+    state_of,
+    with_state,
+)
 from contextcache.rules.rule import Verb, recreated, rows
 
 _LOCAL_FIX = (
@@ -96,6 +103,14 @@ def bare_condition(obj: Any, reduced: Reduced) -> tuple[Reduced, list[object]] |
     return (*reduced[:2], own, *reduced[3:]), []
 
 
+def queue_to_shut_down(_: object, reduced: Reduced) -> tuple[Reduced, list[object]] | None:
+    """Give a `queue.Queue` written before Python 3.13 the attribute that later versions read."""
+    state = state_of(reduced)
+    if "mutex" not in state or "is_shutdown" in state:
+        return None
+    return with_state(reduced, is_shutdown=False), []
+
+
 ROWS = {
     # Thread-locals
     **rows(
@@ -120,6 +135,10 @@ ROWS = {
     ),
     **rows(
         "CC102", Verb.TRIM, "threading.Condition", make=bare_condition,
+        did="stored it with a new, unlocked lock", fix=_LOCK_FIX,
+    ),
+    **rows(
+        "CC102", Verb.TRIM, "queue.Queue", make=queue_to_shut_down,
         did="stored it with a new, unlocked lock", fix=_LOCK_FIX,
     ),
     **rows(
