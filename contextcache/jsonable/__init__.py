@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from contextcache.base.logs import show_findings
@@ -216,7 +217,11 @@ class JSONGuard(Generic[T]):
                 self._refused = bool(scan.findings) and self._refused
                 return scan, payload
         self._blame_keys(scan, error)
-        return scan, cast("T", None) if scan.kept is OMITTED else self._compare(scan)
+        if scan.kept is OMITTED:
+            return scan, cast("T", None)
+        with suppress(ValueError, RecursionError):  # too deep for a reader after all
+            return scan, self._compare(scan)
+        return scan, self._codec.encode(scan.kept)
 
     def _run(
         self, value: Any, label: str, credentials: Credentials | None, *, asks: bool

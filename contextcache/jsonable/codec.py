@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MAX_NODES = 100_000  # looked at in one value; what lies behind them is encoded as it is
 MAX_LEVELS = 100  # looked at without a question to the decoder; a cycle has no end
 MAX_COMPARED_LEVELS = 20  # of the attributes of an object
+MAX_INT = 2**63  # what lies beyond is refused by some encoders
 READER_DEPTH = 200  # calls further down the stack than the writer that a reader may be
 
 T = TypeVar("T")
@@ -67,16 +68,18 @@ class Codec(Generic[T]):
             return all(type(key) is str for key in obj)  # type: ignore[attr-defined]
         return cls is list or any(cls is scalar for scalar in SCALARS)
 
-    def keeps_all(self, value: object) -> bool:
-        """Return True if `value` is small and known to come back as it was, with all it holds."""
-        try:
-            return self._keeps_all(value)
-        except (RecursionError, MemoryError):
-            raise
-        except Exception:  # noqa: BLE001  # a metaclass whose `__hash__` raises, a dict that changes
-            return False
+    def takes(self, obj: object) -> bool:
+        """Return True if `obj` is one that no encoder refuses: a short number, or ASCII text."""
+        if type(obj) is int:
+            return -MAX_INT <= obj < MAX_INT
+        return obj.isascii() if type(obj) is str else obj is None or type(obj) is bool
 
-    def _keeps_all(self, value: object) -> bool:
+    def keeps_all(self, value: object) -> bool:
+        """Return True if `value` is small and known to come back as it was, with all it holds.
+
+        Raises:
+            Exception: A metaclass does in its `__hash__`, or another thread changes a dict.
+        """
         level = [value]
         for _ in range(MAX_LEVELS):
             odd = set(map(type, level)) - self._scalars

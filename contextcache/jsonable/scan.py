@@ -204,7 +204,8 @@ class JSONScan:
 
     def _store_leaf(self, frame: Frame, obj: Any, policy: TypePolicy) -> None:
         frame.put(obj)
-        if not frame.asks or not (code := self._codec.refusal(obj)):
+        asks = frame.asks and not self._codec.takes(obj)
+        if not asks or not (code := self._codec.refusal(obj)):
             if frame.is_foreign or not self._codec.keeps(obj):
                 self._odd.append(Odd(obj, self._location(), None))
         elif policy.plain is None or self._codec.refusal(plain := policy.plain(obj)):

@@ -83,6 +83,7 @@ ENCODERS: dict[str, tuple[Any, Any]] = {
     "tags": (OWN_TAGS.dumps, OWN_TAGS.loads),
     "msgpack": (msgspec.msgpack.encode, msgspec.msgpack.decode),
     "msgspec": (msgspec.json.encode, msgspec.json.decode),
+    "strict": (lambda value: json.dumps(value, allow_nan=False), json.loads),
     "skipkeys": (lambda value: json.dumps(value, skipkeys=True, default=repr), json.loads),
 }
 
@@ -158,7 +159,7 @@ def parts(value: Any) -> Any:
 @pytest.mark.parametrize("name", ENCODERS)
 @settings(
     deadline=None,
-    max_examples=100,
+    max_examples=60,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(VALUES)
@@ -188,7 +189,7 @@ def test_a_finding_means_that_something_else_comes_back(name: str, value: Any) -
 @pytest.mark.parametrize("name", ENCODERS)
 @settings(
     deadline=None,
-    max_examples=100,
+    max_examples=40,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(VALUES)
@@ -201,7 +202,9 @@ def test_the_path_of_a_finding_leads_to_its_object(name: str, value: Any) -> Non
         assert type(found).__qualname__ == finding.leaf_type.rpartition(".")[2]
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(VALUES, max_size=4))
 @example([(), Line(())])
 @example([[Line({" t": [1]})]])
