@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from dataclasses import replace
-from types import FunctionType
+from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING
 
-from contextcache.base.introspection import attributes, class_mro, qualified_name
+from contextcache.base.introspection import attributes, class_mro, instance_dict, qualified_name
 from contextcache.findings.path import StepKind
 from contextcache.reports import call_site
 from contextcache.reports.call_site import is_installed, is_library
 from contextcache.rules.builtin.proxies import is_user_of_request
 from contextcache.rules.builtin.secrets import PASSWORD_FIELDS
 from contextcache.rules.request_snapshots import is_environ
-from contextcache.rules.verdicts import ENVIRON, RAISED, REFUSES, UNIMPORTABLE, UNLOADABLE
+from contextcache.rules.verdicts import (
+    ENVIRON,
+    RAISED,
+    REFUSES,
+    UNAWAITED,
+    UNIMPORTABLE,
+    UNLOADABLE,
+)
 
 if TYPE_CHECKING:
     from contextcache.engine.locating import Place
@@ -35,6 +43,8 @@ NAMED = "define it with def, under its own name, at the top level of a module"
 DATA_NEEDED = "store the data you need from it"
 ROW = "store its primary key (.pk), and fetch it on read"
 USER_OF_REQUEST = "store its primary key, request.user.pk, and fetch the user on read"
+AWAITED_USER = "store its primary key, (await request.auser()).pk, and fetch the user on read"
+KEYS_OF_USERS = "evaluate it before, and store the primary keys: [user.pk async for user in users]"
 USER_OF_FLASK_LOGIN = "store its get_id(), and load the user on read"
 CURRENT_USER = "store current_user.get_id(), and load the user on read"
 USER = "store the primary key of the user, and fetch the user on read"
@@ -57,6 +67,10 @@ def fix_for(rule: Verdict, leaf: object, target: object = None, *, can_store: bo
     """
     if rule.code in ("CC104", "CC105") and target is not None:
         return _target_fix(rule, leaf, target, can_store=can_store)
+    if _is_user_awaited(leaf):
+        return AWAITED_USER
+    if rule is UNAWAITED and _is_of_users(leaf):
+        return KEYS_OF_USERS
     if rule is ENVIRON and type(leaf) is dict and is_environ(leaf):
         return environ_fix(leaf)
     if rule.fix == UNIMPORTABLE.fix:
@@ -64,6 +78,21 @@ def fix_for(rule: Verdict, leaf: object, target: object = None, *, can_store: bo
     if rule.fix in (RAISED.fix, UNLOADABLE.fix) and is_installed(type(leaf)):
         return REFUSES.fix
     return rule.fix or "store the data it was made from"
+
+
+def _is_user_awaited(leaf: object) -> bool:
+    """Return True if `leaf` is what `request.auser()` returns before it is awaited."""
+    code = leaf.cr_code if type(leaf) is CoroutineType else None
+    file = code.co_filename.replace(os.sep, "/") if code is not None else ""
+    return file.endswith("django/contrib/auth/middleware.py")
+
+
+def _is_of_users(leaf: object) -> bool:
+    """Return True if `leaf` is a queryset of users, whose rows carry password hashes."""
+    model = (instance_dict(leaf) or {}).get("model")
+    bases = class_mro(model) if isinstance(model, type) else ()
+    names = {qualified_name(base) for base in bases}
+    return "django.contrib.auth.base_user.AbstractBaseUser" in names
 
 
 def _target_fix(rule: Verdict, leaf: object, target: object, *, can_store: bool) -> str:
@@ -87,16 +116,19 @@ def _target_fix(rule: Verdict, leaf: object, target: object, *, can_store: bool)
     return rule.fix if "django.utils.functional.Promise" in names else DATA_NEEDED
 
 
-def code_for(rule: Verdict, target: object, *, can_store: bool) -> str:
+def code_for(rule: Verdict, leaf: object, target: object, *, can_store: bool) -> str:
     """Return code that stores what a proxy or lazy object stands for, `{}` being it; or nothing.
 
     Args:
         rule: The rule about the proxy or lazy object.
+        leaf: The proxy or lazy object; or what stands for a user when it is awaited.
         target: What it stands for; None where that is not known.
         can_store: Whether there is nothing to report about the target itself.
     """
     from contextcache.reports.patch_templates import IN_PLACE, of_type  # noqa: PLC0415  # for developers
 
+    if _is_user_awaited(leaf):
+        return "(await {}).pk"
     if rule.code not in ("CC104", "CC105") or target is None:
         return ""
     if is_row(type(target)):
@@ -153,6 +185,20 @@ def _import_fix(leaf: object) -> str:
     for part in name.split("."):
         found = getattr(found, "__dict__", {}).get(part)
     return ELSEWHERE if found is None else UNDER_ANOTHER
+
+
+def is_inherited(cls: type, field: str) -> bool:
+    """Return True if only a class of a library that `cls` derives from uses a field.
+
+    Its methods are asked for the names in them; no source is read.
+    """
+    uses = [base for base in class_mro(cls)[:-1] if _uses(base, field)]
+    return bool(uses) and all(is_installed(base) for base in uses)
+
+
+def _uses(cls: type, field: str) -> bool:
+    methods = (one for one in cls.__dict__.values() if type(one) is FunctionType)
+    return any(field in method.__code__.co_names for method in methods)
 
 
 def place_to_act_on(place: Place) -> Place | None:

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from contextcache.base.introspection import qualified_name
 from contextcache.base.masking import type_text
-from contextcache.engine.field_names import code_for, field_to_act_on, fix_for, place_to_act_on
+from contextcache.engine.field_names import (
+    code_for,
+    field_to_act_on,
+    fix_for,
+    is_inherited,
+    place_to_act_on,
+)
 from contextcache.engine.hits import kind_of
 from contextcache.findings.finding import CODES, Action, Finding
 from contextcache.findings.path import Path
@@ -189,7 +195,11 @@ class FindingBuilder:
             action=action,
             reason=hit.rule.reason or CODES[hit.rule.code],
             did=did,
-            fix=self._about(fix, type(holder.obj) if holder is not None else None),
+            fix=self._about(
+                fix,
+                type(holder.obj) if holder is not None else None,
+                str(path.steps[-1].name) if path.steps else "",
+            ),
             cut=cut,
             sink=self._sink,
             origin=origin_of(path, self._value),
@@ -202,12 +212,12 @@ class FindingBuilder:
         is_whole = hit.action is Action.SNAPSHOTTED and id(hit.leaf) not in self._offending
         return is_whole and (rule is None or rule.verb is Verb.ALLOW)
 
-    def _about(self, fix: str, owner: type | None) -> str:
+    def _about(self, fix: str, owner: type | None, field: str) -> str:
         """Name the class that holds the field, and ask nobody to change one that is not theirs."""
         if owner is None:  # a dict or list has no `__getstate__` to speak of
             return fix.replace(f" in {_IN_ITS_CLASS}", "")
         name = type_text(qualified_name(owner), exact=self._exact).rpartition(".")[2]
-        if call_site.is_installed(owner):
+        if call_site.is_installed(owner) or is_inherited(owner, field):
             # Not to leave that out: a queue has items, and a jar of cookies has cookies.
             data = f"store the data of the {name}, not the {name} itself"
             fix = fix.replace(f"leave it out in {_IN_ITS_CLASS}", data)
@@ -238,7 +248,7 @@ class FindingBuilder:
             path=path,
             owner=owner,
             field=field,
-            stands_for=code_for(hit.rule, hit.target, can_store=self._can_store(hit)),
+            stands_for=code_for(hit.rule, hit.leaf, hit.target, can_store=self._can_store(hit)),
             is_certain=getattr(hit.rule, "when", None) is None,
         )
 

@@ -126,10 +126,12 @@ def _changes(offence: Offence, names: Names) -> list[Change]:
         or _is_of_library(cls, name)
     ):
         return []
-    test = names.is_type("{}", type(held))
+    test = names.is_type("{0}", type(held))
     stored = in_place(offence) if is_field else ""
     if stored:
         names.need(name for name in ("copy", "traceback") if stored.startswith(f"{name}."))
+        if offence.stands_for:  # a proxy of nothing is false, and is left to the guard
+            test = f"{test} and {{0}}"
         return [Change(name, test, stored=stored)]
     partners = _partners(owner, name, held)
     is_shared = offence.ways > 1 + (len(partners) if is_field else 0)
@@ -175,7 +177,7 @@ def _changes(offence: Offence, names: Names) -> list[Change]:
 def in_place(offence: Offence) -> str:
     """Return what a method of a class can store in place of the offender, or nothing."""
     if offence.stands_for:
-        return offence.stands_for
+        return "" if "await" in offence.stands_for else offence.stands_for
     code = of_type(IN_PLACE, offence.leaf)
     return 'getattr({}, "name", None)' if code == FILE[0] else code
 

@@ -291,7 +291,7 @@ def test_what_would_ask_the_database_in_async_code(cache: RedisCache, what: str)
         "rows": (
             "CC118",
             "it asks the database, which async code may not do without await",
-            "evaluate it before: [row async for row in rows]",
+            "evaluate it before, and store the primary keys: [user.pk async for user in users]",
         ),
     }
     [finding] = findings

@@ -113,7 +113,7 @@ ROWS = {
         "CC105", Verb.SNAPSHOT, "django.utils.functional.SimpleLazyObject",
         make=lazy_value, when=stands_for_object,
         did="stored what it evaluates to, cleaned in turn",
-        fix="store its primary key (.pk) and fetch the object on read",
+        fix="store its primary key (.pk), and fetch it on read",
         force=True,
     ),
     **rows("CC105", Verb.ALLOW, "contextcache_django.wire.Reference"),
