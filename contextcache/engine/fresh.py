@@ -105,8 +105,9 @@ def _application(payload: bytes) -> dict[str, object]:
     request: dict[str, object] = {"path": [os.path.abspath(entry) for entry in sys.path]}
     apps = sys.modules.get("django.apps")
     if apps is not None and apps.apps.ready:
-        settings = sys.modules["django.conf"].settings
-        request["settings"] = getattr(settings, "SETTINGS_MODULE", None)
+        settings = sys.modules["django.conf"].settings  # which a test may override
+        module = settings.SETTINGS_MODULE or os.environ.get("DJANGO_SETTINGS_MODULE")
+        request["settings"] = module
     main = sys.modules.get("__main__")
     if b"__main__" in payload and main is not None:
         spec = getattr(main, "__spec__", None)

@@ -277,6 +277,24 @@ def test_a_value_of_the_project_is_explained_by_its_name(shop: Any) -> None:
     assert dirty_cart is not None
 
 
+def test_a_value_is_loaded_in_a_fresh_process(shop: Any) -> None:
+    """A row of a model, for which Django is set up there, too."""
+    assert run("explain", "--fresh", f"{__name__}:content_type")[0] == 0
+
+
+def content_type() -> object:
+    from django.contrib.contenttypes.models import ContentType
+
+    return [ContentType(app_label="shop", model="cart")]
+
+
+def test_an_entry_is_never_loaded(shop: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is in Redis may be anybody's."""
+    shop.set("item", Item("tea"))
+    assert run("explain", "--fresh", "item") == (2, "")
+    assert "no payload from a file or from Redis" in capsys.readouterr().err
+
+
 def test_a_value_is_explained_without_any_redis(configure: Any) -> None:
     """An outage is no reason not to look at a value."""
     configure("redis://127.0.0.1:1/0")

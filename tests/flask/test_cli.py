@@ -160,6 +160,22 @@ def test_several_codes_are_explained() -> None:
     assert "there is no code 'CC999'" in report
 
 
+def test_an_entry_is_never_loaded(redis_url: str, redis_client: redis.Redis) -> None:
+    """What is in Redis may be anybody's; a value of the application is loaded elsewhere, too."""
+    app = make_app(redis_url)
+    app.test_client().put("/cache/user:7")
+    arguments = ["contextcache", "explain", "--fresh"]
+    result = app.test_cli_runner().invoke(args=[*arguments, "user:7"])
+    assert result.exit_code == 2
+    assert "no payload from a file or from Redis" in result.stderr
+    assert run(app, *arguments[1:], f"{__name__}:clean")[0] == 0
+
+
+def clean() -> object:
+    """Return a value that any process can load."""
+    return {"n": 1, "items": [1]}
+
+
 @pytest.mark.parametrize("url", ["fakeredis://cli", "redis://127.0.0.1:1/0"])
 def test_a_value_is_explained_by_its_name(url: str) -> None:
     """With or without a Redis that answers."""
