@@ -25,6 +25,16 @@ if TYPE_CHECKING:
     from contextcache import Config
 
 
+class _OfBackend:
+    """A method of the backend, in the place of one that the base class has, too."""
+
+    def __set_name__(self, owner: type[Wrapper], name: str) -> None:
+        self._name = name
+
+    def __get__(self, wrapper: Wrapper | None, owner: type[Wrapper]) -> Any:
+        return self if wrapper is None else getattr(wrapper.backend, self._name)
+
+
 class Wrapper(BaseCache):
     """Passes every operation and attribute on to the backend that `OPTIONS["BACKEND"]` names."""
 
@@ -89,61 +99,15 @@ class Wrapper(BaseCache):
         """Change what the backend has."""
         setattr(self.backend, name, value)
 
-    def make_key(self, key: Any, version: int | None = None) -> str:
-        """Return the key as the backend stores it."""
-        return self.backend.make_key(key, version)
-
-    def validate_key(self, key: Any) -> None:
-        """Warn or raise where the backend would."""
-        self.backend.validate_key(key)
-
-    def get_backend_timeout(self, timeout: Any = DEFAULT_TIMEOUT) -> Any:
-        """Return a timeout in the form the backend wants."""
-        return self.backend.get_backend_timeout(timeout)
-
-    def set(self, *args: Any, **options: Any) -> Any:
-        """Store a payload."""
-        return self.backend.set(*args, **options)
-
-    def add(self, *args: Any, **options: Any) -> bool:
-        """Store a payload where nothing is."""
-        return self.backend.add(*args, **options)
-
-    def set_many(self, data: dict[Any, Any], *args: Any, **options: Any) -> list[Any]:
-        """Store payloads."""
-        return self.backend.set_many(data, *args, **options)
-
-    def get(self, *args: Any, **options: Any) -> Any:
-        """Return a payload."""
-        return self.backend.get(*args, **options)
-
-    def get_many(self, *args: Any, **options: Any) -> dict[Any, Any]:
-        """Return payloads."""
-        return self.backend.get_many(*args, **options)
-
-    def touch(self, *args: Any, **options: Any) -> bool:
-        """Change the expiry of a key."""
-        return self.backend.touch(*args, **options)
-
-    def delete(self, *args: Any, **options: Any) -> bool:
-        """Delete a key."""
-        return self.backend.delete(*args, **options)
-
-    def delete_many(self, *args: Any, **options: Any) -> None:
-        """Delete keys."""
-        return self.backend.delete_many(*args, **options)
-
-    def has_key(self, *args: Any, **options: Any) -> bool:
-        """Return whether a key holds something."""
-        return self.backend.has_key(*args, **options)
-
-    def incr(self, *args: Any, **options: Any) -> int:
-        """Add to a number."""
-        return self.backend.incr(*args, **options)
-
-    def clear(self) -> None:
-        """Delete every key."""
-        self.backend.clear()
+    make_key: Any = _OfBackend()
+    validate_key: Any = _OfBackend()
+    get_backend_timeout: Any = _OfBackend()
+    touch: Any = _OfBackend()
+    delete: Any = _OfBackend()
+    delete_many: Any = _OfBackend()
+    has_key: Any = _OfBackend()
+    incr: Any = _OfBackend()
+    clear: Any = _OfBackend()
 
     def close(self, **options: Any) -> None:
         """Close what the backend opened for this request."""
