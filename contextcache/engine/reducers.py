@@ -126,6 +126,8 @@ def holds(rule: Rule, obj: object) -> bool:
     """Return True if `rule` is about this object of its type, too."""
     try:
         return not rule.behind and (rule.when is None or rule.when(obj))
+    except NothingThere:
+        return True
     except (RecursionError, MemoryError):
         raise
     except Exception:  # noqa: BLE001  # whoever dumps the object reports it
@@ -147,8 +149,11 @@ def reduce_by_rule(rule: Rule) -> Reducer:
         try:
             reduced = apply(dump, rule, obj)
         except NothingThere as nothing:
-            words = {"reason": nothing.reason, "fix": nothing.fix} if nothing.reason else {}
-            return dump.strip(obj, dataclasses.replace(rule, **words))  # type: ignore[arg-type]
+            if not nothing.reason:
+                return dump.strip(obj, rule)
+            words = {"reason": nothing.reason, "fix": nothing.fix}
+            code = nothing.code or rule.code
+            return dump.strip(obj, dataclasses.replace(rule, code=code, **words))  # type: ignore[arg-type]
         except (RecursionError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001  # a broken rule must not break the write

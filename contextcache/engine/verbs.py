@@ -149,7 +149,12 @@ def _substitute(dump: Dump, obj: object, made: object) -> Reduced:
 
 
 def _trim(dump: Dump, rule: Rule, obj: object) -> Reduced | None:
-    reduced = reduce_as_pickle_does(obj)
+    try:
+        reduced = reduce_as_pickle_does(obj)
+    except (RecursionError, MemoryError):
+        raise
+    except Exception:  # noqa: BLE001  # what its own method raises is reported by who calls it next
+        return None
     trimmed = rule.make(obj, reduced) if rule.make is not None else None
     if trimmed is None:
         return None

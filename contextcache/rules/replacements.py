@@ -23,12 +23,14 @@ class NothingThere(Exception):  # noqa: N818  # a signal between a snapshot and 
     Args:
         reason: Why, where the rule's own reason is not it.
         fix: What to do about that.
+        code: The code for that, where it is not the rule's own.
     """
 
-    def __init__(self, reason: str = "", fix: str = "") -> None:
+    def __init__(self, reason: str = "", fix: str = "", code: str = "") -> None:
         super().__init__()
         self.reason = reason
         self.fix = fix
+        self.code = code
 
 
 class ByName(str):

@@ -71,7 +71,8 @@ class Rule(Verdict):
             stored or is empty, the object itself is reported.
             For `replace`: called with the object, returns what the application wants stored in
             its place, about which there is nothing to report; the object itself to store it whole.
-        when: Returns whether an object of the type is an offender at all; by default it is.
+        when: Returns whether an object of the type is an offender at all; by default it is. It may
+            raise `NothingThere`, to strip the object for another reason than that of the rule.
         force: Whether the rule holds for subclasses that pickle themselves, too.
         behind: Whether only an object behind a proxy or lazy object is one: the user of a request.
         uniform: For `recreate`, in place of `make`, where all objects of a type are alike: called

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import json
 import pickle
 import urllib.request
@@ -330,6 +331,46 @@ def test_redirects_and_requests_alone_are_cleaned_as_well(client: str) -> None:
     assert not _holds_secret(payload)
     assert [one.code for one in findings] == ["CC120"]
     assert _is_whole(pickle.loads(payload)["a"])
+
+
+@pytest.mark.parametrize(
+    "settings", [{"auth": ("shop", KEY)}, {"headers": {"X-Api-Key": KEY}}], ids=["auth", "header"]
+)
+def test_a_session_that_authenticates_is_cut_whole(settings: dict[str, Any]) -> None:
+    """Without that it would be another session; a plain one is stored, with its cookies."""
+    session = requests.Session()
+    session.cookies.set("theme", "dark")
+    for name, value in settings.items():
+        setattr(session, name, value)
+    with capture_findings() as findings:
+        payload = Guard().dumps({"rows": [1], "held": session}, label="v")
+    assert [(one.code, str(one.path), one.action) for one in findings] == [
+        ("CC120", "v['held']", "stripped")
+    ]
+    assert not _holds_secret(payload)
+    assert is_stripped(pickle.loads(payload)["held"])
+    plain = requests.Session()
+    plain.cookies.set("theme", "dark")
+    with capture_findings() as findings:
+        assert pickle.loads(Guard().dumps(plain)).cookies["theme"] == "dark"
+    assert findings == []
+
+
+def test_what_its_own_method_raises_is_no_failure_of_a_rule(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A response reads the rest of its body when it is stored, which may be gone."""
+    response = requests.Response()
+    response.raw = io.BytesIO()  # type: ignore[assignment]
+    response.raw.stream = _gone  # type: ignore[union-attr,method-assign]
+    payload = Guard().dumps({"rows": [1], "held": response}, label="v")
+    assert is_stripped(pickle.loads(payload)["held"])
+    assert ["CC118" in one.getMessage() for one in caplog.records] == [True]
+
+
+def _gone(*_arguments: Any, **_options: Any) -> Any:
+    raise OSError
+    yield
 
 
 def test_a_request_of_the_standard_library_is_cleaned() -> None:

@@ -83,12 +83,6 @@ def in_document(obj: object) -> bool:
     return False
 
 
-def loses_attributes(obj: object) -> bool:
-    """Return True if a `requests.Session` has attributes beyond those it stores."""
-    stored = getattr(type(obj), "__attrs__", ())
-    return any(name not in stored for name in fields(obj))
-
-
 def has_own_attributes(obj: object) -> bool:
     """Return True if an object has instance attributes, which its builtin `__reduce__` drops."""
     return bool(fields(obj))
@@ -145,12 +139,6 @@ ROWS = {
         fix="keep only data in attrs",
     ),
     # Less than meets the eye
-    **rows(
-        "CC122", Verb.STRIP, "requests.sessions.Session",
-        when=loses_attributes,
-        reason="requests.Session stores only the attributes it knows; the others would be lost",
-        fix="store the settings, and build the session on read",
-    ),
     **rows(
         "CC122", Verb.OBSERVE, "collections.Counter",
         when=has_own_attributes,

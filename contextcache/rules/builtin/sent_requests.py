@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from contextcache.base.introspection import instance_dict
-from contextcache.rules.replacements import Reduced, fields, state_of, with_state
+from contextcache.rules.replacements import NothingThere, Reduced, fields, state_of, with_state
 from contextcache.rules.request_snapshots import innocent
 from contextcache.rules.rule import Verb, rows
 
@@ -50,6 +50,23 @@ def without_asked_url(_obj: object, reduced: Reduced) -> tuple[Any, ...] | None:
         return None
     reported = () if state.get("request") is not None else ("",)
     return with_state(reduced, url=cleaned), [], *reported
+
+
+def is_no_plain_session(obj: object) -> bool:
+    """Return True if a session of requests has attributes beyond those it stores.
+
+    Raises:
+        NothingThere: It has what it authenticates with, without which it would be another one.
+    """
+    own, stored = fields(obj), getattr(type(obj), "__attrs__", ())
+    if any(name not in stored for name in own):
+        return True
+    if own.get("auth") is not None or _clean_headers(own.get("headers")) is not None:
+        raise NothingThere("it carries what it authenticates with", _REBUILD, "CC120")
+    return False
+
+
+_REBUILD = "store the settings, and build the session on read"
 
 
 def _clean_text(text: object) -> object:
@@ -133,5 +150,11 @@ ROWS = {
         did="stored it without credentials",
         fix="store what the response says, such as its status and json(), not the response",
         force=True,
+    ),
+    **rows(
+        "CC122", Verb.STRIP, "requests.sessions.Session",
+        when=is_no_plain_session,
+        reason="requests.Session stores only the attributes it knows; the others would be lost",
+        fix=_REBUILD,
     ),
 }  # fmt: skip
