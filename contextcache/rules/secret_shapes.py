@@ -324,12 +324,15 @@ def shapes_in(payload: bytes) -> list[Shape]:
     words = payload.translate(_SPACES).split()
     long = b" ".join([word for word in words if len(word) >= MIN_LENGTH]).decode()
     whole = payload.decode("latin-1")
-    found = []
-    for shape in SHAPES:
-        text = whole if shape.spans_words else long
-        if any(needle in text for needle in shape.needles):
-            found += [shape] * bool(_compiled(shape.pattern).search(text))
-    return found
+    possible = [shape for needle, shape in _OF_ONE_WORD if needle in long]
+    found = [shape for shape in dict.fromkeys(possible) if _compiled(shape.pattern).search(long)]
+    possible = [shape for needle, shape in _OF_WORDS if needle in whole]
+    return found + [shape for shape in possible if _compiled(shape.pattern).search(whole)]
+
+
+_NEEDLES = [(needle, shape) for shape in SHAPES for needle in shape.needles]
+_OF_ONE_WORD = [(needle, shape) for needle, shape in _NEEDLES if not shape.spans_words]
+_OF_WORDS = [(needle, shape) for needle, shape in _NEEDLES if shape.spans_words]
 
 
 def shape_of(text: str | bytes | bytearray, shapes: Iterable[Shape] = SHAPES) -> Shape | None:
