@@ -22,7 +22,7 @@ from contextcache.findings.path import Path, item
 from contextcache.guard import uncacheable
 from contextcache.jsonable.codec import Codec
 from contextcache.jsonable.frames import OMITTED, type_policies
-from contextcache.jsonable.scan import KEY_LEFT_OUT, NOTHING, JSONScan
+from contextcache.jsonable.scan import KEY_LEFT_OUT, NOTHING, JSONScan, refused
 from contextcache.reports.reporter import (
     Reporter,
     collectors,
@@ -31,6 +31,7 @@ from contextcache.reports.reporter import (
     writers,
 )
 from contextcache.reports.request_scope import current_credentials, current_scope
+from contextcache.rules.rule import Verb, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sized
@@ -159,14 +160,11 @@ class JSONGuard(Generic[T]):
             f"{(scan.root / steps[key]).printed(exact=exact)} {sizes[key]}" for key in heaviest
         )
         lost = "; browsers drop it" if size > limit else ""
-        scan.note(
-            "CC142",
-            session[heaviest[0]],
-            Action.OBSERVED,
-            did=f"sent a cookie of {size} bytes, of at most {limit}{lost}",
-            fix=f"{fix} (bytes: {listed})",
-            path=scan.root / steps[heaviest[0]],
+        did = f"sent a cookie of {size} bytes, of at most {limit}{lost}"
+        too_large = Verdict(
+            verb=Verb.OBSERVE, code="CC142", did=did, fix=f"{fix} (bytes: {listed})"
         )
+        scan.note(too_large, session[heaviest[0]], path=scan.root / steps[heaviest[0]])
         raises = self.config.mode == "raise"
         if self._reporter.report(scan.findings, log=not raises) and raises:
             raise uncacheable(scan.findings, self.config)
@@ -233,7 +231,7 @@ class JSONGuard(Generic[T]):
             raise
         except RecursionError:  # with no room left on the stack, nothing is known for certain
             scan = self._scan(value, label)
-            scan.note("CC130", value, Action.REFUSED, did=NOTHING)
+            scan.note(refused(code="CC130"), value, Action.REFUSED, did=NOTHING)
             scan.kept = OMITTED
         except Exception as error:  # noqa: BLE001  # our own bug must not break the user's write
             report_internal("looking for what JSON cannot hold", error)
@@ -253,7 +251,7 @@ class JSONGuard(Generic[T]):
             for steps, held in iter_texts(scan.kept) if shapes else ():
                 shape, path = shape_of(held, shapes), dataclasses.replace(scan.root, steps=steps)
                 if shape is not None and path not in known:
-                    notes.note_verdict(verdict_on(shape), held, Action.OBSERVED, path=path)
+                    notes.note(verdict_on(shape), held, path=path)
         except (RecursionError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001  # our own bug must not break the user's write
@@ -293,7 +291,7 @@ class JSONGuard(Generic[T]):
 
     def _blame_keys(self, scan: JSONScan, error: Exception) -> None:
         """Cut the keys whose values are refused as a whole, as those that are nested too deep."""
-        code = "CC130" if isinstance(error, RecursionError) else "CC140"
+        verdict = refused(code="CC130" if isinstance(error, RecursionError) else "CC140")
         kept = scan.kept if type(scan.kept) is dict else {}
         rest = {
             name: held
@@ -305,7 +303,7 @@ class JSONGuard(Generic[T]):
             for at, (name, held) in enumerate(kept.items()):
                 if name not in rest:
                     path = scan.root / item(name, at)
-                    scan.note(code, held, Action.LEFT_OUT, did=KEY_LEFT_OUT, path=path)
+                    scan.note(verdict, held, Action.LEFT_OUT, did=KEY_LEFT_OUT, path=path)
         else:
-            scan.note(code, scan.kept, Action.REFUSED, did=NOTHING)
+            scan.note(verdict, scan.kept, Action.REFUSED, did=NOTHING)
             scan.kept = OMITTED

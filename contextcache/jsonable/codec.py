@@ -11,11 +11,12 @@ import datetime as dt
 import math
 from enum import Enum
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from contextcache.base.classes import is_permanent
 from contextcache.base.introspection import attributes, class_mro, qualified_name
 from contextcache.base.logs import class_name
+from contextcache.rules.rule import Verb, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,12 +35,9 @@ LOST: Any = object()
 """What comes back of something that does not come back."""
 
 
-class Conversion(NamedTuple):
-    """What becomes of an object that the encoder changes, what to do, and why it is changed."""
-
-    did: str
-    fix: str = ""
-    reason: str = ""
+def changed(did: str, fix: str = "", reason: str = "") -> Verdict:
+    """Return the verdict about an object that the encoder changes."""
+    return Verdict(verb=Verb.OBSERVE, code="CC141", did=did, fix=fix, reason=reason)
 
 
 class Codec(Generic[T]):
@@ -149,13 +147,13 @@ class Codec(Generic[T]):
         except Exception:  # noqa: BLE001  # it is refused in this place though not in another
             return LOST
 
-    def conversion(self, obj: Any, back: Any) -> Conversion | None:
+    def conversion(self, obj: Any, back: Any) -> Verdict | None:
         """Return what is to be said where `back` came back for `obj`; None if it is the same."""
         if type(obj) is float and not math.isfinite(obj):
             if self.encode(obj) in _NO_NUMBERS:  # which Python reads, and no one else
-                return Conversion("stored it as text that is no JSON to others", _FINITE)
+                return changed("stored it as text that is no JSON to others", _FINITE)
             if back is None:
-                return Conversion("stored it; it comes back as None", _FINITE)
+                return changed("stored it; it comes back as None", _FINITE)
         if is_same(obj, back):
             return None
         return _converts_to(obj, back)
@@ -205,7 +203,7 @@ _BUILTINS: tuple[Any, ...] = (str, int, float, bytes)
 CONTAINERS: tuple[type, ...] = (dict, list, tuple, set, frozenset)
 
 
-def _converts_to(obj: Any, back: Any) -> Conversion:
+def _converts_to(obj: Any, back: Any) -> Verdict:
     """Word a change by what came back."""
     cls, stored_as = type(obj), type(back)
     if cls is stored_as:
@@ -213,8 +211,8 @@ def _converts_to(obj: Any, back: Any) -> Conversion:
             losses = ["in UTC"] if obj.utcoffset() != back.utcoffset() else []
             losses += ["without microseconds"] if obj.microsecond != back.microsecond else []
             if losses:
-                return Conversion(f"stored it; it comes back {', '.join(losses)}", fix_for(cls))
-        return Conversion("stored it; it comes back with another value", fix_for(cls))
+                return changed(f"stored it; it comes back {', '.join(losses)}", fix_for(cls))
+        return changed("stored it; it comes back with another value", fix_for(cls))
     given = _article(class_name(cls))
     if any(base is stored_as for base in class_mro(cls)):
         stored = f"a plain {class_name(stored_as)}"
@@ -225,7 +223,7 @@ def _converts_to(obj: Any, back: Any) -> Conversion:
     else:
         name = class_name(stored_as)
         stored = {"str": "a string", "bytes": name, "Markup": name}.get(name, _article(name))
-    return Conversion(
+    return changed(
         f"stored it; it comes back as {stored}",
         f"store {stored}, or turn it into {given} again on read",
     )

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from contextcache.base.introspection import attributes, class_mro, qualified_name
 from contextcache.base.masking import type_text
-from contextcache.jsonable.codec import LOST, AnyDataclass, Codec, Conversion
+from contextcache.jsonable.codec import LOST, AnyDataclass, Codec, changed
 from contextcache.jsonable.frames import position
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from contextcache.jsonable.frames import Frame, Location, Odd
+    from contextcache.rules.rule import Verdict
 
 TEXT_KEYS = "use text for keys, or turn them back on read"
 MULTI_VALUE_FIXES = {
@@ -26,7 +27,7 @@ MULTI_VALUE_FIXES = {
 
 def compare(
     odd: Odd, back: object, codec: Codec[Any], reported: set[tuple[int, ...]]
-) -> Iterator[Conversion]:
+) -> Iterator[Verdict]:
     """Yield what became of an object that may come back as something else.
 
     Args:
@@ -39,7 +40,7 @@ def compare(
     if found is LOST:
         here = position(odd.location)
         if not any(here[:length] in reported for length in range(len(here) + 1)):
-            yield Conversion("it does not come back")
+            yield changed("it does not come back")
     elif odd.frame is not None and odd.frame.parts is dict and issubclass(type(found), dict):
         yield from _compare_dict(odd.frame, odd.location, found, codec, reported)
     elif conversion := codec.conversion(odd.obj, found):
@@ -68,7 +69,7 @@ def _compare_dict(
     back: dict[Any, Any],
     codec: Codec[Any],
     reported: set[tuple[int, ...]],
-) -> Iterator[Conversion]:
+) -> Iterator[Verdict]:
     keys, missing = [], False
     for at, (key, held) in enumerate(frame.items):
         key_back = codec.key_back(key)
@@ -77,27 +78,27 @@ def _compare_dict(
         else:
             missing = missing or (*position(location), at) not in reported
     if missing:
-        yield Conversion("stored it without some of its items")
+        yield changed("stored it without some of its items")
     elif lost := _lost_values(frame.obj, keys, back):
         yield lost
     elif len({key_back for _, key_back, _ in keys}) < len(keys):
-        yield Conversion("stored the last value of keys that become the same", TEXT_KEYS)
+        yield changed("stored the last value of keys that become the same", TEXT_KEYS)
     elif type(frame.obj) is not dict and (conversion := codec.conversion(frame.obj, back)):
         yield conversion
     for word, came, is_text in (("text", "text", True), ("values", "their values", False)):
-        changed = {
+        types = {
             type_text(qualified_name(type(key)))
             for key, key_back, _ in keys
             if type(key) is not type(key_back) and (type(key_back) is str) == is_text
         }
-        if changed:
-            reason = f"its keys of type {', '.join(sorted(changed))} become {word}"
-            yield Conversion(f"stored them; they come back as {came}", TEXT_KEYS, reason)
+        if types:
+            reason = f"its keys of type {', '.join(sorted(types))} become {word}"
+            yield changed(f"stored them; they come back as {came}", TEXT_KEYS, reason)
 
 
 def _lost_values(
     obj: Any, keys: list[tuple[object, object, object]], back: dict[Any, Any]
-) -> Conversion | None:
+) -> Verdict | None:
     """Return what is lost of a dict that shows one value of several under a key."""
     names = [qualified_name(base) for base in class_mro(type(obj))]
     fix = next((MULTI_VALUE_FIXES[name] for name in names if name in MULTI_VALUE_FIXES), "")
@@ -110,4 +111,4 @@ def _lost_values(
     if not shown:
         return None
     which = "first" if all(shown) else "last"
-    return Conversion(f"stored the {which} value of each key; the others are lost", fix)
+    return changed(f"stored the {which} value of each key; the others are lost", fix)

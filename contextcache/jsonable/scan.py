@@ -21,13 +21,21 @@ from contextcache.rules.verdicts import BY_HAND, ENVIRON
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from contextcache.jsonable.codec import Codec, Conversion
+    from contextcache.jsonable.codec import Codec
     from contextcache.jsonable.frames import Location, TypePolicy
     from contextcache.rules.credentials import Credentials
 
 NOTHING = "nothing was stored"
 KEY_LEFT_OUT = "left the key out, stored the rest"
 NONE_INSTEAD = "stored None in its place"
+
+
+def refused(fix: str = "", code: str = "CC140", reason: str = "") -> Verdict:
+    """Return the verdict about an object that cannot be stored."""
+    return Verdict(verb=Verb.STRIP, code=code, fix=fix, reason=reason)
+
+
+CIRCULAR = refused(reason="it contains itself")
 
 
 class JSONScan:
@@ -109,13 +117,11 @@ class JSONScan:
 
     def note(
         self,
-        code: str,
+        verdict: Verdict,
         obj: object,
-        action: Action,
+        action: Action = Action.OBSERVED,
         *,
-        did: str,
-        fix: str = "",
-        reason: str = "",
+        did: str = "",
         path: Path | None = None,
         location: Location | None = None,
     ) -> None:
@@ -126,32 +132,18 @@ class JSONScan:
             path = dataclasses.replace(self.root, steps=steps)
         owner = next((one.obj for one, _ in location[::-1] if one.parts is AnyDataclass), None)
         finding = Finding(
-            code=code,
+            code=verdict.code,
             path=path,
             leaf_type=qualified_name(type(obj)),
             owner_type="" if owner is None else qualified_name(type(owner)),
             action=action,
-            reason=reason or CODES[code].replace("JSON", self._codec.name),
-            did=did,
-            fix=fix or PLAIN_DATA,
+            reason=verdict.reason or CODES[verdict.code].replace("JSON", self._codec.name),
+            did=did or verdict.did,
+            fix=verdict.fix or PLAIN_DATA,
             sink=self._sink,
             origin=origin_of(path, self._value),
         )
         self._notes.append((position(location), finding))
-
-    def note_verdict(
-        self, verdict: Verdict, obj: object, action: Action, did: str = "", path: Path | None = None
-    ) -> None:
-        """Add a finding in the words of a rule or verdict."""
-        did, reason = verdict.did or did, verdict.reason or CODES[verdict.code]
-        self.note(verdict.code, obj, action, did=did, fix=verdict.fix, reason=reason, path=path)
-
-    def _note_conversion(
-        self, obj: object, conversion: Conversion, location: Location | None = None
-    ) -> None:
-        did, fix, reason = conversion
-        action = Action.OBSERVED
-        self.note("CC141", obj, action, did=did, fix=fix, reason=reason, location=location)
 
     def _location(self) -> Location:
         """Return where what is being visited is."""
@@ -162,7 +154,7 @@ class JSONScan:
     def _visit(self, frame: Frame, obj: Any) -> None:
         if self._credentials is not None and self._credentials.stands_in(obj):
             self.found = True
-            self.note_verdict(BY_HAND, obj, Action.OBSERVED)
+            self.note(BY_HAND, obj)
         policy = self._policy(type(obj))
         rule = policy.rule
         if policy.is_kept and not (frame.asks or frame.is_foreign):
@@ -187,7 +179,7 @@ class JSONScan:
         if id(stored) in self._done:
             frame.put(self._done[id(stored)][1])
         elif id(stored) in self._open:
-            self._cut(frame, stored, reason="it contains itself")
+            self._cut(frame, stored, CIRCULAR)
         elif policy.parts is None:
             self._store_leaf(frame, stored, policy)
         else:
@@ -209,11 +201,11 @@ class JSONScan:
             if frame.is_foreign or not self._codec.keeps(obj):
                 self._odd.append(Odd(obj, self._location(), None))
         elif policy.plain is None or self._codec.refusal(plain := policy.plain(obj)):
-            self._cut(frame, obj, fix_for(type(obj)), code=code)
+            self._cut(frame, obj, refused(fix_for(type(obj)), code))
         else:
             frame.put(plain)
             if conversion := self._codec.conversion(obj, plain):
-                self._note_conversion(obj, conversion)
+                self.note(conversion, obj)
 
     def _leave(self, *, is_whole: bool = True) -> None:
         """Put a container in its place, as a copy if something in it was cut."""
@@ -228,7 +220,7 @@ class JSONScan:
                 at = position(self._location())
                 self._notes = [note for note in self._notes if note[0][: len(at)] != at]
                 self._odd = [odd for odd in self._odd if position(odd.location)[: len(at)] != at]
-                self._cut(holder, frame.obj, fix_for(type(frame.obj)), code=code)
+                self._cut(holder, frame.obj, refused(fix_for(type(frame.obj)), code))
         self._done[id(frame.obj)] = frame.obj, stored
         holder.put(stored)
 
@@ -248,25 +240,24 @@ class JSONScan:
                 try:
                     made = attributes(obj) if rule.make is None else rule.make(obj)
                 except NothingThere:
-                    return self._cut(frame, obj, rule.fix, code=rule.code)
-                self.note_verdict(rule, obj, Action.SNAPSHOTTED, "stored a snapshot of it")
+                    return self._cut(frame, obj, refused(rule.fix, rule.code))
+                did = rule.did or "stored a snapshot of it"
+                self.note(rule, obj, Action.SNAPSHOTTED, did=did)
                 return made
             case Verb.STRIP | Verb.REFUSE:
-                return self._cut(frame, obj, rule.fix, code=rule.code)
+                return self._cut(frame, obj, refused(rule.fix, rule.code))
             case Verb.OBSERVE:
-                self.note_verdict(rule, obj, Action.OBSERVED, "stored it as it is")
+                self.note(rule, obj, did=rule.did or "stored it as it is")
         return obj
 
-    def _cut(
-        self, frame: Frame, obj: object, fix: str = "", *, code: str = "CC140", reason: str = ""
-    ) -> Any:
+    def _cut(self, frame: Frame, obj: object, verdict: Verdict) -> Any:
         if not self._location():
             action, did = Action.REFUSED, NOTHING
         elif frame.is_named:
             action, did = Action.LEFT_OUT, KEY_LEFT_OUT
         else:
             action, did = Action.STRIPPED, NONE_INSTEAD
-        self.note(code, obj, action, did=did, fix=fix, reason=reason)
+        self.note(verdict, obj, action, did=did)
         frame.put(OMITTED)
         return OMITTED
 
@@ -276,11 +267,10 @@ class JSONScan:
         for at, (key, _) in enumerate(frame.items):
             if type(key) is not str and self._codec.refusal({key: None}):
                 self.note(
-                    "CC140",
+                    refused("use text for keys"),
                     key,
                     Action.LEFT_OUT,
                     did="left out the key and what is under it, stored the rest",
-                    fix="use text for keys",
                     path=dataclasses.replace(self.root, steps=(*steps, Step(StepKind.KEY, at))),
                     location=(*location, (frame, at)),
                 )
@@ -289,8 +279,8 @@ class JSONScan:
     def _put_environ(self, frame: Frame, environ: dict[Any, Any]) -> None:
         """Store the plain entries of the environment of a request, less its credentials."""
         reason = "the environment of a request carries its cookies and credentials"
-        did, fix = "stored it without credentials", environ_fix(environ)
-        self.note("CC106", environ, Action.SNAPSHOTTED, did=did, fix=fix, reason=reason)
+        verdict = dataclasses.replace(ENVIRON, reason=reason, fix=environ_fix(environ))
+        self.note(verdict, environ, Action.SNAPSHOTTED)
         kept = environ_snapshot(environ)
         frame.put({key: kept[key] for key in kept if type(kept[key]) is not tuple})
 
@@ -302,7 +292,7 @@ class JSONScan:
         if kept is plain:
             return obj
         self.found = True
-        self.note_verdict(ENVIRON, obj, Action.SNAPSHOTTED)
+        self.note(ENVIRON, obj, Action.SNAPSHOTTED)
         self._cleaned.append(kept)
         return kept
 
@@ -312,7 +302,7 @@ class JSONScan:
         for odd in self._odd:
             for conversion in compare(odd, back, self._codec, reported):
                 if not self._is_flash(odd):
-                    self._note_conversion(odd.obj, conversion, odd.location)
+                    self.note(conversion, odd.obj, location=odd.location)
                     reported.add(position(odd.location))
 
     def _is_flash(self, odd: Odd) -> bool:
