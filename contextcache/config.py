@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, get_args
 from contextcache.base.words import unknown_name
 from contextcache.exceptions import ConfigurationError
 from contextcache.findings.finding import Finding
-from contextcache.findings.path import tokens
+from contextcache.findings.path import Path, tokens
 from contextcache.rules.builtin import BUILT_IN
 from contextcache.rules.rule import Rule, Rules, Verb, as_verb
 
@@ -92,6 +92,10 @@ class Config:
             raise ConfigurationError("timeout is a positive number of seconds")
         if self.compress not in ("", *CODECS):
             raise ConfigurationError(unknown_name(self.compress, CODECS, "unknown compression"))
+
+    def shown(self, label: str) -> str:
+        """Return `label` as it may be shown: without the key, where keys are redacted."""
+        return str(Path(label, hidden=True)) if self.redact_keys else label
 
     @classmethod
     def from_mapping(

@@ -88,7 +88,7 @@ _AS_IT_IS = {"MODE": "warn", "SIGN": False, "COMPRESS": ""}
 class Observer(Guard):
     """Reports, in whatever mode the project is, and changes nothing."""
 
-    UNTOUCHED_BECAUSE = "nothing guards this cache"
+    WARN_REASON = "nothing guards this cache"
 
 
 @contextlib.contextmanager

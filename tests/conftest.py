@@ -13,8 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import none
 
 from contextcache.config import TIMEOUT
-from contextcache.engine.budget import Budget
-from contextcache.engine.size import heaviest
+from contextcache.engine.budget import PROCESS_BUDGET
 from contextcache.reports import reporter
 from contextcache.servers.clients import new_client
 from tests.browser import _chromium, browser
@@ -51,10 +50,9 @@ def _take_time() -> Iterator[None]:
     def patient(address: Any, seconds: float, *others: Any) -> Any:
         return new_client(address, PATIENT if seconds == TIMEOUT else seconds, *others)
 
+    PROCESS_BUDGET.allow(first=math.inf, look=PATIENT)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("contextcache.servers.clients.new_client", patient)
-        patch.setattr("contextcache.guard.BUDGET", Budget(first=math.inf, look=PATIENT))
-        patch.setitem(heaviest.__kwdefaults__, "seconds", PATIENT)
         yield
 
 

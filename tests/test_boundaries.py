@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from graphlib import TopologicalSorter
 from itertools import groupby
@@ -107,12 +108,16 @@ ORDER = [
     "engine.size",
     "engine.locating",
     "engine.field_names",
+    "engine.refusal",
     "engine.wording",
     "engine.secret_search",
     "engine.fresh_process",
     "engine.fresh",
     "engine.diagnosis",
     "engine.history",
+    "engine.knowledge",
+    "engine.outcome",
+    "engine.serializer",
     "engine",
     "guard",
     "testing",
@@ -310,6 +315,27 @@ def test_the_order_of_the_modules_is_that_of_the_folders() -> None:
     """A reader knows from the listing which folder uses which."""
     folders = [folder for folder, _ in groupby(module.partition(".")[0] for module in ORDER)]
     assert tuple(folders) == FOLDERS
+
+
+ENGINE = [path for path in CORE if name_of(path).partition(".")[0] in ("engine", "guard")]
+
+
+@pytest.mark.parametrize("path", ENGINE, ids=shown)
+def test_no_code_of_a_finding_decides_what_is_done(path: Path) -> None:
+    """A code is documentation: what the engine asks for stands on the rule or verdict."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        codes = [
+            one.value
+            for one in ast.walk(node)
+            if isinstance(one, ast.Constant) and isinstance(one.value, str)
+            if re.fullmatch(r"CC\d{3}", one.value)
+        ]
+        assert not codes, f"{path.name}:{getattr(node, 'lineno', 0)} names {codes}"
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            assert not any(
+                isinstance(side, ast.Attribute) and side.attr == "code" for side in sides
+            )
 
 
 def test_the_core_has_no_cycle() -> None:

@@ -21,8 +21,8 @@ from contextcache.commands.payload_reader import Reading, read, scan, unreadable
 from contextcache.commands.stored_secrets import shapes_in_stored
 from contextcache.config import Config
 from contextcache.engine.children import iter_children
-from contextcache.engine.diagnosis import Inspection
-from contextcache.engine.dispatch import Table
+from contextcache.engine.diagnosis import Diagnosis
+from contextcache.engine.dispatch import DispatchTable
 from contextcache.exceptions import UnreadablePayloadError
 from contextcache.findings.finding import Action
 from contextcache.findings.path import Path
@@ -239,9 +239,9 @@ def _heard(findings: list[Finding], config: Config) -> list[Finding]:
     return [one for one in findings if not any(one.path.matches(pattern) for pattern in ignored)]
 
 
-def _looked(value: object, label: str, config: Config, *, fresh: bool = False) -> Inspection:
-    look = Inspection(
-        Table(RuleBook(config.rules)),
+def _looked(value: object, label: str, config: Config, *, fresh: bool = False) -> Diagnosis:
+    look = Diagnosis(
+        DispatchTable(RuleBook(config.rules)),
         label,
         debug=True,
         seconds=60.0,
@@ -253,7 +253,7 @@ def _looked(value: object, label: str, config: Config, *, fresh: bool = False) -
     return look
 
 
-def _apart(value: object, look: Inspection, config: Config, levels: int) -> Node:
+def _apart(value: object, look: Diagnosis, config: Config, levels: int) -> Node:
     """Measure the parts of a value that is not stored; add what is found in them to `look`."""
     root = Node(qualified_name(type(value)))
     if look.table.strips(value) is not None:

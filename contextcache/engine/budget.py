@@ -44,6 +44,15 @@ class Budget:
         self.clock = clock
         self._started = clock()
 
+    def allow(self, *, first: float, look: float) -> None:
+        """Change what may be spent, such as in tests, where nothing may depend on the time left.
+
+        Args:
+            first: Seconds that may be spent at once.
+            look: The most seconds for one value.
+        """
+        self.first, self.look = first, look
+
     def left(self) -> float:
         """Return how many seconds may be spent on one value now."""
         allowed = self.first + self._share * (self.clock() - self._started)
@@ -57,3 +66,7 @@ class Budget:
             yield
         finally:
             self.spent += self.clock() - began
+
+
+PROCESS_BUDGET = Budget()
+"""What all guards of this process may spend together, unless they are given another."""

@@ -17,16 +17,17 @@ from contextcache.engine.handles import lost_handle
 from contextcache.engine.hits import Hit, SelfReferenceError
 from contextcache.engine.locating import Search
 from contextcache.engine.reducers import failed_trial
+from contextcache.engine.refusal import NOTHING
 from contextcache.engine.size import overruns_stack, too_deep
 from contextcache.engine.trial import loads_again
-from contextcache.engine.wording import NOTHING, FindingBuilder
+from contextcache.engine.wording import FindingBuilder
 from contextcache.findings.finding import Action, Finding
 from contextcache.findings.path import StepKind
 from contextcache.rules.verdicts import (
     CHANGING,
     CIRCULAR,
     NOT_FRESH,
-    RAISED,
+    RECURSES,
     REFUSES,
     TOO_DEEP,
     UNLOADABLE,
@@ -35,7 +36,7 @@ from contextcache.rules.verdicts import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from contextcache.engine.dispatch import Table
+    from contextcache.engine.dispatch import DispatchTable
     from contextcache.engine.wording import Seen
     from contextcache.rules.rule import Verdict
 
@@ -47,7 +48,7 @@ DEEP = 150  # levels from which on a RecursionError is the depth's fault, not a 
 KEY_LEFT_OUT = "left the key out, stored the rest"
 
 
-class Inspection:
+class Diagnosis:
     """One close look at one value.
 
     Args:
@@ -67,13 +68,14 @@ class Inspection:
         findings: Every offender, in pickle's order.
         secrets: What has the shape of a secret in what is stored, for a developer.
         table: What is known about types now.
+        is_endless: Whether pickling the value goes as deep as the stack allows.
         dropped: The types of what was left out with its top-level key.
         seen: Every offender that stands in the value itself, by its id.
     """
 
     def __init__(
         self,
-        table: Table,
+        table: DispatchTable,
         label: str,
         *,
         sink: str = "",
@@ -90,6 +92,7 @@ class Inspection:
         self.payload: bytes | None = None
         self.findings: list[Finding] = []
         self.secrets: list[Finding] = []
+        self.is_endless = False
         self.dropped: set[str] = set()
         self.seen: dict[int, Seen] = {}
         self._session = session
@@ -102,7 +105,7 @@ class Inspection:
             FindingBuilder, sink=sink, debug=debug, exact=exact, hidden=hidden
         )
 
-    def run(self, value: object) -> Inspection:
+    def run(self, value: object) -> Diagnosis:
         """Dump `value` until what is stored also loads, and word what was found."""
         builder = self._new_builder(value, self.label, self._search)
         markers: dict[int, str] = {}
@@ -137,7 +140,7 @@ class Inspection:
             self.payload = None if refused else payload
             if self._fresh and self.payload is not None:
                 search = self._search_in_fresh_process(value, dump, payload)
-            for cls in dump.met:
+            for cls in dump.unverified:
                 self.table = self.table.learn(cls, sound=True)
             self._build_findings(builder, dump, search)
             if self._debug:
@@ -179,7 +182,7 @@ class Inspection:
                 beginning = too_deep(value, DEEP)
                 if beginning is not None:
                     raise _Refusal(beginning, TOO_DEEP) from None
-                raise _Refusal(value, RAISED) from None
+                raise _Refusal(value, RECURSES) from None
             except RuntimeError:
                 # "changed size during iteration", or the like of a deque or set: another thread
                 dump.forget()
@@ -191,6 +194,7 @@ class Inspection:
         raise _Refusal(value, CHANGING)
 
     def _build_findings(self, builder: FindingBuilder, dump: Dump, search: Search) -> None:
+        self.is_endless = any(hit.rule.is_endless for hit in dump.hits)
         builder.build(dump, search, seconds=self._seconds)
         self.findings, self.seen = builder.findings, builder.seen
 
@@ -247,7 +251,7 @@ class Inspection:
         for candidate in candidates:
             cls = type(candidate)
             if self.table.known(cls).suspect:
-                if id(candidate) not in dump.verdicts:
+                if id(candidate) not in dump.trial_by_id:
                     found.append(False)  # by another thread, or a moment ago
             elif trials.setdefault(id(cls), 0) < MAX_TRIALS:
                 trials[id(cls)] += 1
@@ -292,7 +296,7 @@ def without_keys(value: object, dropped: Collection[str], dump: Dump) -> object:
     return kept
 
 
-def _only_strippable(leaf: object, table: Table) -> Verdict | None:
+def _only_strippable(leaf: object, table: DispatchTable) -> Verdict | None:
     """Return the rule by which `leaf` can only be stripped; others of its type may be data."""
     rule = table.strips(leaf)
     if rule is not None:
@@ -310,7 +314,7 @@ def _only_strippable(leaf: object, table: Table) -> Verdict | None:
 
 def _candidates(dump: Dump, search: Search) -> Iterator[object]:
     """Yield what may keep a payload from loading, the innermost first."""
-    yield from reversed(dump.met.values())
+    yield from reversed(dump.unverified.values())
     for hit in dump.hits:
         place = search.found.get(id(hit.leaf))
         while place is not None and (place := place.holder) is not None:

@@ -83,7 +83,7 @@ class Known:
         return self.sound, self.suspect, self.unset, self.handles
 
 
-class Table(dict[type, "Reducer"]):
+class DispatchTable(dict[type, "Reducer"]):
     """The reducers of types, in the form the C pickler asks for them.
 
     All that is known stands in `memory`, and goes with the class. The table itself, which C reads
@@ -138,7 +138,7 @@ class Table(dict[type, "Reducer"]):
         suspect: bool = False,
         unset: frozenset[str] = frozenset(),
         handles: frozenset[str] = frozenset(),
-    ) -> Table:
+    ) -> DispatchTable:
         """Note what a dump has shown about `cls`, and return the table to go on with.
 
         Args:
@@ -160,7 +160,7 @@ class Table(dict[type, "Reducer"]):
         found = dict.get(self, cls)  # stale where another thread has learned it
         return self if found is None or found is known.reducer else self.renewed()
 
-    def renewed(self) -> Table:
+    def renewed(self) -> DispatchTable:
         """Return a table that C finds in what is due, and no class that has left its module."""
         reducers: dict[type, Reducer] = {}
         young: dict[type, Reducer] = {}
@@ -173,11 +173,11 @@ class Table(dict[type, "Reducer"]):
             elif importable(cls):
                 (reducers if known.settled else young)[cls] = known.reducer
         newest = list(young.items())[-MOST_YOUNG:]
-        return Table(self.book, self.memory, reducers | dict(newest))
+        return DispatchTable(self.book, self.memory, reducers | dict(newest))
 
-    def restarted(self) -> Table:
+    def restarted(self) -> DispatchTable:
         """Return a table that knows only what does not depend on `copyreg`, which has changed."""
-        table = Table(self.book)
+        table = DispatchTable(self.book)
         for cls, known in self.memory.items():
             _, suspect, unset, handles = known.facts
             if suspect or unset or handles:

@@ -12,8 +12,8 @@ and where the exact structure is wanted, the careful pass asks about every objec
 
 from __future__ import annotations
 
-import io
-import pickle
+from io import BytesIO
+from pickle import Pickler
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -22,25 +22,37 @@ from contextcache.base.introspection import qualified_name
 from contextcache.base.masking import type_text
 from contextcache.engine.hits import Hit, kind_of, running
 from contextcache.engine.picklers import CarefulPickler, CleaningPickler
-from contextcache.engine.trial import LOADS
+from contextcache.engine.trial import LOADS, Failure
 from contextcache.engine.verbs import DID_RECREATE, PROTOCOL
 from contextcache.findings.finding import Action
 from contextcache.findings.path import printed_root
 from contextcache.payload.wire import Stripped
-from contextcache.reports.request_scope import current_credentials
+from contextcache.reports.request_scope import current_credentials, may_hold_credentials
 from contextcache.rules.replacements import now
 from contextcache.rules.rule import Verb
 from contextcache.rules.verdicts import NOT_SEARCHED
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Callable, Container, Mapping
 
-    from contextcache.engine.dispatch import Table
+    from contextcache.engine.dispatch import DispatchTable
     from contextcache.engine.history import Markers
     from contextcache.engine.verbs import Reduced
     from contextcache.rules.rule import Verdict
 
 DID_STRIP = "stored the rest; on load a marker stands here that says so when it is used"
+
+_MADE_WHEN_USED: Mapping[str, Callable[[], Any]] = {
+    "replacement_by_id": dict,
+    "hit_by_target_id": dict,
+    "keepalive": list,
+    "trial_by_id": dict,
+    "allowed": set,
+    "failure": lambda: LOADS,
+    "repeated": int,
+    "_is_named_by_id": dict,
+    "_now": str,
+}
 
 
 class Dump:
@@ -54,20 +66,38 @@ class Dump:
 
     Attributes:
         hits: The offenders met.
-        bare: Offenders of which no more needs to be known than their type; see `all_hits`.
-        met: The first object of each type that is not yet known to load again.
-        behind: What a proxy or other snapshotted object was replaced by, by its id.
-        covered: The hit that speaks for an object met behind a proxy, by the object's id.
-        kept: What was made during the dump, kept so that no id is used twice.
+        uniform_hits: Offenders of which no more needs to be known than their type; see `all_hits`.
+        unverified: The first object of each type that is not yet known to load again.
+        replacement_by_id: What a proxy or other snapshotted object was replaced by, by its id.
+        hit_by_target_id: The hit that speaks for an object met behind a proxy, by its id.
+        keepalive: What was made during the dump, kept so that no id is used twice.
         captured: What each object was reduced to, by its id; None unless asked for.
-        verdicts: The trial that showed that a suspect object does not load, by its id.
+        trial_by_id: The trial that showed that a suspect object does not load, by its id.
         allowed: The ids of what a marker allows to be stored as it is.
         failure: Why the payload of a trial cannot be read.
+        repeated: How many objects were reduced again before they were memoised.
     """
+
+    __slots__ = (
+        "_is_named_by_id", "_now", "_pickler", "allowed", "captured", "failure",
+        "hit_by_target_id", "hits", "keepalive", "label", "repeated", "replacement_by_id", "table", "trial_by_id",
+        "uniform_hits", "unverified", "where",
+    )  # fmt: skip
+
+    replacement_by_id: dict[int, object]
+    hit_by_target_id: dict[int, Hit]
+    keepalive: list[object]
+    trial_by_id: dict[int, Dump | None]
+    allowed: set[int]
+    failure: Failure
+    _pickler: Any
+    repeated: int
+    _is_named_by_id: dict[int, bool]
+    _now: str
 
     def __init__(
         self,
-        table: Table,
+        table: DispatchTable,
         label: str,
         *,
         where: Mapping[int, str] | Markers = MappingProxyType({}),
@@ -77,19 +107,20 @@ class Dump:
         self.label = label
         self.where = where
         self.hits: list[Hit] = []
-        self.bare: list[object] = []
-        self.met: dict[type, object] = {}
-        self.behind: dict[int, object] = {}
-        self.covered: dict[int, Hit] = {}
-        self.kept: list[object] = []
+        self.uniform_hits: list[object] = []
+        self.unverified: dict[type, object] = {}
         self.captured: dict[int, tuple[object, tuple[Any, ...]]] | None = {} if capture else None
-        self.verdicts: dict[int, Dump | None] = {}
-        self.allowed: set[int] = set()
-        self.repeated = 0
-        self.failure = LOADS
-        self._memo: Any = None
-        self._named: dict[int, bool] = {}
-        self._now = ""
+
+    def __getattr__(self, name: str) -> Any:
+        """Make an attribute when it is first used: the dump of a clean value needs none of them."""
+        made = _MADE_WHEN_USED[name]()
+        setattr(self, name, made)
+        return made
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing offends."""
+        return not self.hits and not self.uniform_hits
 
     def fast(self, value: object) -> bytes:
         """Pickle `value` in one C pass.
@@ -97,20 +128,23 @@ class Dump:
         Raises:
             Exception: Whatever pickle raises for a function or class that has no name.
         """
-        buffer = io.BytesIO()
-        pickler = pickle.Pickler(buffer, PROTOCOL)
+        buffer = BytesIO()
+        pickler = Pickler(buffer, PROTOCOL)
         pickler.dispatch_table = self.table
         token = running.set(self)
         try:
             pickler.dump(value)
         finally:
             running.reset(token)
-        self._memo = pickler.memo
-        return self._without_credentials(value, buffer.getvalue())
+        self._pickler = pickler
+        payload = buffer.getvalue()
+        if may_hold_credentials(payload):
+            return self._without_credentials(value, payload)
+        return payload
 
     def careful(self, value: object) -> bytes:
         """Pickle `value`, asking about every object that is not a builtin container."""
-        buffer = io.BytesIO()
+        buffer = BytesIO()
         token = running.set(self)
         pickler = CarefulPickler(buffer, self)
         try:
@@ -118,22 +152,22 @@ class Dump:
         finally:
             running.reset(token)
             del pickler.running_dump  # no cycle keeps the value alive
-        self._memo = pickler.memo
-        return self._without_credentials(value, buffer.getvalue())
+        self._pickler = pickler
+        payload = buffer.getvalue()
+        if may_hold_credentials(payload):
+            return self._without_credentials(value, payload)
+        return payload
 
     def _without_credentials(self, value: object, payload: bytes) -> bytes:
-        """Pickle `value` once more if `payload` holds credentials of a request, without them."""
-        credentials = current_credentials()
-        if not credentials.found_in(payload):
-            return payload
+        """Pickle `value` once more, without the credentials of a request that were found."""
         clean = Dump(self.table, self.label, where=self.where, capture=self.captured is not None)
         clean.hits = [  # of keys that are not in `value` any more
             hit for hit in self.hits if hit.action is Action.LEFT_OUT and hit.holder is None
         ]
-        buffer = io.BytesIO()
+        buffer = BytesIO()
         token = running.set(clean)
         try:
-            pickler = CleaningPickler(buffer, clean, credentials)
+            pickler = CleaningPickler(buffer, clean, current_credentials())
             pickler.dump(value)
         except MemoryError:
             raise
@@ -144,42 +178,52 @@ class Dump:
             running.reset(token)
         if not pickler.found:
             return payload  # it only uses the words
-        for name in ("hits", "bare", "met", "behind", "covered", "captured", "verdicts"):
+        for name in (
+            "hits", "uniform_hits", "unverified", "replacement_by_id", "hit_by_target_id",
+            "captured", "trial_by_id",
+        ):  # fmt: skip
             setattr(self, name, getattr(clean, name))
-        self.kept += clean.kept
+        self.keepalive += clean.keepalive
         self.allowed |= clean.allowed
         if not pickler.cleaned:
             return payload
-        self._memo = pickler.memo
+        self._pickler = pickler
         return buffer.getvalue()
 
     @property
     def memo(self) -> dict[int, tuple[int, object]]:
         """What was pickled, by id: its index in the memo, which an unpickler counts alike."""
-        memo: dict[int, tuple[int, object]] = self._memo.copy()
+        memo: dict[int, tuple[int, object]] = self._pickler.memo.copy()
         return memo
 
     def for_trial(self) -> Dump:
         """Return a dump of a part of the value, for which what was tried is known."""
         trial = Dump(self.table, self.label, capture=self.captured is not None)
-        trial.verdicts = self.verdicts
+        trial.trial_by_id = self.trial_by_id
         return trial
 
     def forget(self) -> None:
         """Forget what was met, because the value is dumped once more."""
-        for met in (self.hits, self.bare, self.met, self.behind, self.covered, self.verdicts):
+        for met in (
+            self.hits,
+            self.uniform_hits,
+            self.unverified,
+            self.replacement_by_id,
+            self.hit_by_target_id,
+            self.trial_by_id,
+        ):
             met.clear()
         if self.captured is not None:
             self.captured.clear()
         self.repeated = 0
 
     def all_hits(self) -> list[Hit]:
-        """Return the hits, those of bare offenders worded like the others."""
-        for leaf in self.bare:
+        """Return the hits, those of uniform offenders worded like the others."""
+        for leaf in self.uniform_hits:
             rule = self.table.book.lookup(type(leaf))
             if rule is not None:
                 self.hit(leaf, rule, Action.RECREATED, rule.did or DID_RECREATE)
-        self.bare.clear()
+        self.uniform_hits.clear()
         return self.hits
 
     def kinds(self, besides: Container[int] | None = None) -> set[tuple[str, str]]:
@@ -192,7 +236,7 @@ class Dump:
         for hit in self.hits:
             if besides is None or id(hit.leaf) not in besides:
                 met[hit.rule.code, id(type(hit.leaf))] = type(hit.leaf)
-        for leaf in self.bare:
+        for leaf in self.uniform_hits:
             if besides is None or id(leaf) not in besides:
                 met["", id(type(leaf))] = type(leaf)
         lookup = self.table.book.lookup
@@ -208,15 +252,15 @@ class Dump:
 
     def can_import(self, obj: Any) -> bool:
         """Return True if a class or function is found by its name; looked up once per dump."""
-        known = self._named.get(id(obj))
+        known = self._is_named_by_id.get(id(obj))
         if known is None:
-            known = self._named[id(obj)] = importable(obj)
-            self.kept.append(obj)
+            known = self._is_named_by_id[id(obj)] = importable(obj)
+            self.keepalive.append(obj)
         return known
 
     def hit(self, leaf: object, rule: Verdict, action: Action, did: str) -> Hit:
         """Note an offender; one behind a proxy belongs to the proxy's own hit."""
-        outer = self.covered.get(id(leaf))
+        outer = self.hit_by_target_id.get(id(leaf))
         if outer is not None:
             if outer.action is not Action.OBSERVED:
                 outer.action, outer.did = action, did
@@ -230,7 +274,7 @@ class Dump:
         action = Action.REFUSED if rule.verb is Verb.REFUSE else Action.STRIPPED
         self.hit(leaf, rule, action, DID_STRIP)
         kind = type_text(qualified_name(type(leaf)))
-        proxy = self.covered.get(id(leaf))  # what stands in the value, where this is behind it
+        proxy = self.hit_by_target_id.get(id(leaf))  # which stands in the value, before `leaf`
         at = id(leaf) if proxy is None else id(proxy.leaf)
         where = self.where.get(at) or printed_root(self.label)
         self._now = self._now or now()

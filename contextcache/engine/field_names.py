@@ -65,7 +65,7 @@ def fix_for(rule: Verdict, leaf: object, target: object = None, *, can_store: bo
         target: What a proxy or lazy object stands for; None where that is not known.
         can_store: Whether there is nothing to report about the target itself.
     """
-    if rule.code in ("CC104", "CC105") and target is not None:
+    if (rule.is_proxy or rule.is_lazy) and target is not None:
         return _target_fix(rule, leaf, target, can_store=can_store)
     if _is_user_awaited(leaf):
         return AWAITED_USER
@@ -111,7 +111,7 @@ def _target_fix(rule: Verdict, leaf: object, target: object, *, can_store: bool)
         return USER
     if "flask.app.Flask" in names:
         return CURRENT_APP
-    if rule.code == "CC104":
+    if rule.is_proxy:
         return TARGET if can_store else rule.fix
     return rule.fix if "django.utils.functional.Promise" in names else DATA_NEEDED
 
@@ -129,13 +129,13 @@ def code_for(rule: Verdict, leaf: object, target: object, *, can_store: bool) ->
 
     if _is_user_awaited(leaf):
         return "(await {}).pk"
-    if rule.code not in ("CC104", "CC105") or target is None:
+    if not (rule.is_proxy or rule.is_lazy) or target is None:
         return ""
     if is_row(type(target)):
         return "{}.pk"
     if is_flask_user(type(target)):
         return "{}.get_id()"
-    if rule.code == "CC105" or has_password(target):
+    if rule.is_lazy or has_password(target):
         return ""
     return "{}._get_current_object()" if can_store else of_type(IN_PLACE, target)
 

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from contextcache.base.masking import generalised
 from contextcache.engine.children import ATOMS, iter_children, resolve_without_code
+from contextcache.findings.finding import Action
 from contextcache.findings.path import Path, Step, StepKind
 from contextcache.reports.reporter import key_of
 
 if TYPE_CHECKING:
-    from contextcache.engine.diagnosis import Inspection
+    from collections.abc import Iterable
+
+    from contextcache.engine.diagnosis import Diagnosis
     from contextcache.findings.finding import Finding
     from contextcache.reports.reporter import Key
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
-MAX_PLACES = 64  # places and patterns of one site, and kinds
+MAX_PLACES = 64  # places and patterns of one history, and kinds
 MAX_TEXT = 200  # characters of steps that are short enough in any path
 MAX_ALIKE = 8  # places of one pattern that are known one by one
 
@@ -34,25 +37,27 @@ ANY: Any = ...
 """The name in a step of a pattern, which stands for each item, element or key."""
 
 
-class Site:
+class LabelHistory:
     """What is known about the values written under one label. It is never changed.
 
     Attributes:
         careful: Whether the fast pass cannot take such a value.
-        refusal: Why nothing could be stored of the last one that was looked at; else nothing.
+        refusals: What kept the last value that was diagnosed from being stored, by its kind.
+        exhausting: The kinds among them that exhaust the stack.
         dropped: The types of what is left out of a session with its key.
         kinds: Code and type name of every offender, with the key of a finding.
         everywhere: The kinds that are known wherever they stand: no steps lead there without
-            running code, or there are too many places. While there is time, a look names the
+            running code, or there are too many places. While there is time, a diagnosis names the
             markers of the former.
         places: The key of the finding at each known place.
     """
 
-    __slots__ = ("careful", "dropped", "everywhere", "kinds", "places", "refusal")
+    __slots__ = ("careful", "dropped", "everywhere", "exhausting", "kinds", "places", "refusals")
 
     def __init__(self) -> None:
         self.careful = False
-        self.refusal: tuple[Finding, ...] = ()
+        self.refusals: dict[Kind, Finding] = {}
+        self.exhausting: frozenset[Kind] = frozenset()
         self.dropped: dict[str, None] = {}
         self.kinds: dict[Kind, Key] = {}
         self.everywhere: frozenset[Kind] = frozenset()
@@ -60,45 +65,64 @@ class Site:
 
     @property
     def is_full(self) -> bool:
-        """Whether there are more places than are known, so that a look learns nothing."""
+        """Whether there are more places than are known, so that a diagnosis learns nothing."""
         return len(self.places) >= MAX_PLACES
 
-    def updated(self, look: Inspection, value: object, *, careful: bool) -> Site:
-        """Return what is known when a close look at `value` is added to it."""
-        site = Site()
-        site.careful = careful or self.careful
-        site.refusal = () if look.payload is not None else tuple(look.findings[:MAX_PLACES])
-        site.dropped = _newest({**self.dropped, **dict.fromkeys(look.dropped)})
-        keys = {id(seen.finding): key_of(seen.finding) for seen in look.seen.values()}
-        kinds = {seen.kind: keys[id(seen.finding)] for seen in look.seen.values()}
-        site.kinds = _newest({**self.kinds, **kinds})
+    def updated(self, diagnosis: Diagnosis, value: object, *, careful: bool) -> LabelHistory:
+        """Return what is known when a diagnosis of `value` is added to it."""
+        history = LabelHistory()
+        history.careful = careful or self.careful
+        refused = {} if diagnosis.payload is not None else diagnosis.seen
+        history.refusals = _newest(
+            {
+                seen.kind: seen.finding
+                for seen in refused.values()
+                if seen.finding.action is Action.REFUSED
+            }
+        )
+        history.exhausting = frozenset(
+            seen.kind for seen in refused.values() if seen.exhausts_stack
+        )
+        history.dropped = _newest({**self.dropped, **dict.fromkeys(diagnosis.dropped)})
+        keys = {id(seen.finding): key_of(seen.finding) for seen in diagnosis.seen.values()}
+        kinds = {seen.kind: keys[id(seen.finding)] for seen in diagnosis.seen.values()}
+        history.kinds = _newest({**self.kinds, **kinds})
         places, alike = dict(self.places), Counter(map(_pattern, self.places))
-        for seen in look.seen.values():
+        for seen in diagnosis.seen.values():
             pattern = _pattern(seen.steps)
             if pattern in places or seen.steps in places:
                 continue
             alike[pattern] += 1
             exact = alike[pattern] <= MAX_ALIKE and all(map(_is_reached, seen.steps))
             places[seen.steps if exact else pattern] = keys[id(seen.finding)]
-        site.places = _newest(
+        history.places = _newest(
             {
                 steps: key
                 for steps, key in places.items()
                 if _pattern(steps) == steps or _pattern(steps) not in places
             }
         )
-        known = site.known(value)
-        elsewhere = {seen.kind for at, seen in look.seen.items() if at not in known}
-        site.everywhere = frozenset((self.everywhere | elsewhere) & site.kinds.keys())
-        return site
+        known = history.known(value)
+        elsewhere = {seen.kind for at, seen in diagnosis.seen.items() if at not in known}
+        history.everywhere = frozenset((self.everywhere | elsewhere) & history.kinds.keys())
+        return history
 
-    def with_kinds(self, other: Site) -> Site:
-        """Return a site that knows the kinds and refusals of both, and no place."""
-        site = Site()
-        site.refusal = _newest_of_each_code(self.refusal, other.refusal)
-        site.careful = self.careful or other.careful
-        site.kinds = _newest({**self.kinds, **other.kinds})
-        return site
+    def with_kinds(self, other: LabelHistory) -> LabelHistory:
+        """Return a history that knows the kinds and refusals of both, and no place."""
+        history = LabelHistory()
+        history.refusals = _newest({**self.refusals, **other.refusals})
+        history.exhausting = (self.exhausting | other.exhausting) & history.refusals.keys()
+        history.careful = self.careful or other.careful
+        history.kinds = _newest({**self.kinds, **other.kinds})
+        return history
+
+    def refused(self, kinds: Iterable[Kind]) -> list[Finding]:
+        """Return what is known to keep offenders of these kinds from being stored."""
+        return [self.refusals[kind] for kind in kinds if kind in self.refusals]
+
+    def exhausting_refusals(self) -> list[Finding]:
+        """Return what is known to keep a value from being stored that exhausts the stack."""
+        return self.refused(self.exhausting)
 
     def known(self, value: object) -> dict[int, tuple[Steps, Key]]:
         """Return steps and key of each known place in `value`, by the id of what is there."""
@@ -146,12 +170,6 @@ class Markers:
 def _newest(known: dict[_Key, _Value]) -> dict[_Key, _Value]:
     """Return the entries that were added last, as many as are kept."""
     return dict(islice(known.items(), max(0, len(known) - MAX_PLACES), None))
-
-
-def _newest_of_each_code(
-    before: tuple[Finding, ...], after: tuple[Finding, ...]
-) -> tuple[Finding, ...]:
-    return tuple({one.code: one for one in (*before, *after)}.values())
 
 
 def _pattern(steps: Steps) -> Steps:

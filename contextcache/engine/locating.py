@@ -135,8 +135,8 @@ class Search:
         self._is_wanted = is_wanted
         self._skipped = ATOMS if is_wanted is None else ATOMS - TEXTS
         self._captured = dump.captured or {}
-        self._behind = dump.behind
-        self._proxies = {id(hit.leaf) for hit in dump.hits if hit.rule.code == "CC104"}
+        self._behind = dump.replacement_by_id
+        self._proxies = {id(hit.leaf) for hit in dump.hits if hit.rule.is_proxy}
         self._names: dict[int, dict[int, Step]] = {}
         self._inner: dict[int, dict[int, tuple[object, Step, Step]]] = {}
         self._kept: list[object] = []  # made while walking: an id must stay taken

@@ -129,7 +129,7 @@ class CleaningPickler(_PythonPickler):  # type: ignore[misc]
         if stored is obj and (stored := self._credentials.removed_from(obj)) is not obj:
             self._note(shown)
             self._changed[id(obj)] = stored
-            self._dump.kept += [obj, stored]
+            self._dump.keepalive += [obj, stored]
         self._above.append(shown)
         try:
             super().save(stored, save_persistent_id)

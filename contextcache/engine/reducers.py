@@ -74,7 +74,7 @@ def reduce_unverified(obj: object) -> Reduced:
         is_reduced = type(reduced) in (str, tuple) and len(reduced) > 1
         return dump.strip(obj, unimportable(obj) if is_reduced else RAISED)
     if not dump.table.known(cls).sound:
-        dump.met.setdefault(cls, obj)
+        dump.unverified.setdefault(cls, obj)
     return reduced
 
 
@@ -169,7 +169,7 @@ def reduce_alike(reduced: Reduced) -> Reducer:
     running_dump = running.get
 
     def reduce(obj: object) -> Reduced:
-        running_dump().bare.append(obj)
+        running_dump().uniform_hits.append(obj)
         return reduced
 
     return reduce
@@ -199,7 +199,7 @@ def reduce_leaving_out(names: frozenset[str], otherwise: Reducer) -> Reducer:
                 did = "left the attribute out; on load the default of the class applies"
                 found = dump.hit(leaf, rule, Action.LEFT_OUT, did)
                 found.holder, found.name = obj, name
-        dump.kept.append(state)
+        dump.keepalive.append(state)
         return (*reduced[:2], state, *reduced[3:])
 
     return reduce
@@ -283,7 +283,7 @@ def reduce_as_declared(fields: Mapping[str, Marker], otherwise: Reducer) -> Redu
         if type(reduced) is not tuple or len(reduced) < 3:
             return reduced
         if not dump.table.known(type(obj)).sound:
-            dump.met.setdefault(type(obj), obj)  # what is made anew must be tried once, too
+            dump.unverified.setdefault(type(obj), obj)  # what is made anew must be tried once, too
         return (*reduced[:2], as_declared(dump, fields, reduced[2]), *reduced[3:])
 
     return reduce
@@ -293,11 +293,11 @@ def reduce_if_loadable(obj: object) -> Reduced:
     """Reduce an object of a suspect type if it loads again, and strip it if it does not."""
     dump = running.get()
     key = id(obj)
-    if key not in dump.verdicts:
-        dump.verdicts[key] = None  # met again inside itself: the outer trial decides
-        dump.kept.append(obj)
-        dump.verdicts[key] = failed_trial(dump, obj)
-    failed = dump.verdicts[key]
+    if key not in dump.trial_by_id:
+        dump.trial_by_id[key] = None  # met again inside itself: the outer trial decides
+        dump.keepalive.append(obj)
+        dump.trial_by_id[key] = failed_trial(dump, obj)
+    failed = dump.trial_by_id[key]
     if failed is None:
         return dump.table.untried(type(obj))(obj)
     rule = UNLOADABLE

@@ -12,7 +12,6 @@ from contextcache.findings.finding import Action
 from contextcache.findings.path import Step, StepKind
 from contextcache.rules.rule import Verb
 from contextcache.rules.secret_shapes import shape_of, shapes_in, verdict_on
-from contextcache.rules.verdicts import LOOKS_LIKE_SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,8 +51,7 @@ def find_secrets(
         return True
 
     search = Search(value, dump, seconds=seconds, nodes=nodes, is_wanted=is_secret)
-    code = LOOKS_LIKE_SECRET.code
-    settled = {id(hit.leaf) for hit in dump.hits if hit.rule.code == code} | dump.allowed
+    settled = {id(hit.leaf) for hit in dump.hits if hit.rule.is_secret} | dump.allowed
 
     def is_settled(obj: object) -> bool:
         rule = dump.table.book.lookup(type(obj))

@@ -38,12 +38,16 @@ def too_deep(value: object, most: int) -> object:
     return None
 
 
+MAY_CRASH = sys.version_info < (3, 12)
+"""Whether this version counts the recursion of its C pickler by a limit that may be raised."""
+
+
 def stack_is_at_risk() -> bool:
     """Return True if pickling may crash the process where it should raise a `RecursionError`.
 
     CPython 3.11 counts the recursion of its C pickler by a limit that applications may raise.
     """
-    return sys.version_info < (3, 12) and sys.getrecursionlimit() > MAX_SAFE_DEPTH
+    return MAY_CRASH and sys.getrecursionlimit() > MAX_SAFE_DEPTH
 
 
 def overruns_stack(value: object) -> bool:
@@ -51,7 +55,7 @@ def overruns_stack(value: object) -> bool:
     return stack_is_at_risk() and too_deep(value, MAX_SAFE_DEPTH) is not None
 
 
-def heaviest(value: object, *, seconds: float = 1.0) -> tuple[tuple[Step, ...], type]:
+def heaviest(value: object, *, seconds: float) -> tuple[tuple[Step, ...], type]:
     """Return the way to the part of `value` that makes it large, and its type; it is only read.
 
     Args:

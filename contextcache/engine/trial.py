@@ -54,7 +54,7 @@ def load_failure(dump: Dump, payload: bytes) -> Failure:
         RecursionError: There is too little room on the stack to find out.
         MemoryError: There is too little memory.
     """
-    compared = [obj for obj in dump.met.values() if _may_load_as_other(type(obj))]
+    compared = [obj for obj in dump.unverified.values() if _may_load_as_other(type(obj))]
     try:
         if not compared:
             pickle.loads(payload)

@@ -39,7 +39,7 @@ def apply(dump: Dump, rule: Rule, obj: object) -> Reduced | None:
     Raises:
         NothingThere: If there is nothing behind it, so that it can only be stripped.
     """
-    if rule.behind and id(obj) not in dump.covered:
+    if rule.behind and id(obj) not in dump.hit_by_target_id:
         return None
     if rule.when is not None and not rule.when(obj):
         return None
@@ -84,7 +84,7 @@ def as_declared(dump: Dump, fields: Mapping[str, Marker], state: object) -> obje
             elif marker is not Marker.LEAVE_OUT:
                 kept[name] = _marked(dump, marker, held)
         state = kept
-    dump.kept.append(state)
+    dump.keepalive.append(state)
     return state
 
 
@@ -113,7 +113,7 @@ def _marked(dump: Dump, marker: Marker, held: object) -> object:
             return held
         if type(made) is ByName:
             return held
-    dump.kept.append(made)
+    dump.keepalive.append(made)
     return made
 
 
@@ -127,9 +127,10 @@ def _snapshot(dump: Dump, rule: Rule, obj: object) -> Reduced:
         return str(made)
     if found.leaf is obj:  # else it is what a proxy stands for
         found.target = made
-    dump.kept.append(made)  # ids stay valid, and the proxy's target is memoised, while it lives
-    dump.behind[id(obj)] = made
-    dump.covered[id(made)] = found
+    # While it lives, ids stay valid, and the proxy's target is memoised.
+    dump.keepalive.append(made)
+    dump.replacement_by_id[id(obj)] = made
+    dump.hit_by_target_id[id(made)] = found
     return operator.getitem, ((made,), 0)
 
 
@@ -141,10 +142,10 @@ def _replace(dump: Dump, rule: Rule, obj: object) -> Reduced | None:
 
 def _substitute(dump: Dump, obj: object, made: object) -> Reduced:
     """Store `made` for `obj`, as the application wants it; a proxy's hit falls with it."""
-    outer = dump.covered.get(id(obj))
+    outer = dump.hit_by_target_id.get(id(obj))
     if outer in dump.hits:
         dump.hits.remove(outer)
-    dump.kept.append(made)
+    dump.keepalive.append(made)
     return operator.getitem, ((made,), 0)
 
 
@@ -159,7 +160,7 @@ def _trim(dump: Dump, rule: Rule, obj: object) -> Reduced | None:
     if trimmed is None:
         return None
     changed, left_out, *did = trimmed
-    outer = dump.covered.get(id(obj))
+    outer = dump.hit_by_target_id.get(id(obj))
     if did:
         dump.hit(obj, rule, Action.SNAPSHOTTED, did[0] or rule.did)
     elif outer is not None:
@@ -167,7 +168,7 @@ def _trim(dump: Dump, rule: Rule, obj: object) -> Reduced | None:
     for leaf in left_out:
         found = dump.hit(leaf, rule, Action.LEFT_OUT, rule.did or "stored the rest without it")
         found.holder = obj
-    dump.kept.append(changed)
+    dump.keepalive.append(changed)
     return changed  # type: ignore[no-any-return]
 
 

@@ -17,6 +17,7 @@ from contextcache.engine.field_names import (
     place_to_act_on,
 )
 from contextcache.engine.hits import kind_of
+from contextcache.engine.refusal import NOTHING
 from contextcache.findings.finding import CODES, Action, Finding
 from contextcache.findings.path import Path
 from contextcache.reports import call_site
@@ -34,23 +35,24 @@ if TYPE_CHECKING:
     from contextcache.reports.offence import Offence
     from contextcache.rules.rule import Rule
 
-NOTHING = "nothing was stored"
 MAX_WAYS = 100_000  # steps of a walk through a value that count what is held more than once
 _IN_ITS_CLASS = "__getstate__ of the class that holds it"
 
 
 class Seen(NamedTuple):
-    """An offender that was seen in a close look.
+    """An offender that a diagnosis has found.
 
     Attributes:
         kind: Its kind.
         finding: What was found of it, or of the first one of its kind.
         steps: The way to it.
+        exhausts_stack: Whether pickling it raises a `RecursionError`.
     """
 
     kind: tuple[str, str]
     finding: Finding
     steps: tuple[Step, ...]
+    exhausts_stack: bool
 
 
 class FindingBuilder:
@@ -110,7 +112,7 @@ class FindingBuilder:
         told: set[int] = set()
         stripped = {id(hit.leaf): hit for hit in dump.hits if hit.action is Action.STRIPPED}
         for hit in dump.hits:  # what a proxy points at may have been met before it
-            target = stripped.get(id(dump.behind.get(id(hit.leaf))))
+            target = stripped.get(id(dump.replacement_by_id.get(id(hit.leaf))))
             if target is not None:
                 hit.action, hit.did = target.action, target.did
         self._lookup = dump.table.book.lookup
@@ -130,9 +132,11 @@ class FindingBuilder:
                 worded = inner or [self._finding(hit, path, place)]
                 first.setdefault(kind, worded[0])
                 self.findings.extend(worded)
-                self.seen[id(hit.leaf)] = Seen(kind, worded[0], path.steps)
+                self.seen[id(hit.leaf)] = Seen(kind, worded[0], path.steps, hit.rule.exhausts_stack)
             else:
-                self.seen[id(hit.leaf)] = Seen(kind, first[kind], path.steps)
+                self.seen[id(hit.leaf)] = Seen(
+                    kind, first[kind], path.steps, hit.rule.exhausts_stack
+                )
         if self._debug:
             self._add_patches(search)
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from contextcache.base.logs import show_findings
 from contextcache.config import Config
 from contextcache.engine.preload import preload
+from contextcache.engine.refusal import uncacheable
 from contextcache.exceptions import without_text
 from contextcache.findings.finding import Action, Finding
 from contextcache.findings.path import Path, item
-from contextcache.guard import uncacheable
 from contextcache.jsonable.codec import Codec
 from contextcache.jsonable.frames import OMITTED, type_policies
 from contextcache.jsonable.scan import KEY_LEFT_OUT, NOTHING, JSONScan, refused

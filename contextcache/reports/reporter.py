@@ -65,15 +65,26 @@ class Reporter:
 
     def __init__(self, config: Config, sink: str) -> None:
         self._config = config
-        self._sink = sink
+        self.sink = sink
         self._counts: dict[Key, int] = {}
         self._told: dict[Key, Finding] = {}
         self._members: dict[Key, set[Key]] = {}
         self._lock = ProcessLock()
         _reporters.add(self)
 
+    @property
+    def wants_sources(self) -> bool:
+        """Whether the lines that set fields are looked up: for a developer or a test."""
+        return self._config.debug or bool(collectors)
+
+    @property
+    def wants_every_occurrence(self) -> bool:
+        """Whether each occurrence is reported by itself: to a developer, a test, a page."""
+        scope = current_scope()
+        return self.wants_sources or (scope is not None and scope.collect)
+
     def ignores(self, finding: Finding) -> bool:
-        """Tell whether the application asked not to hear of this field."""
+        """Return True if the application asked not to hear of this field."""
         return any(finding.path.matches(pattern) for pattern in self._config.ignore)
 
     def count(self, keys: Iterable[Key]) -> dict[Key, int]:
@@ -144,7 +155,7 @@ class Reporter:
 
         Each of the first ten of a reason is a warning, then the 100th, 1,000th...
         """
-        tally("unreadable", "missed", self._sink)
+        tally("unreadable", "missed", self.sink)
         group = ("unreadable", "missed")
         with self._lock:
             key = group + self._admitted(group, (error.kind,), MAX_REASONS)
@@ -153,7 +164,7 @@ class Reporter:
             path = Path(error.label, hidden=self._config.redact_keys)
             label = path.printed(exact=self._config.debug)
             reason = shortened(one_line(error.reason), MAX_REASON_LENGTH).replace("%", "%%")
-            extra = {"contextcache_path": label, "contextcache_sink": self._sink}
+            extra = {"contextcache_path": label, "contextcache_sink": self.sink}
             template = UNREADABLE.format(outcome=outcome, reason=reason)
             remedy = shortened(one_line(error.remedy), MAX_REASON_LENGTH)
             log("warning", template, label, remedy, extra=extra)
@@ -183,7 +194,7 @@ class Reporter:
             count = self._counts[key] = self._counts.get(key, 0) + 1
             is_finding = key in self._told
         if is_finding:
-            tally(key[0], key[1], self._sink)
+            tally(key[0], key[1], self.sink)
         return count
 
     def _say(self, findings: Sequence[Finding]) -> None:

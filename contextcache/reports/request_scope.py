@@ -17,7 +17,7 @@ from contextcache.base.masking import masked, one_line, shortened, type_text
 from contextcache.base.words import pluralize
 from contextcache.findings.path import Path, StepKind, item, printable
 from contextcache.reports.call_site import call_site
-from contextcache.rules.credentials import NO_CREDENTIALS, Credentials
+from contextcache.rules.credentials import NO_CREDENTIALS, Credentials, has_environ_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -317,6 +317,14 @@ def current_credentials() -> Credentials:
     """Return the credentials of the request this code runs for."""
     scope = _scope.get()
     return NO_CREDENTIALS if scope is None else scope.credentials
+
+
+def may_hold_credentials(payload: bytes) -> bool:
+    """Return True if a pickle may hold credentials of a request."""
+    if has_environ_names(payload):
+        return True
+    scope = _scope.get()
+    return scope is not None and scope.credentials.found_in(payload)
 
 
 def current_scope() -> RequestScope | None:

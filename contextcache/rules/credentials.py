@@ -12,7 +12,6 @@ from typing import Any
 
 from contextcache.rules.request_snapshots import environ_snapshot, is_environ
 
-NAMES = (b"HTTP_AUTHORIZATION", b"HTTP_COOKIE")
 MIN_LENGTH = 8  # characters of a credential that are looked for; fewer occur by chance
 
 _HEADERS = frozenset({
@@ -61,14 +60,11 @@ class Credentials:
 
     def found_in(self, payload: object) -> bool:
         """Return True if a payload, a pickle or JSON, may hold credentials of a request."""
-        if type(payload) is str:
-            payload = payload.encode("utf-8", "surrogatepass")
         if type(payload) is not bytes:
-            return False
-        for needle in self.needles:
-            if needle in payload:
-                return True
-        return NAMES[0] in payload or NAMES[1] in payload
+            if type(payload) is not str:
+                return False
+            payload = payload.encode("utf-8", "surrogatepass")
+        return has_environ_names(payload) or any(needle in payload for needle in self.needles)
 
     def removed_from(self, obj: Any) -> Any:
         """Return what is stored of a dict or list: a copy without credentials, or itself."""
@@ -112,6 +108,11 @@ def as_text(obj: object) -> str:
     if type(obj) is str:
         return obj
     return obj.decode("latin-1") if type(obj) is bytes else ""
+
+
+def has_environ_names(payload: bytes) -> bool:
+    """Return True if the name of a header with credentials in an environment is in `payload`."""
+    return b"HTTP_AUTHORIZATION" in payload or b"HTTP_COOKIE" in payload
 
 
 NO_CREDENTIALS = Credentials()

@@ -42,6 +42,11 @@ class Verdict:
         reason: Why, in one clause, where the code's own text is not it.
         fix: What to do about it, in one sentence.
         did: What was stored instead, in one clause.
+        is_proxy: Whether the object stands for another one, and next time maybe for yet another.
+        is_lazy: Whether the object stands for what it evaluates to.
+        is_secret: Whether it is one, or carries one.
+        exhausts_stack: Whether pickling it raises a `RecursionError`.
+        is_endless: Whether pickling it goes as deep as the stack allows.
     """
 
     verb: Verb
@@ -49,6 +54,11 @@ class Verdict:
     reason: str = ""
     fix: str = ""
     did: str = ""
+    is_proxy: bool = False
+    is_lazy: bool = False
+    is_secret: bool = False
+    exhausts_stack: bool = False
+    is_endless: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +72,11 @@ class Rule(Verdict):
         reason: Why, in one clause, where the code's own text is not it.
         fix: What to do about it, in one sentence.
         did: What was stored instead, in one clause.
+        is_proxy: Whether the object stands for another one, and next time maybe for yet another.
+        is_lazy: Whether the object stands for what it evaluates to.
+        is_secret: Whether it is one, or carries one.
+        exhausts_stack: Whether pickling it raises a `RecursionError`.
+        is_endless: Whether pickling it goes as deep as the stack allows.
         make: For `snapshot`: called with the object, returns what is stored in its place; by
             default a namespace of its attributes.
             For `recreate`: returns the callable and the arguments that build a fresh one on load;

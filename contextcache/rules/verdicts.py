@@ -23,6 +23,7 @@ RAISED = Verdict(
     code="CC118",
     fix="mend its __reduce__ or __getstate__, or store what it was made from",
 )
+RECURSES = dataclasses.replace(RAISED, exhausts_stack=True)
 UNAWAITED = dataclasses.replace(
     RAISED,
     reason="it asks the database, which async code may not do without await",
@@ -62,9 +63,18 @@ LOSES_ATTRIBUTES = Verdict(
 )
 
 # Of the value as a whole
-DEEP_FIX = "store a flat list with ids instead of nested objects"
-
-TOO_DEEP = Verdict(verb=Verb.REFUSE, code="CC130", fix=DEEP_FIX)
+TOO_DEEP = Verdict(
+    verb=Verb.REFUSE,
+    code="CC130",
+    fix="store a flat list with ids instead of nested objects",
+    exhausts_stack=True,
+    is_endless=True,
+)
+OVERSIZED = Verdict(
+    verb=Verb.REFUSE,
+    code="CC131",
+    fix="store less of it; the limit is {size} bytes (MAX_SIZE)",
+)
 CHANGING = Verdict(
     verb=Verb.REFUSE, code="CC132", fix="store a copy made under the lock that guards it"
 )
@@ -72,6 +82,8 @@ CIRCULAR = Verdict(
     verb=Verb.REFUSE,
     code="CC133",
     fix="return what refers back to it as the state of __reduce__, not as its arguments",
+    exhausts_stack=True,
+    is_endless=True,
 )
 
 # Of plain data, which no type shows: see `credentials`
@@ -85,6 +97,7 @@ ENVIRON = Verdict(
 BY_HAND = Verdict(
     verb=Verb.OBSERVE,
     code="CC120",
+    is_secret=True,
     reason="it is a credential that the current request was sent",
     did="stored it as it is",
     fix="store what it stands for, such as the primary key of the user",
@@ -99,6 +112,7 @@ NOT_SEARCHED = Verdict(
 LOOKS_LIKE_SECRET = Verdict(
     verb=Verb.OBSERVE,
     code="CC120",
+    is_secret=True,
     did="stored it as it is",
     fix="leave it out of what is stored, and take it on read from where the application keeps it",
 )

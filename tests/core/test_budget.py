@@ -15,7 +15,7 @@ import pytest
 
 from contextcache import Finding, Guard, UncacheableValueError
 from contextcache.engine.budget import Budget
-from contextcache.engine.diagnosis import Inspection
+from contextcache.engine.diagnosis import Diagnosis
 from contextcache.engine.history import MAX_ALIKE, MAX_PLACES
 from contextcache.testing import capture_findings
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The labels of the values that got a close look."""
     seen: list[str] = []
-    run = Inspection.run
+    run = Diagnosis.run
 
-    def counted(self: Inspection, value: object) -> Inspection:
+    def counted(self: Diagnosis, value: object) -> Diagnosis:
         seen.append(self.label)
         return run(self, value)
 
-    monkeypatch.setattr(Inspection, "run", counted)
+    monkeypatch.setattr(Diagnosis, "run", counted)
     return seen
 
 
@@ -117,16 +117,16 @@ def test_all_guards_share_a_budget() -> None:
     for _ in range(3):
         Guard(budget=budget).dumps([threading.Lock()])
     assert budget.left() == 0.0
-    assert Guard()._budget is Guard(session=True)._budget
 
 
 def test_a_lock_at_ever_new_places_is_cut_without_a_look(looks: list[str]) -> None:
     """Once the time is used up, a lock at a new place is recreated without being searched for."""
-    guard = Guard(budget=Budget())
+    budget = Budget(share=0.0)
+    guard = Guard(budget=budget)
     guard.dumps(nested(1, threading.Lock()), label="session")
     guard.dumps(nested(2, threading.Lock()), label="session")
     assert len(looks) == 2
-    guard._budget = spent()
+    budget.spent = 3600.0
     for level in range(3, 40):
         stored = pickle.loads(guard.dumps(nested(level, threading.Lock()), label="session"))
         for _ in range(level):
@@ -139,9 +139,10 @@ def test_a_known_kind_under_ever_new_keys_is_cut_without_a_look(
     looks: list[str], make: Callable[[], object]
 ) -> None:
     """Once the time is used up, a visitor who makes up keys does not make each write dear."""
-    guard = Guard(budget=Budget())
+    budget = Budget(share=0.0)
+    guard = Guard(budget=budget)
     guard.dumps({"n": 1, "it": [make()]}, label="cache['first']")
-    guard._budget = spent()
+    budget.spent = 3600.0
     for number in range(50):
         payload = guard.dumps({"n": 1, "it": [make()]}, label=f"cache['{letters(number)}']")
         assert guard.loads(payload)["n"] == 1
@@ -159,8 +160,8 @@ def test_classes_of_one_write_leave_nothing_behind_without_time() -> None:
         guard.dumps({"form": cls(), "lock": threading.Lock()}, label="cache['form']")
         delattr(module, cls.__name__)
     del sys.modules["made"]
-    assert len(guard._table.due) < 10
-    assert len(guard._table) < 50
+    assert len(guard._serializer.knowledge.table.due) < 10
+    assert len(guard._serializer.knowledge.table) < 50
 
 
 class Demanding:
@@ -259,9 +260,10 @@ def test_without_time_nobody_looks_for_what_makes_a_value_too_large() -> None:
 
 def test_what_is_stripped_is_always_tried(looks: list[str]) -> None:
     """A marker at a new place is tried, and gets a look only where the value does not load."""
-    guard = Guard(budget=Budget())
+    budget = Budget(share=0.0)
+    guard = Guard(budget=budget)
     guard.dumps(nested(1, (step for step in ())), label="session")
-    guard._budget = spent()
+    budget.spent = 3600.0
     guard.dumps(nested(2, (step for step in ())), label="session")
     guard.dumps(nested(3, [Demanding(1)]), label="session")
     assert len(looks) == 1
@@ -328,16 +330,17 @@ UNREACHED: dict[str, Callable[[], object]] = {
 @pytest.mark.parametrize("build", UNREACHED.values(), ids=UNREACHED)
 @pytest.mark.parametrize(
     ("later", "named"),
-    [(Budget(first=3600.0, look=3600.0), "session['it']"), (spent(), "session")],
+    [(0.0, "session['it']"), (3600.0, "session")],
     ids=["with time", "without"],
 )
 def test_a_kind_known_where_no_steps_lead_is_named_elsewhere_while_there_is_time(
-    build: Callable[[], object], later: Budget, named: str
+    build: Callable[[], object], later: float, named: str
 ) -> None:
     """The label stands in for the path of a marker only once the time is used up."""
-    guard = Guard(budget=Budget(first=3600.0, look=3600.0))
+    budget = Budget(share=0.0, first=3600.0, look=3600.0)
+    guard = Guard(budget=budget)
     guard.dumps([build()], label="session")
-    guard._budget = later
+    budget.spent = later
     stored = guard.loads(guard.dumps({"it": (one for one in ())}, label="session"))
     assert f"<stripped {named}: CC109 generator>" == repr(stored["it"])
 
@@ -429,11 +432,11 @@ def test_keys_of_a_session_are_left_out_however_many_they_are() -> None:
 
 @pytest.mark.parametrize("label", ["session", "cache['k']"])
 def test_names_that_visitors_choose_are_bounded(label: str) -> None:
-    """Of keys that were left out and of kinds that were met, a site knows the newest only."""
+    """Of keys that were left out and of kinds that were met, a history knows the newest only."""
     guard = Guard(session=True)
     for number in range(300):
         name = "".join(chr(97 + int(digit)) for digit in str(number))
         made = type(name, (), {})()
         guard.dumps({"uid": 1, name: lambda: 0, f"{name}x": made}, label=label)
-    (site,) = guard._sites.values()
-    assert max(len(site.dropped), len(site.kinds), len(site.places)) <= MAX_PLACES
+    (history,) = guard._serializer.knowledge.histories.values()
+    assert max(len(history.dropped), len(history.kinds), len(history.places)) <= MAX_PLACES

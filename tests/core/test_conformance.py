@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from contextcache import Guard, UncacheableValueError, UnreadablePayloadError
-from contextcache.engine.dispatch import Table
+from contextcache.engine.dispatch import DispatchTable
 from contextcache.engine.dump import Dump
 from contextcache.engine.hits import running
 from contextcache.engine.picklers import CarefulPickler
@@ -51,7 +51,7 @@ class FastPickler(_Runs, pickle.Pickler):
 
     def __init__(self, file: Any, protocol: int = PROTOCOL) -> None:
         super().__init__(file, protocol)
-        self.running = Dump(Table(RuleBook()), "value")
+        self.running = Dump(DispatchTable(RuleBook()), "value")
         self.dispatch_table = self.running.table
 
 
@@ -59,7 +59,7 @@ class CarefulPickler(_Runs, CarefulPickler):
     """The pickler of the careful pass, on a file."""
 
     def __init__(self, file: Any, protocol: int = PROTOCOL) -> None:
-        self.running = Dump(Table(RuleBook()), "value", capture=True)
+        self.running = Dump(DispatchTable(RuleBook()), "value", capture=True)
         super().__init__(file, self.running)
 
 

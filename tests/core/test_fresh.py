@@ -14,7 +14,7 @@ import pytest
 import contextcache.exceptions
 from contextcache import Guard
 from contextcache.cli import main
-from contextcache.engine.dispatch import Table
+from contextcache.engine.dispatch import DispatchTable
 from contextcache.engine.dump import Dump
 from contextcache.engine.fresh import differences
 from contextcache.exceptions import FreshProcessError
@@ -248,7 +248,7 @@ def test_what_cannot_be_found_out_is_an_error(name: str, reason: str, shop: Any)
 
 def test_a_child_that_takes_too_long_is_killed(shop: Any) -> None:
     """The time is limited."""
-    dump = Dump(Table(RuleBook()), "value", capture=True)
+    dump = Dump(DispatchTable(RuleBook()), "value", capture=True)
     payload = dump.careful([shop.Sleeps(a=1)])
     with pytest.raises(FreshProcessError, match=r"did not load the value within 0\.5 s"):
         differences(dump, payload, timeout=0.5)

@@ -27,8 +27,8 @@ from contextcache import (
     summary,
 )
 from contextcache.engine.budget import Budget
+from contextcache.engine.knowledge import MAX_LABELS
 from contextcache.findings.path import Path, attribute, item
-from contextcache.guard import MOST_SITES
 from contextcache.reports import reporter
 from contextcache.reports.reporter import (
     Reporter,
@@ -210,7 +210,7 @@ def test_log_and_memory_are_bounded_whatever_a_visitor_varies(
     assert len(reporter._counts) <= 80
     assert len(reporter._told) <= 80
     assert sum(map(len, reporter._members.values())) <= 120
-    assert len(guard._sites) <= MOST_SITES
+    assert len(guard._serializer.knowledge.histories) <= MAX_LABELS
 
 
 def test_what_is_known_is_counted_apart_from_a_flood() -> None:

@@ -22,7 +22,7 @@ from django.utils.functional import SimpleLazyObject, lazy
 from werkzeug.local import LocalProxy
 
 from contextcache import Action, Config, Finding, Guard, Rule, UncacheableValueError, is_stripped
-from contextcache.engine.diagnosis import Inspection
+from contextcache.engine.diagnosis import Diagnosis
 from contextcache.testing import capture_findings
 from tests.core import shapes
 from tests.waiting import PATIENCE
@@ -700,10 +700,10 @@ def test_our_own_bug_does_not_break_the_write(
 ) -> None:
     """What pickle would have stored is stored, and one line says where we failed."""
 
-    def broken(self: Inspection, value: object) -> Inspection:
+    def broken(self: Diagnosis, value: object) -> Diagnosis:
         raise KeyError("s3cret")
 
-    monkeypatch.setattr(Inspection, "run", broken)
+    monkeypatch.setattr(Diagnosis, "run", broken)
     guard = Guard()
     import flask
 

@@ -141,7 +141,7 @@ def test_a_failure_of_ours_fails_no_write(
     monkeypatch: pytest.MonkeyPatch, call: Callable[..., Any]
 ) -> None:
     """Nobody who only looks may stand in the way."""
-    monkeypatch.setattr("contextcache.guard.heaviest", lambda _: 1 / 0)
+    monkeypatch.setattr("contextcache.engine.outcome.heaviest", lambda _: 1 / 0)
     monkeypatch.setitem(cache_observer._AS_IT_IS, "MAX_SIZE", 1)
     call("set", "key", [1])
     assert call("get", "key") == [1]

@@ -106,12 +106,13 @@ def lazy_result(obj: Any) -> object:
 ROWS = {
     **rows(
         "CC104", Verb.SNAPSHOT, "werkzeug.local.LocalProxy",
+        is_proxy=True,
         make=proxy_target, json=True, did="stored what it points at now, cleaned in turn",
         fix="store the value you need from it",
     ),
     **rows(
         "CC105", Verb.SNAPSHOT, "django.utils.functional.SimpleLazyObject",
-        make=lazy_value, when=stands_for_object,
+        is_lazy=True, make=lazy_value, when=stands_for_object,
         did="stored what it evaluates to, cleaned in turn",
         fix="store its primary key (.pk), and fetch it on read",
         force=True,
@@ -119,7 +120,7 @@ ROWS = {
     **rows("CC105", Verb.ALLOW, "contextcache_django.wire.Reference"),
     **rows(
         "CC105", Verb.SNAPSHOT, "django.utils.functional.Promise",
-        make=lazy_result, when=is_nameless_lazy,
+        is_lazy=True, make=lazy_result, when=is_nameless_lazy,
         reason="the function of a lazy text cannot be imported by its name",
         did="stored its text, in the language of this request", fix="store str(...) of it",
         force=True,

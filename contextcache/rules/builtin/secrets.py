@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from contextcache.base.introspection import qualified_name
@@ -112,10 +113,11 @@ _CREDENTIAL = {
     "fix": "store the data it was used for, and take it from the settings on read",
 }
 _MARKED = "stored it without its secret; on load a marker stands there that says so when it is used"
+_secret_rows = functools.partial(rows, "CC120", is_secret=True)
 
 ROWS = {
-    **rows(
-        "CC120", Verb.STRIP,
+    **_secret_rows(
+        Verb.STRIP,
         "braintree:BraintreeGateway", "braintree:Configuration", "twilio:Client",
         "stripe:StripeClient",
         "slack_sdk:BaseClient", "slack_sdk:AsyncBaseClient", "slack_sdk:WebClient", "tweepy:Client",
@@ -132,72 +134,72 @@ ROWS = {
         fix="store the data you fetched, and take the client from where the application keeps it",
         force=True,
     ),
-    **rows(
-        "CC120", Verb.STRIP,
+    **_secret_rows(
+        Verb.STRIP,
         "flask.config.Config", "celery.app.base.Celery", "itsdangerous:Signer",
         "cryptography:Fernet", "cryptography:MultiFernet",
         "itsdangerous:Serializer", "django.core.signing.Signer",
         reason="it carries the secrets of this application",
         fix="store the data you need, and take it from the application on read", force=True,
     ),
-    **rows(
-        "CC120", Verb.STRIP, "celery.result.AsyncResult",
+    **_secret_rows(
+        Verb.STRIP, "celery.result.AsyncResult",
         reason="it takes its application along, with the passwords of broker and result store",
         fix="store its id, and make AsyncResult(id) on read", force=True,
     ),
     # What is a credential, and is of use without its secret: as a name, or to be given it again
-    **rows(
-        "CC120", Verb.TRIM, "pydantic:SecretStr", "pydantic:SecretBytes", "pydantic:Secret",
+    **_secret_rows(
+        Verb.TRIM, "pydantic:SecretStr", "pydantic:SecretBytes", "pydantic:Secret",
         make=without("_secret_value"), did=_MARKED, force=True, **_CREDENTIAL,
     ),
-    **rows(
-        "CC120", Verb.TRIM, "botocore:Credentials", "botocore:ReadOnlyCredentials",
+    **_secret_rows(
+        Verb.TRIM, "botocore:Credentials", "botocore:ReadOnlyCredentials",
         make=without(
             "secret_key", "token", "_secret_key", "_token", "_frozen_credentials"
         ), did=_MARKED, force=True, **_CREDENTIAL,
     ),
-    **rows(
-        "CC120", Verb.TRIM,
+    **_secret_rows(
+        Verb.TRIM,
         "azure:AzureKeyCredential", "azure:AzureNamedKey", "azure:AzureSasCredential",
         make=without("_key", "key", "_signature"), did=_MARKED, force=True, **_CREDENTIAL,
     ),
-    **rows(
-        "CC120", Verb.TRIM, "google.oauth2.service_account.Credentials",
+    **_secret_rows(
+        Verb.TRIM, "google.oauth2.service_account.Credentials",
         "google.oauth2.service_account.IDTokenCredentials", "google.auth.jwt.Credentials",
         make=without("_signer", cleared=("token",)), did=_MARKED, force=True, **_CREDENTIAL,
     ),
-    **rows(
-        "CC120", Verb.TRIM, "google.auth.compute_engine.credentials.Credentials",
+    **_secret_rows(
+        Verb.TRIM, "google.auth.compute_engine.credentials.Credentials",
         make=without(cleared=("token",)), force=True, **_CREDENTIAL,
         did="stored it without its token, which is fetched on use",
     ),
-    **rows(
-        "CC120", Verb.TRIM, "httpx:BasicAuth", "httpx2:BasicAuth", "httpx:DigestAuth",
+    **_secret_rows(
+        Verb.TRIM, "httpx:BasicAuth", "httpx2:BasicAuth", "httpx:DigestAuth",
         "httpx2:DigestAuth", "sqlalchemy.engine.url.URL",
         "redis:UsernamePasswordCredentialProvider",
         make=without("_auth_header", "_password", "password"), did=_MARKED, force=True,
         **_CREDENTIAL,
     ),
-    **rows(
-        "CC120", Verb.TRIM, "requests.auth.HTTPBasicAuth", "requests.auth.HTTPDigestAuth",
+    **_secret_rows(
+        Verb.TRIM, "requests.auth.HTTPBasicAuth", "requests.auth.HTTPDigestAuth",
         make=without("password", marked=False), did="stored it without its password", force=True,
         **_CREDENTIAL,
     ),
-    **rows(
-        "CC120", Verb.OBSERVE, "google.oauth2.credentials.Credentials", "oauthlib:Client",
+    **_secret_rows(
+        Verb.OBSERVE, "google.oauth2.credentials.Credentials", "oauthlib:Client",
         reason="it carries access tokens", did="stored it as it is",
         fix="store it encrypted, or fetch it where it is used",
     ),
-    **rows(
-        "CC120", Verb.TRIM, "django.contrib.auth.base_user.AbstractBaseUser",
+    **_secret_rows(
+        Verb.TRIM, "django.contrib.auth.base_user.AbstractBaseUser",
         make=without_user_password,
         did="stored it without the password hash, which is read from the database on use",
         reason="the row of a user carries the password hash",
         fix="store its primary key (.pk), once it is saved, and fetch the user on read",
         force=True,
     ),
-    **rows(
-        "CC120", Verb.TRIM, "flask_login:UserMixin",
+    **_secret_rows(
+        Verb.TRIM, "flask_login:UserMixin",
         make=without_password, behind=True,
         did="stored the user it stands for, without the password hash",
     ),
