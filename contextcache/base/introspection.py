@@ -24,7 +24,7 @@ def instance_dict(obj: object) -> dict[str, object] | None:
 
 
 def _has_no_dict(obj: object) -> bool:
-    """Tell whether `obj` has no attribute dictionary yet, where asking for it would make one.
+    """Return True if `obj` has no attribute dictionary yet, where asking for it would make one.
 
     It would be an empty one, but pickle stores an empty dictionary of these and no missing one.
     """

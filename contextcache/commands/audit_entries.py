@@ -29,7 +29,7 @@ from contextcache.exceptions import UnreadablePayloadError, UntrustedPayloadErro
 from contextcache.payload.compression import ExpansionError, compression_of
 from contextcache.payload.dangerous import is_listable
 from contextcache.payload.envelope import Envelope, unverified
-from contextcache.payload.loading import HARMLESS, is_sealed
+from contextcache.payload.loading import SAFE_GLOBALS, is_sealed
 from contextcache.rules.secret_shapes import shape_of
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ LONGEST_KEY = 120  # characters
 MAX_TYPES = 10_000  # that are counted apart
 MAX_NAMES = 10_000  # that are listed
 
-_HARMLESS = frozenset(HARMLESS)
+_HARMLESS = frozenset(SAFE_GLOBALS)
 _NO_PARTS = 2**62  # bytes: what takes fewer gets no part of its own
 _MAX_STANDINGS = 200  # names of one entry that are looked up
 _FREE_EXPANSION = 32_000_000  # bytes of all entries that may expand by more than `MAX_RATIO`

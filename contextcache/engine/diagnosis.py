@@ -15,7 +15,7 @@ from contextcache.base.introspection import class_mro, qualified_name
 from contextcache.engine.dump import Dump
 from contextcache.engine.handles import lost_handle
 from contextcache.engine.hits import Hit, SelfReferenceError
-from contextcache.engine.locating import Search
+from contextcache.engine.locating import Locator
 from contextcache.engine.reducers import failed_trial
 from contextcache.engine.refusal import NOTHING
 from contextcache.engine.size import overruns_stack, too_deep
@@ -121,14 +121,14 @@ class Diagnosis:
                 dump.hits.append(Hit(refusal.leaf, refusal.rule, Action.REFUSED, NOTHING))
                 self._build_findings(builder, dump, self._search(value, dump))
                 return self
-            search = self._search(value, dump)
-            if self._learns(value, dump, search):
+            locator = self._search(value, dump)
+            if self._learns(value, dump, locator):
                 continue
-            if markers.keys() < (named := self._marker_paths(builder, dump, search)).keys():
+            if markers.keys() < (named := self._marker_paths(builder, dump, locator)).keys():
                 markers = {**markers, **named}  # a marker tells its own path, so it is made again
                 continue
             if not loads_again(dump, payload):
-                if not (found := self._suspects(dump, search)):
+                if not (found := self._suspects(dump, locator)):
                     break
                 cut_higher = True
                 rounds = MAX_ROUNDS if any(found) else rounds  # there are only so many classes
@@ -139,15 +139,15 @@ class Diagnosis:
             refused = any(refuses(hit, value) for hit in dump.hits)
             self.payload = None if refused else payload
             if self._fresh and self.payload is not None:
-                search = self._search_in_fresh_process(value, dump, payload)
+                locator = self._search_in_fresh_process(value, dump, payload)
             for cls in dump.unverified:
                 self.table = self.table.learn(cls, sound=True)
-            self._build_findings(builder, dump, search)
+            self._build_findings(builder, dump, locator)
             if self._debug:
                 self._find_secrets(builder, value, dump, payload)
             return self
         dump.hits.append(Hit(value, UNLOADABLE, Action.REFUSED, NOTHING))
-        self._build_findings(builder, dump, search)
+        self._build_findings(builder, dump, locator)
         return self
 
     def _find_secrets(
@@ -158,7 +158,7 @@ class Diagnosis:
         found = find_secrets(value, dump, payload, seconds=self._seconds, nodes=self._nodes)
         self.secrets = builder.observed(found)
 
-    def _search_in_fresh_process(self, value: object, dump: Dump, payload: bytes) -> Search:
+    def _search_in_fresh_process(self, value: object, dump: Dump, payload: bytes) -> Locator:
         """Add a hit for what a fresh process cannot load, and locate all hits."""
         from contextcache.engine.fresh import differences  # noqa: PLC0415  # for tests and commands
 
@@ -193,36 +193,36 @@ class Diagnosis:
                 raise _Refusal(value, REFUSES) from None
         raise _Refusal(value, CHANGING)
 
-    def _build_findings(self, builder: FindingBuilder, dump: Dump, search: Search) -> None:
+    def _build_findings(self, builder: FindingBuilder, dump: Dump, locator: Locator) -> None:
         self.is_endless = any(hit.rule.is_endless for hit in dump.hits)
-        builder.build(dump, search, seconds=self._seconds)
+        builder.build(dump, locator, seconds=self._seconds)
         self.findings, self.seen = builder.findings, builder.seen
 
-    def _search(self, value: object, dump: Dump) -> Search:
+    def _search(self, value: object, dump: Dump) -> Locator:
         began = time.perf_counter()
-        search = Search(value, dump, seconds=self._seconds, nodes=self._nodes)
+        locator = Locator(value, dump, seconds=self._seconds, nodes=self._nodes)
         self._seconds = max(0.0, self._seconds - (time.perf_counter() - began))
-        return search
+        return locator
 
-    def _learns(self, value: object, dump: Dump, search: Search) -> bool:
+    def _learns(self, value: object, dump: Dump, locator: Locator) -> bool:
         """Learn which attributes and keys can be left out instead of marked; tell if any is new."""
         news = False
         dropped = set(self.dropped)
         for hit in dump.hits:
-            place = search.found.get(id(hit.leaf))
-            for cls in lost_handle(hit, place):
+            node = locator.found.get(id(hit.leaf))
+            for cls in lost_handle(hit, node):
                 handles = frozenset({qualified_name(type(hit.leaf))})
                 news = news or not handles <= self.table.known(cls).handles
                 self.table = self.table.learn(cls, handles=handles)
-            if hit.action is not Action.STRIPPED or place is None or place.step is None:
+            if hit.action is not Action.STRIPPED or node is None or node.step is None:
                 continue
-            holder, name = place.parent, place.step.name
+            holder, name = node.parent, node.step.name
             if holder is None or not isinstance(name, str):
                 continue
-            if place.step.kind is StepKind.ITEM and holder.obj is value and self._session:
+            if node.step.kind is StepKind.ITEM and holder.obj is value and self._session:
                 dropped.add(qualified_name(type(hit.leaf)))
             cls = type(holder.obj)
-            if place.step.kind is StepKind.ATTRIBUTE:
+            if node.step.kind is StepKind.ATTRIBUTE:
                 state = _state(dump, holder.obj)
                 if name in state and _has_default(cls, name) and self.table.strips(hit.leaf):
                     self.table = self.table.learn(cls, unset=frozenset({name}))
@@ -231,21 +231,23 @@ class Diagnosis:
         self.dropped = dropped
         return news
 
-    def _marker_paths(self, builder: FindingBuilder, dump: Dump, search: Search) -> dict[int, str]:
+    def _marker_paths(
+        self, builder: FindingBuilder, dump: Dump, locator: Locator
+    ) -> dict[int, str]:
         """Return the path of everything a marker stands for, by its id."""
         return {
-            id(hit.leaf): builder.path_of(search.found[id(hit.leaf)]).printed(exact=self._exact)
+            id(hit.leaf): builder.path_of(locator.found[id(hit.leaf)]).printed(exact=self._exact)
             for hit in dump.hits
-            if hit.action is Action.STRIPPED and id(hit.leaf) in search.found
+            if hit.action is Action.STRIPPED and id(hit.leaf) in locator.found
         }
 
-    def _suspects(self, dump: Dump, search: Search) -> list[bool]:
+    def _suspects(self, dump: Dump, locator: Locator) -> list[bool]:
         """Learn which classes keep a payload from loading: of each, whether it is news.
 
         Of each class, some objects are tried by themselves, the innermost first. Where they all
         load, every object of every class will be tried.
         """
-        candidates = list(_candidates(dump, search))
+        candidates = list(_candidates(dump, locator))
         trials: dict[int, int] = {}
         found: list[bool] = []
         for candidate in candidates:
@@ -312,13 +314,13 @@ def _only_strippable(leaf: object, table: DispatchTable) -> Verdict | None:
     return next((hit.rule for hit in stripped), None)
 
 
-def _candidates(dump: Dump, search: Search) -> Iterator[object]:
+def _candidates(dump: Dump, locator: Locator) -> Iterator[object]:
     """Yield what may keep a payload from loading, the innermost first."""
     yield from reversed(dump.unverified.values())
     for hit in dump.hits:
-        place = search.found.get(id(hit.leaf))
-        while place is not None and (place := place.holder) is not None:
-            yield place.obj
+        node = locator.found.get(id(hit.leaf))
+        while node is not None and (node := node.holder) is not None:
+            yield node.obj
 
 
 def refuses(hit: Hit, value: object) -> bool:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 TRIED = 64  # uses between which a class may settle in the table that C reads
 SETTLED = 1.0  # seconds after which a class is none that was made for one request
-MOST_YOUNG = 16  # classes that are kept alive before they have settled
+MAX_YOUNG = 16  # classes that are kept alive before they have settled
 
 
 class Known:
@@ -172,7 +172,7 @@ class DispatchTable(dict[type, "Reducer"]):
                 reducers[cls] = known.reducer
             elif importable(cls):
                 (reducers if known.settled else young)[cls] = known.reducer
-        newest = list(young.items())[-MOST_YOUNG:]
+        newest = list(young.items())[-MAX_YOUNG:]
         return DispatchTable(self.book, self.memory, reducers | dict(newest))
 
     def restarted(self) -> DispatchTable:

@@ -80,8 +80,8 @@ class Dump:
 
     __slots__ = (
         "_is_named_by_id", "_now", "_pickler", "allowed", "captured", "failure",
-        "hit_by_target_id", "hits", "keepalive", "label", "repeated", "replacement_by_id", "table", "trial_by_id",
-        "uniform_hits", "unverified", "where",
+        "hit_by_target_id", "hits", "keepalive", "label", "repeated", "replacement_by_id",
+        "table", "trial_by_id", "uniform_hits", "unverified", "where",
     )  # fmt: skip
 
     replacement_by_id: dict[int, object]

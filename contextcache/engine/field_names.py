@@ -26,7 +26,7 @@ from contextcache.rules.verdicts import (
 )
 
 if TYPE_CHECKING:
-    from contextcache.engine.locating import Place
+    from contextcache.engine.locating import Node
     from contextcache.findings.path import Path
     from contextcache.rules.rule import Verdict
 
@@ -201,14 +201,14 @@ def _uses(cls: type, field: str) -> bool:
     return any(field in method.__code__.co_names for method in methods)
 
 
-def place_to_act_on(place: Place) -> Place | None:
-    """Return the innermost place on the way to `place` that is a field of the user's own code.
+def node_to_act_on(node: Node) -> Node | None:
+    """Return the innermost node on the way to `node` that is a field of the user's own code.
 
     Where there is none, it is the outermost field of a library's; None if there is no field.
     """
     fields = [
         at
-        for at in reversed(place.chain())
+        for at in reversed(node.chain())
         if at.step is not None and at.step.kind is StepKind.ATTRIBUTE and at.parent is not None
         if str(at.step.name).isidentifier()  # else no line of source sets it, and it may be a key
     ]
@@ -216,23 +216,23 @@ def place_to_act_on(place: Place) -> Place | None:
     return next(own, fields[-1] if fields else None)
 
 
-def field_to_act_on(place: Place, path: Path, *, exact: bool = False) -> str:
+def field_to_act_on(node: Node, path: Path, *, exact: bool = False) -> str:
     """Say where the field to act on is set: in the user's own code, or else in which package.
 
     Where no object has it as a field, say of code where it is defined.
 
     Args:
-        place: Where the offender is.
+        node: Where the offender is.
         path: Its path.
         exact: Whether the path is shown as it is, for a developer.
     """
     from contextcache.reports.field_source import field_origin, package_of  # noqa: PLC0415  # for developers
 
-    at = place_to_act_on(place)
+    at = node_to_act_on(node)
     if at is None or at.parent is None or at.step is None:
-        return call_site.definition(place.obj)
+        return call_site.definition(node.obj)
     told = field_origin(type(at.parent.obj), str(at.step.name))
-    if at is place:
+    if at is node:
         return told
     held = package_of(type(at.obj)) if call_site.is_own(type(at.parent.obj)) else ""
     is_new = held and not held.startswith("Python ") and not told.endswith(f" ({held})")

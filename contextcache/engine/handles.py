@@ -16,7 +16,7 @@ from contextcache.rules.verdicts import REFUSES
 
 if TYPE_CHECKING:
     from contextcache.engine.hits import Hit
-    from contextcache.engine.locating import Place
+    from contextcache.engine.locating import Node
 
 MAX_LEVELS = 8  # objects of a library between the field and the handle
 
@@ -27,22 +27,22 @@ _HANDLES = frozenset({
 })  # fmt: skip
 
 
-def lost_handle(hit: Hit, place: Place | None) -> tuple[type, ...]:
+def lost_handle(hit: Hit, node: Node | None) -> tuple[type, ...]:
     """Return the classes of the library's objects on the way to a handle, the outermost first.
 
     Args:
         hit: The offender, which may be a handle.
-        place: Where it is.
+        node: Where it is.
     """
     if hit.rule is not REFUSES or not is_handle(type(hit.leaf)):
         return ()
     classes: list[type] = []
-    while place is not None and place.parent is not None:
-        step, holder = place.step, place.parent.obj
+    while node is not None and node.parent is not None:
+        step, holder = node.step, node.parent.obj
         if step is None or step.kind is not StepKind.ATTRIBUTE or not _is_installed(type(holder)):
             break
         classes.append(type(holder))
-        place = place.parent
+        node = node.parent
     return tuple(reversed(classes))
 
 

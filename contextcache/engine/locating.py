@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _PRIVATE = "__pydantic_private__"
 
 
-class Place:
+class Node:
     """An object in the walk, and how it was reached.
 
     Attributes:
@@ -53,9 +53,9 @@ class Place:
     def __init__(
         self,
         obj: Any,
-        parent: Place | None = None,
+        parent: Node | None = None,
         step: Step | None = None,
-        owner: Place | None = None,
+        owner: Node | None = None,
     ) -> None:
         self.obj = obj
         self.parent = parent
@@ -65,12 +65,12 @@ class Place:
         self._position = -1
 
     @classmethod
-    def under(cls, key: object, position: int, obj: object, parent: Place) -> Place:
-        """Place `obj` under a key of a mapping; the key is worded only if it is asked for."""
-        place = cls(obj, parent)
-        place._key = key
-        place._position = position
-        return place
+    def under(cls, key: object, position: int, obj: object, parent: Node) -> Node:
+        """Return the node of `obj` under a key of a mapping; its step is made when it is needed."""
+        node = cls(obj, parent)
+        node._key = key
+        node._position = position
+        return node
 
     @property
     def step(self) -> Step | None:
@@ -79,46 +79,46 @@ class Place:
             self._step, self._position = item(self._key, self._position), -1
         return self._step
 
-    def chain(self) -> list[Place]:
-        """Return the places from the value down to this one."""
+    def chain(self) -> list[Node]:
+        """Return the nodes from the value down to this one."""
         found = [self]
         while found[-1].parent is not None:
             found.append(found[-1].parent)
         return found[::-1]
 
     def path(self, root: str) -> Path:
-        """Return the path of this place under `root`."""
+        """Return the path of this node under `root`."""
         steps: list[Step] = []
-        for place in self.chain():
-            if place.private:  # the path ends at the object whose private matter it is
+        for node in self.chain():
+            if node.private:  # the path ends at the object whose private matter it is
                 break
-            if place.step is not None:
-                steps.append(place.step)
+            if node.step is not None:
+                steps.append(node.step)
         return Path(root, tuple(steps))
 
     @property
-    def holder(self) -> Place | None:
+    def holder(self) -> Node | None:
         """The nearest object above that is no builtin container; None at the top."""
-        place = self.parent
-        while place is not None and (place.owner or id(type(place.obj)) in CONTAINERS):
-            place = place.parent
-        return place
+        node = self.parent
+        while node is not None and (node.owner or id(type(node.obj)) in CONTAINERS):
+            node = node.parent
+        return node
 
 
-class Search:
-    """The places of the offenders of one dump.
+class Locator:
+    """The nodes of the offenders of one dump.
 
     Args:
         value: The value that was dumped.
         dump: The careful dump of it, with what it captured.
         seconds: How long the search may take.
         nodes: How many objects it may look at.
-        is_wanted: Returns whether the place of a text is wanted, too; without it, texts are left
+        is_wanted: Returns whether the node of a text is wanted, too; without it, texts are left
             out of the walk.
 
     Attributes:
-        found: The place of each offender, by its id.
-        texts: The places of the texts that are wanted, each at its first place.
+        found: The node of each offender, by its id.
+        texts: The nodes of the texts that are wanted, each where it was met first.
     """
 
     def __init__(
@@ -130,12 +130,12 @@ class Search:
         nodes: int,
         is_wanted: Callable[[Any], bool] | None = None,
     ) -> None:
-        self.found: dict[int, Place] = {}
-        self.texts: list[Place] = []
+        self.found: dict[int, Node] = {}
+        self.texts: list[Node] = []
         self._is_wanted = is_wanted
         self._skipped = ATOMS if is_wanted is None else ATOMS - TEXTS
         self._captured = dump.captured or {}
-        self._behind = dump.replacement_by_id
+        self._replacement_by_id = dump.replacement_by_id
         self._proxies = {id(hit.leaf) for hit in dump.hits if hit.rule.is_proxy}
         self._names: dict[int, dict[int, Step]] = {}
         self._inner: dict[int, dict[int, tuple[object, Step, Step]]] = {}
@@ -143,15 +143,15 @@ class Search:
         left_out = [hit for hit in dump.hits if hit.holder is not None]
         wanted = {id(hit.leaf) for hit in dump.hits if hit.holder is None}
         wanted.update(id(hit.holder) for hit in left_out)
-        self._walk(Place(value), wanted, time.perf_counter() + seconds, nodes)
+        self._walk(Node(value), wanted, time.perf_counter() + seconds, nodes)
         for hit in left_out:
-            place = self._below(hit)
-            if place is not None:
-                self.found[id(hit.leaf)] = place
+            node = self._below(hit)
+            if node is not None:
+                self.found[id(hit.leaf)] = node
 
-    def is_behind_proxy(self, place: Place) -> bool:
-        """Return True if a proxy leads to `place`: it may lead elsewhere next time."""
-        return any(id(above.obj) in self._proxies for above in place.chain()[:-1])
+    def is_behind_proxy(self, node: Node) -> bool:
+        """Return True if a proxy leads to `node`: it may lead elsewhere next time."""
+        return any(id(above.obj) in self._proxies for above in node.chain()[:-1])
 
     def count_ways(self, value: object, wanted: set[int], *, nodes: int) -> dict[int, int]:
         """Count how often what holds them leads to objects.
@@ -163,134 +163,134 @@ class Search:
         """
         counts = dict.fromkeys(wanted, 0)
         seen: set[int] = set()
-        stack = [Place(value)]
+        stack = [Node(value)]
         while stack and nodes:
             nodes -= 1
-            place = stack.pop()
-            key = id(place.obj)
+            node = stack.pop()
+            key = id(node.obj)
             if key in counts:
                 counts[key] += 1
             if key not in seen:
                 seen.add(key)
-                stack.extend(self._children(place))
+                stack.extend(self._children(node))
         return counts
 
-    def _walk(self, start: Place, wanted: set[int], deadline: float, nodes: int) -> None:
+    def _walk(self, start: Node, wanted: set[int], deadline: float, nodes: int) -> None:
         seen: set[int] = set()
         stack = [start]
         while stack and (self._is_wanted or len(self.found) < len(wanted)):
-            place = stack.pop()
-            key = id(place.obj)
+            node = stack.pop()
+            key = id(node.obj)
             if key in seen:
                 continue
             seen.add(key)
             if key in wanted:
-                self.found[key] = place
-            if self._is_wanted and id(type(place.obj)) in TEXTS and self._is_wanted(place.obj):
-                self.texts.append(place)
+                self.found[key] = node
+            if self._is_wanted and id(type(node.obj)) in TEXTS and self._is_wanted(node.obj):
+                self.texts.append(node)
             if len(seen) > nodes or (len(seen) % 256 == 0 and time.perf_counter() > deadline):
                 return  # what is not found by now is reported at the value itself
-            stack.extend(reversed(self._children(place)))
+            stack.extend(reversed(self._children(node)))
 
-    def _children(self, place: Place) -> list[Place]:
-        """Return what pickle stored for `place`, in the order in which it stored it."""
-        obj = place.obj
-        if id(obj) in self._behind:
-            return [Place(self._behind[id(obj)], place)]
+    def _children(self, node: Node) -> list[Node]:
+        """Return what pickle stored for `node`, in the order in which it stored it."""
+        obj = node.obj
+        if id(obj) in self._replacement_by_id:
+            return [Node(self._replacement_by_id[id(obj)], node)]
         if id(type(obj)) in CONTAINERS:
-            if place.owner is None and id(type(obj)) in MAPPINGS:
-                return self._values(obj, place)
+            if node.owner is None and id(type(obj)) in MAPPINGS:
+                return self._values(obj, node)
             return [
-                self._placed(child, step, place)
+                self._node_of_item(child, step, node)
                 for step, child in iter_items(obj)
                 if id(type(child)) not in self._skipped
             ]
         captured = self._captured.get(id(obj))
         if captured is None:
             return []
-        parts = self._parts(place, captured[1])
+        parts = self._nodes_of_parts(node, captured[1])
         related = relations(obj)
         if related or hides_attributes(type(obj)):
             for part in parts:
                 part.private = part.owner is not None or hides_attributes(type(obj))
-        return [_related(steps, child, place) for steps, child in related] + parts
+        return [_related(steps, child, node) for steps, child in related] + parts
 
-    def _values(self, obj: dict[Any, Any], place: Place) -> list[Place]:
-        """Place what may matter of a dict, the keys that are objects included."""
+    def _values(self, obj: dict[Any, Any], node: Node) -> list[Node]:
+        """Return the nodes of what may matter of a dict, the keys that are objects included."""
         found = []
         for index, (key, child) in enumerate(list(obj.items())):
             if id(type(key)) not in self._skipped:
-                found.append(Place(key, place, Step(StepKind.KEY, index)))
+                found.append(Node(key, node, Step(StepKind.KEY, index)))
             if id(type(child)) not in self._skipped:
-                found.append(Place.under(key, index, child, place))
+                found.append(Node.under(key, index, child, node))
         return found
 
-    def _parts(self, place: Place, reduced: tuple[Any, ...]) -> list[Place]:
-        obj = place.obj
+    def _nodes_of_parts(self, node: Node, reduced: tuple[Any, ...]) -> list[Node]:
+        obj = node.obj
         function, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
-        found: list[Place] = []
+        found: list[Node] = []
         if getattr(function, "__name__", "") == "unpickle_lazyobject" and len(arguments) == 1:
-            return [Place(arguments[0], place)]  # of Django: attributes are those of what is behind
+            return [Node(arguments[0], node)]  # of Django: attributes are those of what is behind
         if not is_stored_by_name(function):
-            found.append(self._part(function, Step(StepKind.FUNCTION, None), place))
+            found.append(self._node_of_part(function, Step(StepKind.FUNCTION, None), node))
         for index, argument in enumerate(arguments):
             if id(type(argument)) not in self._skipped and argument is not type(obj):
                 step = _argument_step(obj, index)
-                found.append(self._part(argument, step, place))
+                found.append(self._node_of_part(argument, step, node))
         for index, child in enumerate(items or ()):
             if id(type(child)) not in self._skipped:
-                found.append(self._item(child, index, place))
+                found.append(self._item(child, index, node))
         for index, (key, child) in enumerate(pairs or ()):
             if id(type(key)) not in self._skipped:
-                found.append(Place(key, place, Step(StepKind.KEY, index)))
-            found.append(Place.under(key, index, child, place))
+                found.append(Node(key, node, Step(StepKind.KEY, index)))
+            found.append(Node.under(key, index, child, node))
         if state is not None:
             if type(state) is dict and state is instance_dict(obj) and _PRIVATE not in state:
                 found += [
-                    Place(child, place, attribute(name))
+                    Node(child, node, attribute(name))
                     for name, child in list(state.items())
                     if id(type(child)) not in self._skipped
                 ]
             else:
-                found.append(self._part(state, Step(StepKind.STATE, None), place))
+                found.append(self._node_of_part(state, Step(StepKind.STATE, None), node))
         return found
 
-    def _placed(self, child: object, step: Step, place: Place) -> Place:
-        """Place an item of a container; of one that pickling made, by the name its owner has."""
-        if place.owner is None:
-            return Place(child, place, step)
-        name = self._name(place.owner, child, step.name)
+    def _node_of_item(self, child: object, step: Step, node: Node) -> Node:
+        """Return the node of an item; in what pickling made, by the name its owner has for it."""
+        if node.owner is None:
+            return Node(child, node, step)
+        name = self._name(node.owner, child, step.name)
         if name is not None:
-            named = Place(child, place.owner, name)
-            named.private = hides_attributes(type(place.owner.obj))
+            named = Node(child, node.owner, name)
+            named.private = hides_attributes(type(node.owner.obj))
             return named
-        return Place(child, place, step, place.owner if id(type(child)) in CONTAINERS else None)
+        return Node(child, node, step, node.owner if id(type(child)) in CONTAINERS else None)
 
-    def _part(self, part: object, step: Step, place: Place) -> Place:
-        """Place a part of a reduce value, by the attribute that holds it if one does."""
-        if id(type(part)) in TEXTS and issubclass(type(place.obj), type(part)):
-            return Place(part, place)  # of a subclass, such as Django's SafeString
-        name = self._name(place, part)
+    def _node_of_part(self, part: object, step: Step, node: Node) -> Node:
+        """Return the node of a part of a reduce value, by the attribute that holds it, if any."""
+        if id(type(part)) in TEXTS and issubclass(type(node.obj), type(part)):
+            return Node(part, node)  # of a subclass, such as Django's SafeString
+        name = self._name(node, part)
         if name is not None:
-            return Place(part, place, name)
+            return Node(part, node, name)
         if step.kind is StepKind.ARGUMENT and id(type(part)) not in CONTAINERS:
-            within = self._within(place, part)
+            within = self._within(node, part)
             if within is not None:
                 return within
-        return Place(part, place, step, place if id(type(part)) in CONTAINERS else None)
+        return Node(part, node, step, node if id(type(part)) in CONTAINERS else None)
 
-    def _item(self, child: object, index: int, place: Place) -> Place:
-        """Place an item with which an object is filled on load; not every such object has items."""
+    def _item(self, child: object, index: int, node: Node) -> Node:
+        """Return the node of an item with which an object is filled on load; not each has items."""
         step = Step(StepKind.ITEM, index)
-        if _is_item(place.obj, index, child):
-            return Place(child, place, step)
-        name = self._name(place, child)
+        if _is_item(node.obj, index, child):
+            return Node(child, node, step)
+        name = self._name(node, child)
         if name is not None:
-            return Place(child, place, name)
-        return self._within(place, child) or Place(child, place, step)
+            return Node(child, node, name)
+        return self._within(node, child) or Node(child, node, step)
 
-    def _within(self, owner: Place, child: object) -> Place | None:
-        """Place `child` in a container that `owner` holds, such as the `args` of an exception."""
+    def _within(self, owner: Node, child: object) -> Node | None:
+        """Return the node of `child` in a container of `owner`, such as the `args` of an error."""
         inner = self._inner.get(id(owner.obj))
         if inner is None:
             inner = self._inner[id(owner.obj)] = {}
@@ -301,9 +301,9 @@ class Search:
         if id(child) not in inner:
             return None
         held, step, below = inner[id(child)]
-        return Place(child, Place(held, owner, step), below)
+        return Node(child, Node(held, owner, step), below)
 
-    def _name(self, owner: Place, child: object, preferred: object = None) -> Step | None:
+    def _name(self, owner: Node, child: object, preferred: object = None) -> Step | None:
         """Return the step by which `owner` itself leads to `child`, or None."""
         if id(type(child)) in self._skipped:
             return None
@@ -317,19 +317,19 @@ class Search:
             return attribute(preferred)
         return names.get(id(child))
 
-    def _below(self, hit: Hit) -> Place | None:
+    def _below(self, hit: Hit) -> Node | None:
         """Find an offender that was left out of what its holder was reduced to."""
         top = self.found.get(id(hit.holder))
         if top is None:
             return None
         if hit.name:
-            return Place(hit.leaf, top, attribute(hit.name))
+            return Node(hit.leaf, top, attribute(hit.name))
         queue = deque([top])
         seen: set[int] = set()
         while queue and len(seen) < 1000:
-            place = queue.popleft()
-            for step, child in iter_children(place.obj):
-                below = Place(child, place, step)
+            node = queue.popleft()
+            for step, child in iter_children(node.obj):
+                below = Node(child, node, step)
                 if child is hit.leaf:
                     return below
                 if id(child) not in seen and id(type(child)) not in ATOMS:
@@ -338,10 +338,10 @@ class Search:
         return None
 
 
-def _related(steps: tuple[Step, ...], child: object, place: Place) -> Place:
+def _related(steps: tuple[Step, ...], child: object, node: Node) -> Node:
     for step in steps[:-1]:
-        place = Place(child, place, step)
-    return Place(child, place, steps[-1] if steps else None)
+        node = Node(child, node, step)
+    return Node(child, node, steps[-1] if steps else None)
 
 
 def _is_item(obj: Any, index: int, child: object) -> bool:

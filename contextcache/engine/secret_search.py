@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from contextcache.engine.children import iter_children
 from contextcache.engine.hits import Hit
-from contextcache.engine.locating import Search
+from contextcache.engine.locating import Locator
 from contextcache.findings.finding import Action
 from contextcache.findings.path import Step, StepKind
 from contextcache.rules.rule import Verb
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from contextcache.engine.dump import Dump
-    from contextcache.engine.locating import Place
+    from contextcache.engine.locating import Node
     from contextcache.rules.secret_shapes import Shape
 
 MAX_OBJECTS = 100_000  # of one value that is stored as JSON
@@ -25,8 +25,8 @@ MAX_OBJECTS = 100_000  # of one value that is stored as JSON
 
 def find_secrets(
     value: object, dump: Dump, payload: bytes, *, seconds: float, nodes: int
-) -> list[tuple[Hit, Place]]:
-    """Return the secrets in what is stored, by their shapes, each with its place.
+) -> list[tuple[Hit, Node]]:
+    """Return the secrets in what is stored, by their shapes, each with its node.
 
     What stands in an object that is itself reported as a secret, or that the application allows, is
     left out.
@@ -35,7 +35,7 @@ def find_secrets(
         value: The value that was dumped.
         dump: The careful dump of it, with what it captured.
         payload: What the dump has made.
-        seconds: How long the search for the places may take.
+        seconds: How long the search for the nodes may take.
         nodes: How many objects it may look at.
     """
     shapes = shapes_in(payload)
@@ -50,7 +50,7 @@ def find_secrets(
         found[id(text)] = shape
         return True
 
-    search = Search(value, dump, seconds=seconds, nodes=nodes, is_wanted=is_secret)
+    locator = Locator(value, dump, seconds=seconds, nodes=nodes, is_wanted=is_secret)
     settled = {id(hit.leaf) for hit in dump.hits if hit.rule.is_secret} | dump.allowed
 
     def is_settled(obj: object) -> bool:
@@ -58,9 +58,9 @@ def find_secrets(
         return id(obj) in settled or (rule is not None and rule.verb is Verb.ALLOW)
 
     return [
-        (_hit(place.obj, found[id(place.obj)]), place)
-        for place in search.texts
-        if not any(is_settled(above.obj) for above in place.chain())
+        (_hit(node.obj, found[id(node.obj)]), node)
+        for node in locator.texts
+        if not any(is_settled(above.obj) for above in node.chain())
     ]
 
 

@@ -14,7 +14,7 @@ from contextcache.engine.field_names import (
     field_to_act_on,
     fix_for,
     is_inherited,
-    place_to_act_on,
+    node_to_act_on,
 )
 from contextcache.engine.hits import kind_of
 from contextcache.engine.refusal import NOTHING
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from contextcache.engine.dump import Dump
     from contextcache.engine.hits import Hit
-    from contextcache.engine.locating import Place, Search
+    from contextcache.engine.locating import Locator, Node
     from contextcache.findings.path import Step
     from contextcache.reports.offence import Offence
     from contextcache.rules.rule import Rule
@@ -76,7 +76,7 @@ class FindingBuilder:
         self,
         value: object,
         label: str,
-        locate: Callable[[object, Dump], Search],
+        locate: Callable[[object, Dump], Locator],
         *,
         sink: str,
         debug: bool,
@@ -96,19 +96,19 @@ class FindingBuilder:
         self._offending: set[int] = set()  # the ids of what an offender was reached through
         self._lookup: Callable[[type], Rule | None] = lambda _: None
 
-    def build(self, dump: Dump, search: Search, *, seconds: float) -> None:
+    def build(self, dump: Dump, locator: Locator, *, seconds: float) -> None:
         """Add a finding for each hit of `dump`, in the order in which pickle meets them.
 
         Once the time is used up, one finding of a kind speaks for the others, but to a developer.
 
         Args:
             dump: The careful dump of the value.
-            search: Where its hits are.
+            locator: Where its hits are.
             seconds: How long it may take.
         """
         deadline = time.perf_counter() + seconds
         first: dict[tuple[str, str], Finding] = {}
-        order = {key: at for at, key in enumerate(search.found)}
+        order = {key: at for at, key in enumerate(locator.found)}
         told: set[int] = set()
         stripped = {id(hit.leaf): hit for hit in dump.hits if hit.action is Action.STRIPPED}
         for hit in dump.hits:  # what a proxy points at may have been met before it
@@ -117,19 +117,19 @@ class FindingBuilder:
                 hit.action, hit.did = target.action, target.did
         self._lookup = dump.table.book.lookup
         self._offending = {
-            id(above.obj) for place in search.found.values() for above in place.chain()[:-1]
+            id(above.obj) for node in locator.found.values() for above in node.chain()[:-1]
         }
         for hit in sorted(dump.hits, key=lambda hit: order.get(id(hit.leaf), len(order))):
             if id(hit.leaf) in told:
                 continue
             told.add(id(hit.leaf))
-            place = search.found.get(id(hit.leaf))
-            if place is not None and search.is_behind_proxy(place):
+            node = locator.found.get(id(hit.leaf))
+            if node is not None and locator.is_behind_proxy(node):
                 continue  # the proxy is the field to act on; what it points at is cleaned silently
-            kind, path = kind_of(hit.rule.code, type(hit.leaf)), self.path_of(place)
+            kind, path = kind_of(hit.rule.code, type(hit.leaf)), self.path_of(node)
             if self._debug or kind not in first or time.perf_counter() < deadline:
-                inner = list(self._inside(hit, path)) if place is not None else []
-                worded = inner or [self._finding(hit, path, place)]
+                inner = list(self._inside(hit, path)) if node is not None else []
+                worded = inner or [self._finding(hit, path, node)]
                 first.setdefault(kind, worded[0])
                 self.findings.extend(worded)
                 self.seen[id(hit.leaf)] = Seen(kind, worded[0], path.steps, hit.rule.exhausts_stack)
@@ -138,17 +138,17 @@ class FindingBuilder:
                     kind, first[kind], path.steps, hit.rule.exhausts_stack
                 )
         if self._debug:
-            self._add_patches(search)
+            self._add_patches(locator)
 
-    def observed(self, found: Iterable[tuple[Hit, Place]]) -> list[Finding]:
+    def observed(self, found: Iterable[tuple[Hit, Node]]) -> list[Finding]:
         """Return findings about what is stored as it is, and for which there is no patch."""
-        findings = [self._finding(hit, self.path_of(place), place) for hit, place in found]
+        findings = [self._finding(hit, self.path_of(node), node) for hit, node in found]
         self._offences = []
         return findings
 
-    def path_of(self, place: Place | None = None) -> Path:
-        """Return the path of a place, or of the value itself."""
-        path = place.path(self._label) if place is not None else Path(self._label)
+    def path_of(self, node: Node | None = None) -> Path:
+        """Return the path of a node, or of the value itself."""
+        path = node.path(self._label) if node is not None else Path(self._label)
         return replace(path, hidden=self._hidden)
 
     def _inside(self, hit: Hit, path: Path, cut: Path | None = None) -> Iterator[Finding]:
@@ -162,10 +162,10 @@ class FindingBuilder:
         if hit.inside is None:
             return
         cut = cut or path
-        search = self._locate(hit.leaf, hit.inside)
+        locator = self._locate(hit.leaf, hit.inside)
         for inner in hit.inside.hits:
-            place = search.found.get(id(inner.leaf))
-            if place is None or inner.leaf is hit.leaf:
+            node = locator.found.get(id(inner.leaf))
+            if node is None or inner.leaf is hit.leaf:
                 continue
             inner.action, inner.did = Action.REFUSED, NOTHING
             if cut.steps:
@@ -173,15 +173,15 @@ class FindingBuilder:
                     Action.STRIPPED,
                     f"stored the rest without {cut.printed(exact=self._exact)}",
                 )
-            below = place.path(self._label)
+            below = node.path(self._label)
             whole = replace(path, steps=path.steps + below.steps)
             deeper = list(self._inside(inner, whole, cut))
-            yield from deeper or [self._finding(inner, whole, place, cut=cut)]
+            yield from deeper or [self._finding(inner, whole, node, cut=cut)]
 
     def _finding(
-        self, hit: Hit, path: Path, place: Place | None, *, cut: Path | None = None
+        self, hit: Hit, path: Path, node: Node | None, *, cut: Path | None = None
     ) -> Finding:
-        holder = place.holder if place is not None else None
+        holder = node.holder if node is not None else None
         owner = qualified_name(type(holder.obj)) if holder is not None else ""
         action, did = hit.action, hit.did
         if not path.steps and action is Action.STRIPPED:
@@ -190,7 +190,7 @@ class FindingBuilder:
             did = NOTHING
         fix = fix_for(hit.rule, hit.leaf, hit.target, can_store=self._can_store(hit))
         if self._debug:
-            self._offences.append(self._offence(hit, path, place))
+            self._offences.append(self._offence(hit, path, node))
         return Finding(
             code=hit.rule.code,
             path=path,
@@ -207,7 +207,7 @@ class FindingBuilder:
             cut=cut,
             sink=self._sink,
             origin=origin_of(path, self._value),
-            field=self._field(place, path),
+            field=self._field(node, path),
         )
 
     def _can_store(self, hit: Hit) -> bool:
@@ -227,22 +227,22 @@ class FindingBuilder:
             fix = fix.replace(f"leave it out in {_IN_ITS_CLASS}", data)
         return fix.replace("the class that holds it", name)
 
-    def _field(self, place: Place | None, path: Path) -> str:
-        if place is None:
+    def _field(self, node: Node | None, path: Path) -> str:
+        if node is None:
             return "not located within the time for it; contextcache.explain(value) has no limit"
-        return field_to_act_on(place, path, exact=self._exact) if self._debug else ""
+        return field_to_act_on(node, path, exact=self._exact) if self._debug else ""
 
-    def _offence(self, hit: Hit, path: Path, place: Place | None) -> Offence | None:
+    def _offence(self, hit: Hit, path: Path, node: Node | None) -> Offence | None:
         """Return what a fix to paste is made of; None where there can be none."""
         from contextcache.reports.offence import Offence  # noqa: PLC0415  # for developers
 
         gone = hit.action in (Action.STRIPPED, Action.LEFT_OUT)
-        if place is None or (hit.rule.verb is Verb.SNAPSHOT and gone):
+        if node is None or (hit.rule.verb is Verb.SNAPSHOT and gone):
             return None
         if hit.rule.verb is Verb.TRIM and hit.action is Action.SNAPSHOTTED:
             return None  # all but a part is stored: no method that leaves it out stores as much
         owner, field = None, ""
-        at = place_to_act_on(place)
+        at = node_to_act_on(node)
         if at is not None and at.parent is not None and call_site.is_own(type(at.parent.obj)):
             owner, field = at.parent.obj, str(at.step.name if at.step is not None else "")
         return Offence(
@@ -256,14 +256,14 @@ class FindingBuilder:
             is_certain=getattr(hit.rule, "when", None) is None,
         )
 
-    def _add_patches(self, search: Search) -> None:
+    def _add_patches(self, locator: Locator) -> None:
         from contextcache.reports.patches import patches  # noqa: PLC0415  # for developers
 
         try:
             counted = [one.held for one in self._offences if one is not None]
             targets = {id(one): one() for one in counted if type(one) is weakref.ref}
             wanted = {*map(id, counted), *map(id, targets.values())}
-            ways = search.count_ways(self._value, wanted, nodes=MAX_WAYS)
+            ways = locator.count_ways(self._value, wanted, nodes=MAX_WAYS)
             offences = [
                 one
                 and replace(

@@ -28,7 +28,7 @@ from typing import NamedTuple
 from contextcache.base.masking import generalised, masked, one_line, shortened
 from contextcache.base.syntax import parse_literal
 
-LONGEST_KEY = 40  # characters of a mapping key that are printed; a longer one may be data
+MAX_KEY_LENGTH = 40  # characters of a mapping key that are printed; a longer one may be data
 MAX_PATH_LENGTH = 300  # characters of a path in a log record
 MAX_PATTERN_LENGTH = 240
 
@@ -142,10 +142,10 @@ def item(key: object, position: int) -> Step:
 
 
 def printable(key: object) -> bool:
-    """Tell whether `key` may stand in a message: a short str, an int, None, or a tuple of them."""
+    """Return True if a message may show `key`: a short str, an int, None, or a tuple of them."""
     kind = type(key)
     if kind is str:
-        return len(key) <= LONGEST_KEY  # type: ignore[arg-type]
+        return len(key) <= MAX_KEY_LENGTH  # type: ignore[arg-type]
     if kind is int:
         return -(10**20) < key < 10**20  # type: ignore[operator]
     if kind is tuple:
@@ -260,7 +260,7 @@ class Path:
         return generalised(self.root) + "".join(step.pattern for step in self.steps)
 
     def matches(self, pattern: str) -> bool:
-        """Tell whether `pattern` covers this path.
+        """Return True if `pattern` covers this path.
 
         A pattern is a path in which `[*]` stands for any key or index, `*` inside a key or
         name for any text, and which also covers everything below it:

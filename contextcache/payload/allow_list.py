@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from contextcache.exceptions import ConfigurationError
 from contextcache.payload.checked_unpickler import CheckedUnpickler
 from contextcache.payload.dangerous import can_run_code
-from contextcache.payload.loading import HARMLESS, UnlistedNameError
+from contextcache.payload.loading import SAFE_GLOBALS, UnlistedNameError
 from contextcache.payload.verifier import Verifier, listed, restricted_getattr
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class AllowList:
 
     def __init__(self, listed: Iterable[str]) -> None:
         self._objects: dict[tuple[str, str], object] = {}
-        for name in HARMLESS:
+        for name in SAFE_GLOBALS:
             module, _, qualname = name.partition(":")
             with suppress(AttributeError):  # a type of another version of Python
                 self._objects[module, qualname] = _attribute(import_module(module), qualname)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MAGIC = b"\xcc"
 """The first byte of a signed payload; no pickle and no number begins with it."""
 
-HARMLESS = (
+SAFE_GLOBALS = (
     *(f"builtins:{name}" for name in (
         "bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list",
         "object", "range", "set", "slice", "str", "tuple",
@@ -60,7 +60,7 @@ def load(body: bytes | memoryview, names: AllowList | None, label: str) -> Any:
 
 
 def is_sealed(payload: bytes) -> bool:
-    """Tell whether `payload` claims to be signed; whether it is, only `Guard.loads` finds out."""
+    """Return True if `payload` claims to be signed; whether it is, only `Guard.loads` finds out."""
     return payload[:1] == MAGIC
 
 
@@ -189,7 +189,7 @@ _UNPICKLERS = {
 
 
 def _ran_elsewhere(error: Exception) -> bool:
-    """Tell whether `error` comes from Python code; the pickle module is written in C."""
+    """Return True if `error` comes from Python code; the pickle module is written in C."""
     traceback = error.__traceback__
     while traceback is not None:
         if traceback.tb_frame.f_globals.get("__name__") not in _UNPICKLERS:

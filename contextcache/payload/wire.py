@@ -76,7 +76,7 @@ class Stripped:
 
 
 def is_stripped(value: object) -> bool:
-    """Tell whether `value` marks a field that was not stored."""
+    """Return True if `value` marks a field that was not stored."""
     return type(value) is Stripped
 
 

@@ -33,7 +33,7 @@ def relative(path: str) -> str:
 
 
 def is_library(path: str) -> bool:
-    """Tell whether the file at `path` belongs to Python, an installed package or contextcache."""
+    """Return True if the file at `path` belongs to Python, an installed package or contextcache."""
     return path.startswith((*_libraries(), *_OWN_PACKAGES, "<")) or any(
         f"{os.sep}{name}{os.sep}" in path for name in ("site-packages", "dist-packages")
     )
@@ -49,13 +49,13 @@ def _libraries() -> tuple[str, ...]:
 
 
 def is_own(cls: type) -> bool:
-    """Tell whether `cls` is defined in a file of the user's own code."""
+    """Return True if `cls` is defined in a file of the user's own code."""
     path = _file_of(cls)
     return bool(path) and not is_library(path)
 
 
 def is_installed(cls: type) -> bool:
-    """Tell whether `cls` comes with Python or an installed package."""
+    """Return True if `cls` comes with Python or an installed package."""
     path = _file_of(cls)
     return bool(path) and is_library(path)
 
@@ -110,7 +110,7 @@ _DISPATCHERS = tuple(
 
 @functools.lru_cache(maxsize=1024)
 def _is_dispatcher(path: str) -> bool:
-    """Tell whether the file at `path` is where a framework or event loop calls what is its turn."""
+    """Return True if a framework or event loop calls what is its turn from the file at `path`."""
     return path.endswith(_DISPATCHERS) and is_library(path)
 
 

@@ -179,7 +179,7 @@ def in_place(offence: Offence) -> str:
     if offence.stands_for:
         return "" if "await" in offence.stands_for else offence.stands_for
     code = of_type(IN_PLACE, offence.leaf)
-    return 'getattr({}, "name", None)' if code == FILE[0] else code
+    return 'getattr({}, "name", None)' if code == FILE else code
 
 
 def _is_nameless(leaf: object) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from contextcache.findings.finding import Finding
     from contextcache.reports.request_scope import Write
 
-MOST_VIEWS = 3  # that are named for one field
+MAX_VIEWS = 3  # that are named for one field
 
 Row = dict[str, Any]
 """A finding or a write as plain data, such as a debug toolbar keeps in its store."""
@@ -168,8 +168,8 @@ def _write(row: Mapping[str, Any], requests: bool) -> str:
 def _listed(views: Sequence[str]) -> str:
     if not views:
         return ""
-    more = f" and {len(views) - MOST_VIEWS} more" if len(views) > MOST_VIEWS else ""
-    return f"also {', '.join(views[:MOST_VIEWS])}{more}"
+    more = f" and {len(views) - MAX_VIEWS} more" if len(views) > MAX_VIEWS else ""
+    return f"also {', '.join(views[:MAX_VIEWS])}{more}"
 
 
 def _none(text: str) -> str:

@@ -27,7 +27,7 @@ BLOCK = LINE + "%s\n  at      %s%s\n  did     %s\n  fix     %s\n  silence {silen
 TAIL = "%s · at: %s · did: %s · fix: %s · pattern: {pattern} · seen %d×"
 INDENT = "\n          "  # below the text of a block
 
-MOST_TOLD = 5  # patterns in the line of a summary
+MAX_LISTED = 5  # patterns in the line of a summary
 MAX_LEAVES = 20  # fields of one object that are listed
 MAX_SILENCE_LENGTH = 1800
 MAX_ALSO_LENGTH, MAX_TEXT_LENGTH, MAX_REASON_LENGTH = 200, 280, 160  # a line has 2,000 at most
@@ -204,9 +204,9 @@ def record_fields(leaves: Sequence[Finding], *, exact: bool = False) -> dict[str
 def most_seen(findings: Sequence[Finding]) -> str:
     """Return the patterns seen most often in a line: `CC102 session['cart']._lock 1,000×, …`."""
     told = [
-        f"{one.code} {one.path.printed_pattern()} {one.count:,}×" for one in findings[:MOST_TOLD]
+        f"{one.code} {one.path.printed_pattern()} {one.count:,}×" for one in findings[:MAX_LISTED]
     ]
-    more = len(findings) - MOST_TOLD
+    more = len(findings) - MAX_LISTED
     return ", ".join(told) + (f" and {more:,} more" if more > 0 else "")
 
 

@@ -1,4 +1,4 @@
-"""What to store in place of an object, as code: one row per type.
+"""What to store in place of an object, as code; what its rule says of it, and more.
 
 `{}` is the expression that leads to the object. Where the value is stored, the code of `AT_PLACE`
 takes the place of the object. In a class of the application, a field is left out, stored as
@@ -11,51 +11,20 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from contextcache.base.introspection import class_mro, qualified_name
+from contextcache.rules.builtin import BUILT_IN
 
-REQUEST = '{{"method": {0}.method, "path": {0}.path}}'
+FILE = "{}.name"  # of a file that has a name
 
-SHOWN = {
-    "view": (
-        "list({})",
-        ("dict_keys", "dict_values", "dict_items", "odict_keys", "odict_values", "odict_items"),
-    ),
-    "mapping": ("dict({})", ("mappingproxy", "sqlite3.Row")),
-    "bytes": ("bytes({})", ("memoryview",)),
-    "traceback": ("traceback.format_tb({})", ("traceback",)),
-    "frame": ("traceback.format_stack({})", ("frame",)),
-    "code": ("{}.co_qualname", ("code",)),
-    "digest": ("{}.hexdigest()", ("_hashlib.HASH",)),
-    "match": ("{}[0]", ("re.Match",)),
-    "entry": ("{}.path", ("posix.DirEntry",)),
-    "request": (
-        REQUEST,
-        ("django.http.request.HttpRequest", "werkzeug.wrappers.request.Request"),
-    ),
-    "text": ("str({})", ("bs4.element.NavigableString",)),
-    "tag": ("copy.copy({})", ("bs4.element.Tag",)),
+_USED_UP = {name: rule.instead for name, rule in BUILT_IN.items() if rule.instead and rule.once}
+USED_UP = frozenset(_USED_UP.values())
+"""Code that uses an object up."""
+
+IN_PLACE: dict[str, str] = {
+    "_hashlib.HASH": "{}.hexdigest()",  # these two have no rule: pickle refuses them
+    "re.Match": "{}[0]",
+    **{name: rule.instead for name, rule in BUILT_IN.items() if rule.instead and not rule.once},
 }
-"""Code that reads an object and changes nothing about it, by the name of the template."""
-
-USED_UP = {
-    "items": ("list({})", ("generator", "_csv.reader")),
-    "async items": ("[item async for item in {}]", ("async_generator",)),
-    "result": ("await {}", ("coroutine",)),
-}
-"""Code that uses an object up. `__getstate__` must not: it runs for each write, and more often."""
-
-FILE = (
-    "{}.name",
-    ("_io.TextIOWrapper", "_io.BufferedReader", "_io.BufferedWriter"),
-)  # of a file that has a name
-MODULE = ("{}.__name__", ("module",))
-
-
-def _by_type(*rows: tuple[str, tuple[str, ...]]) -> dict[str, str]:
-    return {name: code for code, names in rows for name in names}
-
-
-IN_PLACE = _by_type(*SHOWN.values(), FILE)
-AT_PLACE = {**IN_PLACE, **_by_type(*USED_UP.values(), MODULE)}
+AT_PLACE = {**IN_PLACE, **_USED_UP, "module": "{}.__name__"}
 
 
 class Kept(NamedTuple):
@@ -106,19 +75,7 @@ WEAK = Kept(
 )
 """A weak reference to an object that the same value holds, so that it lives on after the load."""
 
-NEW = {
-    "_thread.lock": "threading.Lock()",
-    "_thread.RLock": "threading.RLock()",
-    "_thread._local": "threading.local()",
-    "_queue.SimpleQueue": "queue.SimpleQueue()",
-    "_weakrefset.WeakSet": "weakref.WeakSet()",
-    "weakref.WeakValueDictionary": "weakref.WeakValueDictionary()",
-    "weakref.WeakKeyDictionary": "weakref.WeakKeyDictionary()",
-    "random.SystemRandom": "random.SystemRandom()",
-    "ssl.SSLContext": "ssl.create_default_context()",
-    "werkzeug.local.Local": "Local()",
-    "werkzeug.local.LocalStack": "LocalStack()",
-}
+NEW = {name: rule.anew for name, rule in BUILT_IN.items() if rule.anew}
 """How to make a new object of a type, where the source of its owner does not show it."""
 
 QUIET = frozenset({

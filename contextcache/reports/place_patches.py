@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from contextcache.findings.path import Step
     from contextcache.reports.offence import Offence
 
-_ONCE = {code for code, _ in USED_UP.values()}
 _ITEM_NAMES = ("item", "part", "piece")
 
 
@@ -43,7 +42,7 @@ def at_place(offences: Sequence[Offence], value: object) -> str:
         return _as_function(first, value) if not others else ""
     codes = {_instead(one) for one in offences}
     code = codes.pop() if len(codes) == 1 else ""
-    if not code or (code in _ONCE and any(one.ways > 1 for one in offences)):
+    if not code or (code in USED_UP and any(one.ways > 1 for one in offences)):
         return ""
     return _assigned(steps, value, code, session=first.path.root == "session")
 
@@ -54,7 +53,7 @@ def _instead(offence: Offence) -> str:
     if type(offence.leaf) is weakref.ref:
         return "{}()" if offence.has_target else ""
     code = of_type(AT_PLACE, offence.leaf)
-    if code == FILE[0] and not isinstance(getattr(offence.leaf, "name", None), str):
+    if code == FILE and not isinstance(getattr(offence.leaf, "name", None), str):
         return ""
     return code
 

@@ -288,7 +288,7 @@ def key_of(finding: Finding) -> Key:
 
 
 def is_milestone(count: int) -> bool:
-    """Tell whether `count` is 1, 10, 100..."""
+    """Return True if `count` is 1, 10, 100..."""
     while count >= 10 and count % 10 == 0:
         count //= 10
     return count == 1

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 SESSION = "session"  # the root of the paths in a session
 NOT_SET_HERE = "loaded with the session, not set in this request"
 
-LONGEST_HEADER = 512  # characters; servers and proxies refuse long headers
+MAX_HEADER_LENGTH = 512  # characters; servers and proxies refuse long headers
 
-LONGEST_ADDRESS = 120
+MAX_ADDRESS_LENGTH = 120
 _CONVERTER = re.compile(r"<[\w.]+(?:\([^()<>]*\))?:(?=\w+>)")  # `<int:id>` is `<id>`
 _FIT_TO_LOG = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -245,7 +245,7 @@ class RequestScope:
         """The findings in one short line of ASCII, for the response header `HEADER`."""
         told = "; ".join(self._places())
         text = one_line(f"{self.count}; {told}").encode("ascii", "backslashreplace").decode()
-        return text if len(text) <= LONGEST_HEADER else text[: LONGEST_HEADER - 3] + "..."
+        return text if len(text) <= MAX_HEADER_LENGTH else text[: MAX_HEADER_LENGTH - 3] + "..."
 
     def _places(self) -> list[str]:
         # A session is stored twice where somebody logs in, with what is in it.
@@ -267,7 +267,7 @@ class RequestScope:
         In development it is the path as it is.
         """
         method, address = masked(self.method), self.path if self.collect else self._pattern()
-        return f"{method} {shortened(one_line(address), LONGEST_ADDRESS)}"
+        return f"{method} {shortened(one_line(address), MAX_ADDRESS_LENGTH)}"
 
     def _pattern(self) -> str:
         if self._route is None:  # an adapter that knows of no patterns

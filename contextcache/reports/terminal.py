@@ -110,10 +110,10 @@ class Progress:
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Tell whether a person reads what is written to `stream`."""
+    """Return True if a person reads what is written to `stream`."""
     return bool(getattr(stream, "isatty", bool)())
 
 
 def wants_colour(stream: TextIO) -> bool:
-    """Tell whether to colour what is written to `stream`."""
+    """Return True if to colour what is written to `stream`."""
     return is_terminal(stream) and not os.environ.get("NO_COLOR")

@@ -12,7 +12,7 @@ from contextcache.exceptions import ConfigurationError
 from contextcache.findings.finding import CODES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 
 _T = TypeVar("_T")
@@ -94,6 +94,11 @@ class Rule(Verdict):
             with the type, once, returns the callable and the arguments.
         json: Whether a rule of contextcache's own holds where values become JSON, too; a rule of
             the application always does, where it can.
+        instead: Expression that is stored in its place, in a patch for the developer; `{}` is the
+            object.
+        once: Whether `instead` uses the object up. A `__getstate__` must not: it runs for each
+            write, and more often.
+        anew: Expression that makes a new one, in such a patch.
     """
 
     type: str
@@ -103,6 +108,9 @@ class Rule(Verdict):
     behind: bool = False
     uniform: Callable[[Class], tuple[object, tuple[object, ...]]] | None = None
     json: bool = False
+    instead: str = ""
+    once: bool = False
+    anew: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "verb", as_verb(self.verb, f"rule for {self.type}"))
@@ -221,16 +229,35 @@ def as_verb(text: object, where: str) -> Verb:
         raise ConfigurationError(unknown_name(text, [*Verb], f"{where}: unknown verb")) from None
 
 
-def rows(code: str, verb: Verb, *types: str, **parts: Any) -> dict[str, Rule]:
+def rows(
+    code: str,
+    verb: Verb,
+    *types: str,
+    instead: str | Mapping[str, str] = "",
+    anew: str | Mapping[str, str] = "",
+    **parts: Any,
+) -> dict[str, Rule]:
     """Return one rule for each of these types, by its name.
 
     Args:
         code: Code of the findings.
         verb: What is done with objects of these types.
         *types: The names of the types, as in `Rule`.
+        instead: As in `Rule`, for all of these types or by their names.
+        anew: As in `Rule`, for all of these types or by their names.
         **parts: Other parts of the rules.
     """
-    return {name: Rule(type=name, verb=verb, code=code, **parts) for name in types}
+    return {
+        name: Rule(
+            type=name,
+            verb=verb,
+            code=code,
+            instead=instead if isinstance(instead, str) else instead.get(name, ""),
+            anew=anew if isinstance(anew, str) else anew.get(name, ""),
+            **parts,
+        )
+        for name in types
+    }
 
 
 def recreated(what: str) -> str:

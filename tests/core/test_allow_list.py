@@ -19,7 +19,7 @@ from django.core.exceptions import ValidationError
 
 from contextcache import Guard, UnreadablePayloadError, UntrustedPayloadError
 from contextcache.payload.allow_list import AllowList
-from contextcache.payload.loading import HARMLESS, RefusedOperationError, UnlistedNameError
+from contextcache.payload.loading import SAFE_GLOBALS, RefusedOperationError, UnlistedNameError
 from tests import zoo
 from tests.core import programs
 from tests.core.programs import (
@@ -365,7 +365,7 @@ def test_what_pickle_writes_of_listed_classes_loads(case: zoo.Case, protocol: in
         expected = reader.load()
     except Exception:  # a protocol that cannot hold it
         return
-    wanted = reader.names - {"builtins:getattr"} - set(HARMLESS)
+    wanted = reader.names - {"builtins:getattr"} - set(SAFE_GLOBALS)
     if any(one.startswith(NOT_LISTABLE) for one in wanted) or ":Meta" in str(wanted):
         return
     try:
@@ -394,7 +394,7 @@ def test_exceptions_load_with_their_state(error: Exception, protocol: int) -> No
     body = pickle.dumps(error, protocol)
     reader = _Names(body)
     expected = reader.load()
-    loaded: Any = AllowList(reader.names - set(HARMLESS)).loads(body)
+    loaded: Any = AllowList(reader.names - set(SAFE_GLOBALS)).loads(body)
     assert repr(loaded) == repr(expected)
     assert vars(loaded).keys() == vars(expected).keys()
     for attribute in ("name", "path", "filename"):

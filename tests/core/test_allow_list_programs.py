@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contextcache.payload.loading import HARMLESS, RefusedOperationError, UnlistedNameError
+from contextcache.payload.loading import SAFE_GLOBALS, RefusedOperationError, UnlistedNameError
 from tests.core import programs
 from tests.core.programs import name, own, row, text
 from tests.core.test_allow_list import ALLOWED, SHARED
@@ -32,7 +32,7 @@ WORDS = [
     "source", "total", "x",
 ]  # fmt: skip
 LISTED = [found.partition(":")[2] for found in programs.LISTED]
-ALWAYS = [found.split(":") for found in HARMLESS] + [["builtins", "getattr"]]
+ALWAYS = [found.split(":") for found in SAFE_GLOBALS] + [["builtins", "getattr"]]
 OLD = [b"c__builtin__\nobject\n", b"ccopy_reg\n_reconstructor\n", b"c__builtin__\ndict\n"]
 UNLISTED = [name("os", "system"), name("builtins", "eval"), b"cbuiltins\nexec\n", b"\x82\x01"]
 DATA = [b"N", b"\x88", b"\x89", b"K\x00", b"K\x01", b"K\x02", b"G?\xf0" + bytes(6), b"C\x01x",

@@ -20,7 +20,7 @@ import pytest
 
 from contextcache import Guard, RequestScope, UncacheableValueError, enter_scope, exit_scope
 from contextcache.base.classes import ClassMemo, derived, is_permanent, once_per_class
-from contextcache.engine.dispatch import MOST_YOUNG, SETTLED, TRIED
+from contextcache.engine.dispatch import MAX_YOUNG, SETTLED, TRIED
 from contextcache.jsonable import JSONGuard
 from contextcache.rules.annotations import LeaveOut, Recreate
 from contextcache.testing import capture_findings
@@ -29,7 +29,7 @@ from tests.core import shapes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-NUMBER = 2 * MOST_YOUNG
+NUMBER = 2 * MAX_YOUNG
 
 
 @pytest.fixture(autouse=True)
@@ -145,7 +145,7 @@ def test_a_class_of_one_write_is_not_kept(
             except (UncacheableValueError, Exception):  # of pickle's, in mode `warn`
                 continue
 
-    assert written(kind, write) <= MOST_YOUNG
+    assert written(kind, write) <= MAX_YOUNG
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
@@ -165,7 +165,7 @@ def test_explaining_and_collecting_keep_no_class(kind: Callable[[str], type]) ->
             exit_scope(token)
         kept.extend((scope, found))
 
-    assert written(kind, write) <= MOST_YOUNG
+    assert written(kind, write) <= MAX_YOUNG
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
@@ -188,7 +188,7 @@ def test_a_class_that_is_used_for_a_while_is_asked_for_in_c(
     guard.dumps([passing()])
     for _ in range(2):
         guard.dumps([model() for _ in range(TRIED)])
-        for number in range(MOST_YOUNG + 1):
+        for number in range(MAX_YOUNG + 1):
             guard.dumps([named(type(f"Young{number}", (), {}))()])
         now += 2 * SETTLED
     assert model in guard._serializer.knowledge.table

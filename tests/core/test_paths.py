@@ -21,7 +21,7 @@ from contextcache.base.introspection import (
     slot_values,
 )
 from contextcache.findings.path import (
-    LONGEST_KEY,
+    MAX_KEY_LENGTH,
     Step,
     StepKind,
     attribute,
@@ -39,7 +39,7 @@ names = (
     .filter(lambda name: name and not hasattr(object(), name) and name != "__dict__")
 )
 plain_keys = st.one_of(
-    st.text(max_size=LONGEST_KEY), st.integers(-(10**19), 10**19), st.none(), st.booleans()
+    st.text(max_size=MAX_KEY_LENGTH), st.integers(-(10**19), 10**19), st.none(), st.booleans()
 )
 keys = st.recursive(plain_keys, lambda inner: st.tuples(inner, inner), max_leaves=4)
 evaluated = st.lists(

@@ -226,3 +226,8 @@ def test_a_rule_whose_module_cannot_be_imported_may_be_met(
     (tmp_path / "needing_a_library.py").write_text("raise OSError('libgeos.so is missing')")
     monkeypatch.syspath_prepend(tmp_path)
     assert Rule(type="needing_a_library.Geometry", verb=Verb.STRIP).misnamed() is None
+
+
+def test_what_is_reported_as_a_secret_is_one() -> None:
+    """What has the shape of a secret inside of it is not reported a second time."""
+    assert all(rule.is_secret is (rule.code == "CC120") for rule in BUILT_IN.values())

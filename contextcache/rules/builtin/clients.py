@@ -105,7 +105,9 @@ ROWS = {
         fix="store its rows, as in list(...)", force=True,
     ),
     **rows(
-        "CC113", Verb.STRIP, "_ssl._SSLContext", "_ssl._SSLSocket", "truststore:SSLContext",
+        "CC113", Verb.STRIP,
+        "_ssl._SSLContext", "ssl.SSLContext", "_ssl._SSLSocket", "truststore:SSLContext",
         fix="build the context on read", force=True,
+        anew={"ssl.SSLContext": "ssl.create_default_context()"},
     ),
 }  # fmt: skip

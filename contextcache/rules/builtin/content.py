@@ -101,16 +101,23 @@ ROWS = {
         "odict_values", "odict_items", "collections.abc.KeysView",
         make=plain_list, json=True, did="stored a list of what it shows",
         fix="store list(...) of it",
+        instead=dict.fromkeys(
+            (
+                "dict_keys", "dict_values", "dict_items", "odict_keys", "odict_values",
+                "odict_items",
+            ),
+            "list({})",
+        ),
     ),
     **rows(
         "CC116", Verb.SNAPSHOT, "mappingproxy", "sqlite3.Row",
         make=plain_dict, json=True, did="stored a dict of what it shows",
-        fix="store dict(...) of it",
+        fix="store dict(...) of it", instead="dict({})",
     ),
     **rows(
         "CC116", Verb.SNAPSHOT, "memoryview",
         make=plain_bytes, did="stored the bytes it shows",
-        fix="store bytes(...) of it",
+        fix="store bytes(...) of it", instead="bytes({})",
     ),
     # More than meets the eye
     **rows(
@@ -124,13 +131,14 @@ ROWS = {
         "CC121", Verb.SNAPSHOT, "bs4.element.NavigableString",
         make=plain_str, when=in_document,
         reason="the string drags the whole document along",
-        did="stored the text alone", fix="store str(...) of it",
+        did="stored the text alone", fix="store str(...) of it", instead="str({})",
     ),
     **rows(
         "CC121", Verb.SNAPSHOT, "bs4.element.Tag",
         make=detached, when=in_document,
         reason="the tag drags the whole document along",
         did="stored the tag alone", fix="store str(...) of it, or copy.copy(...)",
+        instead="copy.copy({})",
     ),
     # Data with something else attached
     **rows(

@@ -36,6 +36,9 @@ ROWS = {
         "posix.ScandirIterator",
         "botocore.response.StreamingBody",
         fix=_FILE_FIX,
+        instead=dict.fromkeys(
+            ("_io.TextIOWrapper", "_io.BufferedReader", "_io.BufferedWriter"), "{}.name"
+        ),
     ),
     **rows(
         "CC107", Verb.STRIP, "_io._IOBase", when=refuses_pickle, fix=_FILE_FIX,
@@ -58,5 +61,6 @@ ROWS = {
     **rows(
         "CC107", Verb.STRIP, "posix.DirEntry", "nt.DirEntry",
         reason="a directory entry belongs to a listing in progress", fix="store its .path",
+        instead={"posix.DirEntry": "{}.path"},
     ),
 }  # fmt: skip

@@ -47,6 +47,11 @@ ROWS = {
         "generator", "coroutine", "async_generator", "coroutine_wrapper",
         "async_generator_asend", "_csv.reader", "pandas:TextFileReader",
         fix="store its items: list(...), or the awaited result",
+        once=True,
+        instead={
+            "generator": "list({})", "_csv.reader": "list({})",
+            "async_generator": "[item async for item in {}]", "coroutine": "await {}",
+        },
     ),
     **rows(
         "CC109", Verb.STRIP, *_UNSTORED_ITERATORS,
@@ -67,12 +72,21 @@ ROWS = {
         make=lambda obj: (type(obj), ()), did=recreated("empty collection"),
         fix="store the objects in a plain set or dict, "
         "or leave it out in __getstate__ of the class that holds it",
+        anew={
+            "_weakrefset.WeakSet": "weakref.WeakSet()",
+            "weakref.WeakValueDictionary": "weakref.WeakValueDictionary()",
+            "weakref.WeakKeyDictionary": "weakref.WeakKeyDictionary()",
+        },
     ),
     # Threads, tasks, frames
     **rows(
         "CC114", Verb.STRIP, "frame", "traceback", "code", "cell", "property", "classmethod",
         "staticmethod",
         fix="store its text, for example traceback.format_exc()",
+        instead={
+            "traceback": "traceback.format_tb({})", "frame": "traceback.format_stack({})",
+            "code": "{}.co_qualname",
+        },
     ),
     **rows(
         "CC115", Verb.STRIP,
@@ -94,6 +108,7 @@ ROWS = {
         "CC117", Verb.RECREATE, "random.SystemRandom",
         reason="it draws from the operating system and has no state",
         did="stored the rest; on load this field is a new one", fix="make it where it is used",
+        anew="random.SystemRandom()",
     ),
     **rows(
         "CC119", Verb.STRIP, "method",

@@ -46,6 +46,10 @@ ROWS = {
         "starlette.requests.HTTPConnection",
         make=request_snapshot,
         did="stored a read-only RequestSnapshot without credentials", fix=_REQUEST_FIX, force=True,
+        instead=dict.fromkeys(
+            ("django.http.request.HttpRequest", "werkzeug.wrappers.request.Request"),
+            '{{"method": {0}.method, "path": {0}.path}}',
+        ),
     ),
     **rows(
         "CC106", Verb.SNAPSHOT,

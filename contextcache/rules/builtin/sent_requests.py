@@ -142,6 +142,7 @@ ROWS = {
         did="stored it without credentials",
         fix="store what the response says, such as its status and json(), not the response",
         force=True,
+        is_secret=True,
     ),
     **rows(
         "CC120", Verb.TRIM, "requests.models.Response",
@@ -150,6 +151,7 @@ ROWS = {
         did="stored it without credentials",
         fix="store what the response says, such as its status and json(), not the response",
         force=True,
+        is_secret=True,
     ),
     **rows(
         "CC122", Verb.STRIP, "requests.sessions.Session",

@@ -118,16 +118,18 @@ ROWS = {
         "_thread._local", "_threading_local.local", "gevent:local",
         uniform=empty_local,
         did=recreated("empty thread-local"),
-        fix=_LOCAL_FIX,
+        fix=_LOCAL_FIX, anew={"_thread._local": "threading.local()"},
     ),
     # Locks; what is built of them (Condition, Event, Semaphore, Queue, Barrier) comes along whole
     **rows(
         "CC102", Verb.RECREATE, "_thread.lock",
         uniform=lambda _: (allocate_lock, ()), did=recreated("unlocked lock"), fix=_LOCK_FIX,
+        anew="threading.Lock()",
     ),
     **rows(
         "CC102", Verb.RECREATE, "_thread.RLock",
         uniform=lambda _: (RLock, ()), did=recreated("unlocked lock"), fix=_LOCK_FIX,
+        anew="threading.RLock()",
     ),
     **rows(  # under gevent, threading.Lock and threading.RLock make these
         "CC102", Verb.RECREATE, "threading._RLock", "gevent.thread.LockType", "gevent:RLock",
@@ -168,6 +170,7 @@ ROWS = {
         "CC102", Verb.RECREATE, "_queue.SimpleQueue",
         reason="a queue belongs to the threads of this process",
         did=recreated("empty queue"), fix="store the items, as a list",
+        anew="queue.SimpleQueue()",
     ),
     # Context variables
     **rows(
@@ -189,6 +192,7 @@ ROWS = {
     **rows(
         "CC103", Verb.RECREATE, "werkzeug.local.Local", "werkzeug.local.LocalStack",
         did=recreated("empty Local"), fix="store the value you need from it",
+        anew={"werkzeug.local.Local": "Local()", "werkzeug.local.LocalStack": "LocalStack()"},
     ),
     # Pools of workers
     **rows(
