@@ -194,7 +194,7 @@ class OwnCodec:
 class AsStored:
     """Stands for a value that has offenders, and is pickled as the payload without them.
 
-    Whoever pickles by himself, a serializer of the application's or a client of memcached, is
+    A serializer of the application's or a client of memcached, which pickle by themselves, are
     given this. The cleaned value would not do: it has fresh locks, and cannot be pickled either.
     """
 
@@ -209,7 +209,7 @@ _SCALARS = frozenset({bool, bytes, float, int, str, type(None)})
 
 
 def storable(guard: Guard, value: object, label: str) -> object:
-    """Return what to store for `value` to those who pickle by themselves: mostly itself.
+    """Return what a backend that pickles by itself is to store: mostly the value itself.
 
     Raises:
         UncacheableValueError: Nothing of it can be stored.

@@ -129,7 +129,7 @@ class RedisSessionInterface(SessionInterface):
             if storage.guard.config.mode != "strip":
                 raise
         except Exception as error:  # noqa: BLE001  # what is no error of Redis's is raised again
-            _become(response, _unavailable(app, storage.client, error))
+            _replace_response(response, _unavailable(app, storage.client, error))
 
     def regenerate(self, session: RedisSession) -> None:
         """Rotate the id of `session`, by the name that Flask-Session has for it."""
@@ -252,7 +252,7 @@ def _unavailable(app: Flask, client: Redis, error: Exception) -> SessionUnavaila
     return SessionUnavailableError(message)
 
 
-def _become(response: Response, error: SessionUnavailableError) -> None:
+def _replace_response(response: Response, error: SessionUnavailableError) -> None:
     """Turn a response that has been made already into the one for `error`."""
     close = getattr(response.response, "close", None)
     if close is not None:
