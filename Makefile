@@ -22,6 +22,9 @@ help:
 	@echo "make serve              serve the example shops on this machine, until Ctrl-C"
 	@echo "make test               run the tests"
 	@echo "make test-all           run the tests on each supported Python that is installed"
+	@echo "make test-lowest        run the adapters' tests with the lowest versions that are declared"
+	@echo "make installs           install the wheel, alone and with extras, on each supported Python"
+	@echo "make matrix             all of installs, test-lowest, payload-matrix, test-all, conformance"
 	@echo "make pythons            get the supported Pythons that are missing, from Debian (a minute, no root)"
 	@echo "make test-faults        run only the tests that do real servers harm"
 	@echo "make conformance        run the suites of Django and django-redis on our classes"
@@ -125,8 +128,42 @@ test-all:
 	echo "tested on:$${tested:- none}; failed on:$${failed:- none}; NOT tested on:$${missing:- none}"; \
 	test -z "$$failed"
 
+LOWEST = $(VENV)-lowest
+.PHONY: test-lowest
+test-lowest: export PIP_CONSTRAINT = $(CURDIR)/tools/lowest.txt
+test-lowest: servers
+	$(MAKE) $(LOWEST)/test.stamp VENV=$(LOWEST)
+	$(LOWEST)/bin/python -m pytest -n auto tests/django tests/flask $(ARGS)
+
+.PHONY: installs
+installs: build
+	$(PIP) install --group release
+	$(VENV)/bin/python -m twine check --strict dist/*.whl
+	@failed=; for version in $(SUPPORTED); do \
+	    if python=$$(tools/find_python.sh $$version); then \
+	        tools/try_wheel.sh "$$python" || failed="$$failed $$version"; \
+	    else \
+	        missing="$$missing $$version"; \
+	    fi; \
+	done; \
+	echo "failed to install on:$${failed:- none}; NOT tried on:$${missing:- none}"; \
+	test -z "$$failed"
+
+# Everything of docs/compatibility.md, which takes hours on two cores; each ends with what ran where.
+.PHONY: matrix
+matrix: pythons
+	$(MAKE) installs
+	$(MAKE) test-lowest
+	$(MAKE) payload-matrix
+	$(MAKE) test-all
+	for version in $(SUPPORTED); do $(MAKE) conformance VENV=$(VENV)-$$version || exit 1; done
+
 # What is missing is unpacked from a newer suite of Debian, whose mirror this machine's apt knows. On
 # another system, or for a version that the suite has not, use pyenv: it is found, too.
+.PHONY: find-python
+find-python:
+	@tools/find_python.sh $(VERSION)
+
 .PHONY: pythons
 pythons:
 	@for version in $(SUPPORTED); do \
@@ -175,7 +212,7 @@ build: $(VENV)/pip.stamp
 
 .PHONY: clean
 clean:
-	rm -rf $(VENV) $(foreach version,$(SUPPORTED),$(VENV)-$(version)) dist
+	rm -rf $(VENV) $(LOWEST) $(foreach version,$(SUPPORTED),$(VENV)-$(version)) dist
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* \
 	    example_project/django_shop/db.sqlite3
 

@@ -187,9 +187,9 @@ def test_everything_that_is_left_from_django_redis_is_named_at_once(
             "BACKEND": "contextcache_django.cache.GuardedCache",
             "LOCATION": DJANGOS["LOCATION"],
             "OPTIONS": {
-                "BACKEND": "django_valkey.cache.ValkeyCache",
+                "BACKEND": "django_redis.cache.RedisCache",
                 "SOCKET_TIMEOUT": 1,
-                "CLIENT_CLASS": "django_valkey.client.DefaultClient",
+                "CLIENT_CLASS": "django_redis.client.DefaultClient",
             },
         },
     }
