@@ -182,6 +182,7 @@ class FindingBuilder:
         self, hit: Hit, path: Path, node: Node | None, *, cut: Path | None = None
     ) -> Finding:
         holder = node.holder if node is not None else None
+        data = _data_of_library(holder) if holder is not None else None
         owner = qualified_name(type(holder.obj)) if holder is not None else ""
         action, did = hit.action, hit.did
         if not path.steps and action is Action.STRIPPED:
@@ -190,7 +191,10 @@ class FindingBuilder:
             did = NOTHING
         fix = fix_for(hit.rule, hit.leaf, hit.target, can_store=self._can_store(hit))
         if self._debug:
-            self._offences.append(self._offence(hit, path, node))
+            offence = self._offence(hit, path, node)
+            if cut is not None and not (offence and issubclass(type(offence.owner), BaseException)):
+                offence = None  # what holds it would still not load
+            self._offences.append(offence)
         return Finding(
             code=hit.rule.code,
             path=path,
@@ -201,7 +205,7 @@ class FindingBuilder:
             did=did,
             fix=self._about(
                 fix,
-                type(holder.obj) if holder is not None else None,
+                type(data.obj) if data is not None else None,
                 str(path.steps[-1].name) if path.steps else "",
             ),
             cut=cut,
@@ -282,3 +286,14 @@ class FindingBuilder:
         self.findings = [
             replace(finding, patch=text) for finding, text in zip(self.findings, texts, strict=True)
         ]
+
+
+def _data_of_library(holder: Node) -> Node:
+    """Return the outermost object of Python or a library that `holder` is a part of.
+
+    What is to be stored is the data of a queue, not of a condition in it.
+    """
+    above = holder.holder if call_site.is_installed(type(holder.obj)) else None
+    while above is not None and call_site.is_installed(type(above.obj)):
+        holder, above = above, above.holder
+    return holder

@@ -105,7 +105,9 @@ class ClassPatch:
         self.names = Names(type(self.owner))
 
     def __str__(self) -> str:
-        return into(type(self.owner), _methods(self.owner, [*self.changes.values()]), self.names)
+        return into(
+            type(self.owner), _methods(self.owner, [*self.changes.values()], self.names), self.names
+        )
 
     def add(self, offence: Offence) -> bool:
         """Add what is to be done about an offence in this class; return False if nothing can be."""
@@ -152,6 +154,9 @@ def _changes(offence: Offence, names: Names) -> list[Change]:
         if all(one.is_always and one.code for one in others):
             return [Change(one.field, new=one.code) for one in (new, *others)]
         return []
+    if partners and is_field and new.code:
+        lock = Change(name, test, kept=_made(new.in_state))
+        return _with_conditions(owner, lock, partners, names)
     if partners or (not is_field and qualified_name(type(held)) != "threading.Condition"):
         return []
     if new.code and offence.is_certain:
@@ -172,6 +177,20 @@ def _changes(offence: Offence, names: Names) -> list[Change]:
     elif not offence.is_certain:  # other objects of the type are stored
         return []
     return [Change(name, test, "" if default else "None")] if test else []
+
+
+def _with_conditions(
+    owner: object, lock: Change, partners: list[str], names: Names
+) -> list[Change]:
+    """Return the changes for a lock and the conditions that use it."""
+    kinds = {one: type(attributes(owner)[one]) for one in partners}
+    if any(qualified_name(cls) != "threading.Condition" for cls in kinds.values()):
+        return []
+    code = f'threading.Condition(state["{lock.field}"])'
+    return [
+        lock,
+        *(Change(one, names.is_type("{0}", cls), kept=_made(code)) for one, cls in kinds.items()),
+    ]
 
 
 def in_place(offence: Offence) -> str:
@@ -213,11 +232,11 @@ def _partners(owner: object, name: str, held: object) -> list[str]:
 # The methods
 
 
-def _methods(owner: object, changes: list[Change]) -> list[str]:
+def _methods(owner: object, changes: list[Change], names: Names) -> list[str]:
     """Return the methods with which `owner` is pickled with these changes."""
     cls = type(owner)
-    names = {qualified_name(base) for base in class_mro(cls)}
-    extended = next((name for name in _EXTENDED if name in names), "")
+    bases = {qualified_name(base) for base in class_mro(cls)}
+    extended = next((name for name in _EXTENDED if name in bases), "")
     if extended:
         return _extending(owner, changes, _EXTENDED[extended])
     if issubclass(cls, tuple):
@@ -239,6 +258,9 @@ def _methods(owner: object, changes: list[Change]) -> list[str]:
     lines += [f"    {line}" for one in changes for line in one.to_state("state")]
     if issubclass(cls, BaseException):
         head, end = "def __reduce__(self):", "    return type(self), self.args, state"
+        if keeps_only_args(cls):  # its constructor may want other arguments
+            names.need(("copyreg",))
+            end = "    return copyreg.__newobj__, (type(self), *self.args), state"
     else:
         head, end = "def __getstate__(self):", "    return state"
     return [head, *lines, end, *_setting_state(cls, changes, by_name=bool(slots))]
@@ -307,6 +329,12 @@ def into(cls: type, lines: list[str], names: Names) -> str:
     methods = textwrap.indent("\n".join([f"# into class {cls.__name__}{where}", *lines]), "    ")
     imports = "".join(f"{one}\n" for one in names.used_in(lines))
     return f"{imports}\n{methods}" if imports else methods
+
+
+def keeps_only_args(cls: type) -> bool:
+    """Return True if exceptions of `cls` have no fields of C but `args`, as an `OSError` has."""
+    builtin = next(base for base in class_mro(cls) if not is_own(base))
+    return builtin.__basicsize__ == Exception.__basicsize__
 
 
 def pickles_plainly(cls: type, extended: Collection[str] = ()) -> bool:

@@ -21,6 +21,7 @@ from contextcache.findings.path import StepKind
 from contextcache.reports.call_site import relative
 from contextcache.reports.field_makers import is_plain
 from contextcache.reports.patch_templates import AT_PLACE, FILE, USED_UP, of_type
+from contextcache.reports.spelling import is_type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +74,7 @@ def _assigned(ways: Sequence[tuple[Step, ...]], value: object, code: str, *, ses
 
 def _importing(code: str) -> str:
     """Return code below the imports it needs, in one line where that is not long."""
-    used = re.findall(r"\b(collections|copy|functools|traceback)\.\w+\(", code)
+    used = re.findall(r"\b(collections|copy|functools|traceback|types)\.\w", code)
     return "".join(f"import {name}\n\n" for name in used[:1]) + code
 
 
@@ -99,7 +100,7 @@ def _without(
         held = _held(obj, step)
         below = [way[1:] for way in ways]
         inner = _without(below, f"{expression}{step}", held[0], code, depth) if held else ""
-        return _replaced(expression, obj, step, inner) if inner else ""
+        return _replaced(expression, obj, step, inner, is_one=not depth) if inner else ""
     return _all_without(ways, expression, obj, code, depth)
 
 
@@ -119,9 +120,9 @@ def _held(obj: object, step: Step) -> list[object]:
     return [obj[step.name]]  # type: ignore[index]
 
 
-def _replaced(expression: str, obj: object, step: Step, inner: str) -> str:
+def _replaced(expression: str, obj: object, step: Step, inner: str, *, is_one: bool) -> str:
     if type(obj) is dict:
-        rest = f"**{expression}, " if len(obj) > 1 else ""
+        rest = "" if is_one and len(obj) == 1 else f"**{expression}, "
         return f"{{{rest}{step.name!r}: {inner}}}"
     at, size = int(str(step.name)), len(obj)  # type: ignore[arg-type]
     before = [f"*{expression}[:{at}]"] if at else []
@@ -137,8 +138,10 @@ def _all_without(
 ) -> str:
     """Return the same for a container of which every item has such an offender in it."""
     steps = list(dict.fromkeys(way[0] for way in ways))
-    if type(obj) not in (dict, list, tuple) or len(steps) != len(obj):  # type: ignore[arg-type]
+    if type(obj) not in (dict, list, tuple):
         return ""
+    if len(steps) != len(obj):  # type: ignore[arg-type]
+        return _some_without(ways, expression, obj, code) if type(obj) is list else ""
     if depth == len(_ITEM_NAMES) or any(step.kind is not StepKind.ITEM for step in steps):
         return ""
     name = _ITEM_NAMES[depth]
@@ -153,6 +156,19 @@ def _all_without(
         return f"{{key: {text} for key, {name} in {expression}.items()}}"
     made = f"{text} for {name} in {expression}"
     return f"[{made}]" if type(obj) is list else f"tuple({made})"
+
+
+def _some_without(
+    ways: Sequence[tuple[Step, ...]], expression: str, obj: list[object], code: str
+) -> str:
+    """Return the same for a list of which some items are such offenders."""
+    if any(len(way) > 1 for way in ways):
+        return ""
+    offenders = [obj[int(str(way[0].name))] for way in ways]
+    cls = type(offenders[0])
+    if sum(type(item) is cls for item in obj) != len(offenders):
+        return ""  # of several types, or not all of one offend
+    return f"[{code.format('item')} if {is_type('item', cls)} else item for item in {expression}]"
 
 
 # A lambda

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from contextcache.base.introspection import attributes, class_mro, slot_values
 from contextcache.reports.call_site import is_own
-from contextcache.reports.class_patches import into, pickles_plainly
+from contextcache.reports.class_patches import into, keeps_only_args, pickles_plainly
 from contextcache.reports.field_makers import copied
 from contextcache.reports.spelling import Names
 
@@ -36,7 +36,7 @@ def rebuilt(obj: object) -> str:
     names = Names(cls)
     lines: list[str] = []
     if issubclass(cls, BaseException):
-        lines = _exception(cls, names)
+        lines = _exception(names) if keeps_only_args(cls) else []
     elif issubclass(cls, (dict, list, set)):
         lines = _container(cls, names)
     elif any(name in base.__dict__ for base in class_mro(cls)[:-1] for name in _LOOKUPS):
@@ -53,11 +53,8 @@ def rebuilt(obj: object) -> str:
     return into(cls, lines, names) if lines and not has_slots else ""
 
 
-def _exception(cls: type, names: Names) -> list[str]:
+def _exception(names: Names) -> list[str]:
     """Return the method for an exception that keeps its state in `args` and its attributes."""
-    bases = [base for base in class_mro(cls) if not is_own(base)]
-    if bases[0].__basicsize__ != Exception.__basicsize__:  # such as OSError, with fields of its own
-        return []
     names.need(("copyreg",))
     return [
         "def __reduce__(self):",

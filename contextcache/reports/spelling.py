@@ -27,6 +27,17 @@ _TYPES = {id(cls): name for name, cls in vars(types).items() if isinstance(cls, 
 _PUBLIC = {"_thread": "threading", "_weakrefset": "weakref"}
 
 
+def is_type(expression: str, cls: type) -> str:
+    """Return the test whether an expression is of this very class, for code of any module."""
+    if id(cls) in _TYPES:
+        return f"type({expression}) is types.{_TYPES[id(cls)]}"
+    name: str = type.__dict__["__qualname__"].__get__(cls)
+    known = getattr(builtins, name, None) is cls
+    return (
+        f"type({expression}) is {name}" if known else f'type({expression}).__qualname__ == "{name}"'
+    )
+
+
 class Names:
     """The names that pasted code uses, and the imports that its module lacks for them.
 
@@ -127,5 +138,4 @@ class Names:
         spelled = self.spell(cls)
         if spelled:
             return f"type({expression}) is {spelled}"
-        name: str = type.__dict__["__qualname__"].__get__(cls)
-        return f'type({expression}).__qualname__ == "{name}"'
+        return is_type(expression, cls)

@@ -271,6 +271,24 @@ class Held(Exception):
         self.lock = threading.Lock()
 
 
+class Both(Exception):
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status, self.lock = status, threading.Lock()
+
+
+class Strict:
+    """Does not load with a marker in it."""
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if type(state["held"]).__name__ == "Stripped":
+            raise ValueError
+        self.__dict__.update(state)
+
+
 # --- Containers with content and state ----------------------------------------------------------
 
 
@@ -467,6 +485,12 @@ CASES: dict[str, Callable[[], Any]] = {
     "exception-that-formats": lambda: [NotFound("book", 404)],
     "exception-of-the-system": lambda: [Failed("/tmp/x", status=3)],
     "exception-with-a-lock": lambda: [Held("no")],
+    "exception-of-both-kinds": lambda: [Both("no", 404)],
+    "lock-in-what-does-not-load": lambda: [Delegates(Base())],
+    "generator-in-what-does-not-load": lambda: [Strict(iter_rows())],
+    "proxy-in-some-objects": lambda: [Cart(bound(True, {"a": 1})), Cart(bound(True, None))],
+    "dict-alike-but-for-keys": lambda: {"a": {"x": iter_rows()}, "b": {"x": iter_rows()}},
+    "tuples-alike": lambda: ((iter_rows(),), (iter_rows(),)),
     "dict-that-collects": lambda: [filled(Collected(["ids"]))],
     "dict-that-renames": lambda: [filled(Prefixed("shop:"))],
     "default-dict-with-a-label": lambda: [filled(Labelled("a"))],
@@ -490,6 +514,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "rows-alike": lambda: {"rows": [iter_rows(), iter_rows()]},
     "rows-of-dicts": lambda: {"rows": [{"k": memoryview(b"x")}, {"k": memoryview(b"y"), "n": 1}]},
     "rows-not-alike": lambda: {"rows": [iter_rows(), "text", iter_rows()]},
+    "rows-of-two-kinds": lambda: {"rows": [iter_rows(), "text", {"k": 1}.keys()]},
     "dict-alike": lambda: {number: {"k": 1}.keys() for number in range(3)},
     "deep": lambda: {"a": {"b": [1, (iter_rows(), 2)]}},
     "generator-twice": lambda: (lambda rows: {"a": rows, "b": rows})(iter_rows()),

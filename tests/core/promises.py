@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 MODULES = ("tests.core.shapes", "tests.core.fix_cases")
 OPAQUE = {
     "_thread.lock", "_thread.RLock", "_thread._local", "threading.Condition", "module", "type",
-    "weakref.ReferenceType", "httpx.Client", "django.utils.functional.SimpleLazyObject",
+    "contextcache.payload.wire.Stripped", "weakref.ReferenceType", "httpx.Client",
+    "django.utils.functional.SimpleLazyObject",
 }  # fmt: skip
 
 
@@ -104,7 +105,9 @@ def outline(obj: Any, path: str = "value", seen: set[int] | None = None) -> dict
         parts += [(f"{{{held!r}}}", held) for held in obj]
     if issubclass(type(obj), BaseException):
         parts.append((".args", obj.args))
-    parts += [(f".{key}", held) for key, held in attributes(obj).items()]
+    # Which the guard stores for another version of Python, as a queue of this one has it or not.
+    own = {key: held for key, held in attributes(obj).items() if key != "is_shutdown"}
+    parts += [(f".{key}", held) for key, held in own.items()]
     for step, held in parts:
         found |= outline(held, path + step, seen)
     return found

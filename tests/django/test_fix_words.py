@@ -32,6 +32,7 @@ ELSEWHERE = {
         "test_secret_search"
     ),
     "store the data that it was made from, and make it again on read": "test_handles",
+    "store less of it; the limit is {size} bytes (MAX_SIZE)": "test_messages",
     "store the values you need from the request, in a flat dict": "test_credentials",
     "store the values you need from the request, not all of its headers": "test_credentials",
     "store what it stands for, such as the primary key of the user": "test_credentials",
