@@ -160,10 +160,6 @@ matrix: pythons
 
 # What is missing is unpacked from a newer suite of Debian, whose mirror this machine's apt knows. On
 # another system, or for a version that the suite has not, use pyenv: it is found, too.
-.PHONY: find-python
-find-python:
-	@tools/find_python.sh $(VERSION)
-
 .PHONY: pythons
 pythons:
 	@for version in $(SUPPORTED); do \
