@@ -273,7 +273,7 @@ class Locator:
         name = self._name(node, part)
         if name is not None:
             return Node(part, node, name)
-        if step.kind is StepKind.ARGUMENT and id(type(part)) not in CONTAINERS:
+        if step.kind is StepKind.ARGUMENT:
             within = self._within(node, part)
             if within is not None:
                 return within

@@ -137,6 +137,7 @@ def test_random_data_has_no_secret(value: Any) -> None:
         ({TOKEN: 1}, "v<key 0>"),
         ({TOKEN}, "v{0}"),
         (ValueError(TOKEN), "v.args[0]"),
+        (ValueError("shop", {"key": TOKEN}), "v.args[1]['key']"),
         ({"a": [TOKEN, TOKEN]}, "v['a'][0]"),
         (memoryview(TOKEN.encode()), "v"),
     ],
