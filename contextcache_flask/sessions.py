@@ -154,7 +154,7 @@ class RedisSessionInterface(SessionInterface):
         prolong = _lifetime(app) if app.config["SESSION_REFRESH_EACH_REQUEST"] else None
         storage = self._storage(app)
         try:
-            return storage.read(self._key(sid), prolong=prolong)
+            return storage.read(self._key_prefix + hashed_id(sid), prolong=prolong)
         except Exception as error:
             raise _unavailable(app, storage.client, error) from error
 
@@ -164,7 +164,7 @@ class RedisSessionInterface(SessionInterface):
         """Write the session, and return whether Redis holds it now."""
         old = session.sid
         sid = old if old and not session.rotating else secrets.token_urlsafe()
-        key, lifetime = self._key(sid), _lifetime(app)
+        key, lifetime = self._key_prefix + hashed_id(sid), _lifetime(app)
         with WithinRequest():
             payload = storage.encode(data, key)
         if old == sid:
@@ -180,7 +180,7 @@ class RedisSessionInterface(SessionInterface):
         old = session.id_to_delete
         if old is None:
             return True
-        old = self._key(old)
+        old = self._key_prefix + hashed_id(old)
         if session.sid and session.was_read:
             if storage.rotate(old, new):
                 return True
@@ -193,10 +193,7 @@ class RedisSessionInterface(SessionInterface):
 
     def _delete(self, storage: SessionStorage, session: RedisSession) -> None:
         if session.id_to_delete is not None:
-            storage.delete(self._key(session.id_to_delete))
-
-    def _key(self, sid: str) -> str:
-        return self._key_prefix + hashed_id(sid)
+            storage.delete(self._key_prefix + hashed_id(session.id_to_delete))
 
     # --- The cookie -----------------------------------------------------------------------------
 

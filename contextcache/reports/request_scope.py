@@ -324,7 +324,7 @@ def may_hold_credentials(payload: bytes) -> bool:
     if has_environ_names(payload):
         return True
     scope = _scope.get()
-    return scope is not None and scope.credentials.found_in(payload)
+    return scope is not None and any(map(payload.__contains__, scope.credentials.needles))
 
 
 def current_scope() -> RequestScope | None:
