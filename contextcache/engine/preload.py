@@ -24,6 +24,7 @@ _FINDING: tuple[str, ...] = (
 _SIGNING = ("contextcache.payload.allow_list", "contextcache.payload.envelope")
 _DEVELOPER: tuple[str, ...] = (
     "contextcache.engine.secret_search",
+    "contextcache.reports.offence",
     "contextcache.reports.patches",
     "contextcache.reports.field_source",
     "csv",  # this one and the following are imported late by importlib.metadata
