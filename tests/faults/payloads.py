@@ -7,10 +7,12 @@ signed ourselves, and can no longer be rebuilt.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import pickle
 import sys
-import types
+import tempfile
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -115,13 +117,21 @@ class Brittle:
         return {"secret": "canary"}
 
 
+_FOLDER = tempfile.TemporaryDirectory()  # until the process ends
+
+
 def vanished_module() -> object:
-    """Return an instance of a class in a module that is about to go."""
-    module = types.ModuleType("shop_of_last_year")
-    exec("class Cart: pass", vars(module))
-    module.Cart.__module__ = module.__name__  # type: ignore[attr-defined]
-    sys.modules[module.__name__] = module
-    return module.Cart()  # type: ignore[attr-defined]
+    """Return an instance of a class in a module that can be imported, and is about to go."""
+    (Path(_FOLDER.name) / "shop_of_last_year.py").write_text("class Cart: pass\n", "utf-8")
+    if _FOLDER.name not in sys.path:
+        sys.path.append(_FOLDER.name)
+    importlib.invalidate_caches()
+    return importlib.import_module("shop_of_last_year").Cart()
+
+
+def _remove_module(monkeypatch: Any) -> None:
+    monkeypatch.delitem(sys.modules, "shop_of_last_year")
+    monkeypatch.setattr(sys, "path", [one for one in sys.path if one != _FOLDER.name])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +158,7 @@ ROTTEN = [
     Rot(
         "module gone",
         vanished_module,
-        lambda monkeypatch: monkeypatch.delitem(sys.modules, "shop_of_last_year"),
+        _remove_module,
         "its module shop_of_last_year is gone; restore it under its old name",
     ),
     Rot(
