@@ -13,7 +13,7 @@ import textwrap
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import Enum
-from types import FunctionType, MethodType
+from types import FunctionType, GeneratorType, MethodType
 from typing import TYPE_CHECKING
 
 from contextcache.base.introspection import (
@@ -128,6 +128,10 @@ def _changes(offence: Offence, names: Names) -> list[Change]:
         or _is_of_library(cls, name)
     ):
         return []
+    if is_field and type(leaf) is GeneratorType and offence.ways == 1 and _can_be_set(cls):
+        # The object keeps the items, too: what else reads this field still finds them.
+        test = 'type({0}).__name__ == "generator"'
+        return [Change(name, test, stored=f"self.{_spelled(cls, name)} = list({{}})")]
     test = names.is_type("{0}", type(held))
     stored = in_place(offence) if is_field else ""
     if stored:
@@ -191,6 +195,12 @@ def _with_conditions(
         lock,
         *(Change(one, names.is_type("{0}", cls), kept=_made(code)) for one, cls in kinds.items()),
     ]
+
+
+def _can_be_set(cls: type) -> bool:
+    """Return True if a statement of a method can set an attribute, as in no frozen class."""
+    setter: object = cls.__setattr__
+    return setter is object.__setattr__
 
 
 def in_place(offence: Offence) -> str:

@@ -228,7 +228,13 @@ def apply(promise: Promise, file: Path) -> None:
     stored = value if module is not None else _placed(promise, value)
     payload = Guard().dumps(stored)
     after = outline(value)
-    promise.touched = [path for path in before if before[path] != after.get(path)]
+    promise.touched = [
+        path
+        for path in before
+        if before[path] != after.get(path)
+        # the object then holds the items itself, or they would be gone
+        and (before[path], after.get(path)) != ("generator", "list")
+    ]
     promise.left = [str(one.path) for one in Guard().explain(stored)]
     promise.secret = b"s3cret" in payload
     file.write_bytes(payload)

@@ -266,3 +266,28 @@ def test_in_production_no_source_is_read(shop: ModuleType) -> None:
     with capture_findings() as found:
         guard.dumps(value)
     assert [finding.patch for finding in found] == ["value = {'rows': list(value['rows'])}"]
+
+
+def test_the_items_of_a_generator_are_stored_and_stay_in_the_object(shop: ModuleType) -> None:
+    """The code needs no import, and the object that is in use still has them all."""
+    report = shop.Plain.__new__(shop.Plain)
+    report.base, report.rows = "a", (number for number in range(3))
+    text = patches(report)["value.rows"]
+    assert textwrap.dedent(text.partition("\n")[2]) == textwrap.dedent("""\
+        def __getstate__(self):
+            state = self.__dict__.copy()
+            if type(state.get("rows")).__name__ == "generator":
+                state["rows"] = self.rows = list(state["rows"])
+            return state""")
+    methods: dict[str, Any] = {}
+    exec(textwrap.dedent(text.partition("\n")[2]), methods)
+    shop.Plain.__getstate__ = methods["__getstate__"]
+    assert Guard().loads(Guard().dumps(report)).rows == [0, 1, 2]
+    assert report.rows == [0, 1, 2]
+
+
+def test_a_frozen_class_is_not_given_the_items_of_a_generator(shop: ModuleType) -> None:
+    """Setting the field would raise, and reading the items alone would lose them."""
+    frozen = shop.Frozen()
+    object.__setattr__(frozen, "lock", (number for number in range(3)))
+    assert "list(" not in patches(frozen)["value.lock"]
