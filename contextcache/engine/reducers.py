@@ -33,6 +33,7 @@ from contextcache.engine.verbs import (
     without_name,
 )
 from contextcache.findings.finding import Action
+from contextcache.reports.call_site import is_installed
 from contextcache.reports.reporter import report_internal
 from contextcache.rules.replacements import NothingThere
 from contextcache.rules.verdicts import (
@@ -341,7 +342,8 @@ def drops_attributes(cls: type) -> bool:
     """Return True if a base without room for attributes says what pickle stores of a `cls`.
 
     That is so for subclasses of `datetime`, `Decimal`, `UUID`, `Path`, `defaultdict`, an array of
-    numpy. Where a class with attributes says it, the author knew of them.
+    numpy. Where a class with attributes says it, the author knew of them; so did a library, such as
+    pandas, whose blocks keep what can be computed again in a dictionary of their own.
     """
     bases = class_mro(cls)[:-1]
     for at, base in enumerate(bases):
@@ -349,7 +351,7 @@ def drops_attributes(cls: type) -> bool:
             return (
                 not base.__dictoffset__
                 and not any(base is keeper for keeper in _KEEPERS)
-                and any(_adds_attributes(subclass) for subclass in bases[:at])
+                and any(_adds_attributes(one) and not is_installed(one) for one in bases[:at])
             )
     return False
 

@@ -215,3 +215,15 @@ def test_where_it_is() -> None:
     )
     assert finding.did == "stored it without these attributes"
     assert finding.fix == "give the class a __reduce__ that stores its attributes, too"
+
+
+def test_a_class_of_a_library_knows_its_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a block of pandas, which keeps what it has computed in a dictionary."""
+    value = subclass("datetime")(2026, 1, 2)
+    object.__setattr__(value, "source", "bank")
+    assert outcome(value) == [("CC122", "value['it']")]
+    cls = type("Stamp", (dt.datetime,), {"__module__": "hypothesis"})
+    monkeypatch.setattr("hypothesis.Stamp", cls, raising=False)
+    stamp = cls(2026, 1, 2)
+    stamp.cache = "computed"
+    assert outcome(stamp) == []
