@@ -13,7 +13,7 @@ import textwrap
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import Enum
-from types import FunctionType, GeneratorType, MethodType
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING
 
 from contextcache.base.introspection import (
@@ -27,7 +27,14 @@ from contextcache.findings.finding import Action
 from contextcache.reports.call_site import is_library, is_own, relative
 from contextcache.reports.field_makers import FieldMaker, lock_of
 from contextcache.reports.field_source import class_place, field_values
-from contextcache.reports.patch_templates import BUILT_AGAIN, FILE, IN_PLACE, WEAK, Kept, of_type
+from contextcache.reports.patch_templates import (
+    BUILT_AGAIN,
+    FILE,
+    IN_PLACE,
+    WEAK,
+    Kept,
+    of_type,
+)
 from contextcache.reports.spelling import Names
 
 if TYPE_CHECKING:
@@ -38,6 +45,7 @@ if TYPE_CHECKING:
 _NOT_LEFT_OUT = frozenset(
     {"CC100", "CC105", "CC118", "CC119", "CC121", "CC122", "CC130", "CC131", "CC132", "CC133"}
 )  # codes of what a class does not mend by leaving a field out
+_ITEMS = dict.fromkeys(("generator", "_csv.reader"), "list({})")
 _HOOKS = (
     "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__",
     "__getnewargs_ex__",
@@ -128,12 +136,10 @@ def _changes(offence: Offence, names: Names) -> list[Change]:
         or _is_of_library(cls, name)
     ):
         return []
-    if is_field and type(leaf) is GeneratorType and offence.ways == 1 and _can_be_set(cls):
-        # The object keeps the items, too: what else reads this field still finds them.
-        test = 'type({0}).__name__ == "generator"'
-        return [Change(name, test, stored=f"self.{_spelled(cls, name)} = list({{}})")]
     test = names.is_type("{0}", type(held))
     stored = in_place(offence) if is_field else ""
+    if is_field and not stored and of_type(_ITEMS, leaf) and _can_keep_items(cls, name, offence):
+        stored = f"self.{_spelled(cls, name)} = list({{}})"  # for the next write, too
     if stored:
         names.need(name for name in ("copy", "traceback") if stored.startswith(f"{name}."))
         if offence.stands_for:  # a proxy of nothing is false, and is left to the guard
@@ -197,10 +203,11 @@ def _with_conditions(
     ]
 
 
-def _can_be_set(cls: type) -> bool:
-    """Return True if a statement of a method can set an attribute, as in no frozen class."""
-    setter: object = cls.__setattr__
-    return setter is object.__setattr__
+def _can_keep_items(cls: type, name: str, offence: Offence) -> bool:
+    """Return True if an object may hold a list of what it would else use up when it is stored."""
+    names = {qualified_name(base) for base in class_mro(cls)}
+    is_plain = not issubclass(cls, tuple) and names.isdisjoint(_EXTENDED) and not _is_frozen(cls)
+    return is_plain and offence.ways == 1 and not _has_default(cls, name)
 
 
 def in_place(offence: Offence) -> str:

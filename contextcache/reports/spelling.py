@@ -84,8 +84,7 @@ class Names:
         if self._known.get(last, getattr(builtins, last, None)) is cls:
             return last
         if id(cls) in _TYPES:
-            self.need(("types",))
-            return f"types.{_TYPES[id(cls)]}"
+            return f"types.{_TYPES[id(cls)]}" if self._known.get("types") is types else ""
         return self._imported(cls)
 
     def find(self, obj: object) -> str:
@@ -138,4 +137,6 @@ class Names:
         spelled = self.spell(cls)
         if spelled:
             return f"type({expression}) is {spelled}"
-        return is_type(expression, cls)
+        name: str = type.__dict__["__qualname__"].__get__(cls)
+        part = "__name__" if "." not in name else "__qualname__"
+        return f'type({expression}).{part} == "{name}"'

@@ -228,12 +228,9 @@ def apply(promise: Promise, file: Path) -> None:
     stored = value if module is not None else _placed(promise, value)
     payload = Guard().dumps(stored)
     after = outline(value)
+    used_up = ("generator", "_csv.reader")  # a list of the items is as good
     promise.touched = [
-        path
-        for path in before
-        if before[path] != after.get(path)
-        # the object then holds the items itself, or they would be gone
-        and (before[path], after.get(path)) != ("generator", "list")
+        path for path in before if before[path] != after.get(path) and before[path] not in used_up
     ]
     promise.left = [str(one.path) for one in Guard().explain(stored)]
     promise.secret = b"s3cret" in payload
