@@ -163,13 +163,10 @@ ROWS = {
         "azure:AzureKeyCredential", "azure:AzureNamedKey", "azure:AzureSasCredential",
         make=without("_key", "key", "_signature"), did=_MARKED, force=True, **_CREDENTIAL,
     ),
-    **_secret_rows(
+    **_secret_rows(  # the key of a service account is its signer, which is stripped
         Verb.TRIM, "google.oauth2.service_account.Credentials",
         "google.oauth2.service_account.IDTokenCredentials", "google.auth.jwt.Credentials",
-        make=without("_signer", cleared=("token",)), did=_MARKED, force=True, **_CREDENTIAL,
-    ),
-    **_secret_rows(
-        Verb.TRIM, "google.auth.compute_engine.credentials.Credentials",
+        "google.auth.compute_engine.credentials.Credentials",
         make=without(cleared=("token",)), force=True, **_CREDENTIAL,
         did="stored it without its token, which is fetched on use",
     ),
