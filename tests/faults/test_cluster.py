@@ -35,7 +35,8 @@ def nodes() -> Iterator[list[RedisServer]]:
 
 @pytest.fixture
 def client(nodes: list[RedisServer]) -> Any:
-    """A client that knows the cluster, which is empty."""
+    """A client that knows the cluster, which is empty and has settled."""
+    until(lambda: agree(nodes))
     client: Any = connect(url_of(nodes), timeout=2)
     until(lambda: succeeds(client.flushdb))
     return client
@@ -46,6 +47,16 @@ def succeeds(call: Callable[[], Any]) -> bool:
     with contextlib.suppress(redis.RedisError):
         return bool(call())
     return False
+
+
+def agree(nodes: list[RedisServer]) -> bool:
+    """Return whether each node says the same of each slot; after a move that takes a moment."""
+    views = set()
+    for node in nodes:
+        with node.client() as admin:
+            ranges = admin.execute_command("CLUSTER SLOTS")
+        views.add(str(sorted((first, last, master[1]) for first, last, master, *_ in ranges)))
+    return len(views) == 1
 
 
 def url_of(nodes: list[RedisServer]) -> str:
