@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
 ADAPTERS = ("contextcache_django", "contextcache_flask")
+ONLY_ON_3_11 = {"stack_is_at_risk"}  # which later versions of Python do not need
 TRACES = 5  # of which the shortest is written
 TRACED = {
     "Django set": "`cache.set(key, value)` of Django",
@@ -92,7 +93,8 @@ def _trace(operation: Callable[[], object]) -> list[tuple[str, str]]:
             path = Path(code.co_filename)
             if path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0].startswith("context"):
                 name = code.co_qualname.rpartition("<locals>.")[2]
-                seen[str(path.relative_to(ROOT)), name] = None
+                if name not in ONLY_ON_3_11:
+                    seen[str(path.relative_to(ROOT)), name] = None
 
     gc.disable()  # what it calls is not part of the operation
     sys.setprofile(note)

@@ -13,6 +13,7 @@ from types import (
     EllipsisType,
     FunctionType,
     MemberDescriptorType,
+    MethodDescriptorType,
     NoneType,
     NotImplementedType,
 )
@@ -102,11 +103,10 @@ _REFUSALS = (TypeError, pickle.PicklingError, NotImplementedError)
 
 
 def _defines(cls: type, names: tuple[str, ...]) -> bool:
-    """Return True if a class statement on the way to `object` defines a method of these names."""
+    """Return True if a class on the way to `object` defines a method of these names in Python."""
     return any(
-        name in base.__dict__
+        name in base.__dict__ and type(base.__dict__[name]) is not MethodDescriptorType
         for base in class_mro(cls)[:-1]
-        if base.__flags__ & _HEAP_TYPE
         for name in names
     )
 
@@ -118,9 +118,6 @@ def _on_purpose(error: Exception) -> bool:
         return False
     code = inner.tb_frame.f_code
     return inner.tb_next is None and opname[code.co_code[inner.tb_lasti]] == "RAISE_VARARGS"
-
-
-_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by a class statement
 
 
 def holds(rule: Rule, obj: object) -> bool:
