@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -44,6 +45,8 @@ ELSEWHERE = {
     ),
 }
 """Words that another test follows, or none, and why."""
+if sys.version_info >= (3, 14):  # which stores no iterator of `itertools`
+    ELSEWHERE["store what it is made from, and make it on read"] = "test_versions"
 
 
 @pytest.fixture
