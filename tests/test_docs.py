@@ -124,7 +124,6 @@ def test_a_user_is_stored_by_reference() -> None:
 
 def test_the_panel_of_django_debug_toolbar_is_one_more(tmp_path: Path) -> None:
     """In a settings file, as it stands there; the toolbar's own panels stay."""
-    pytest.importorskip("debug_toolbar")
     tmp_path.joinpath("shop_settings.py").write_text(
         "SECRET_KEY, STATIC_URL = 'x', '/static/'\n"
         "INSTALLED_APPS = ['django.contrib.staticfiles', 'debug_toolbar', 'contextcache_django']\n"
@@ -146,7 +145,6 @@ def test_the_panel_of_django_debug_toolbar_is_one_more(tmp_path: Path) -> None:
 
 def test_the_panel_of_flask_debugtoolbar_is_one_more() -> None:
     """As it stands there; the toolbar's own panels stay."""
-    pytest.importorskip("flask_debugtoolbar")
     app = Flask("shop")
     app.config.update(DEBUG=True, SECRET_KEY="x", DEBUG_TB_INTERCEPT_REDIRECTS=False)
     ContextCache(app)

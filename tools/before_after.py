@@ -531,7 +531,7 @@ def then(value: Any) -> str:
     try:
         pickle.loads(payload)
     except Exception as error:
-        return f"(stored)\n\nand whoever reads it:\n\n{said(error)}"
+        return f"(stored)\n\nand a process that reads it:\n\n{said(error)}"
     return f"(nothing: {len(payload):,} bytes were stored)"
 
 

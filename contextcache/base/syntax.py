@@ -48,7 +48,7 @@ def _source_lines(defined: object) -> tuple[list[str], int]:
 
 
 def _alone(function: Callable[[_Argument], _Result], argument: _Argument) -> _Result:
-    """Call what builds a syntax tree while no other thread of ours does.
+    """Call what builds a syntax tree while no other thread does so here.
 
     Until Python 3.13 the interpreter counts the depth of the tree for all threads together, and
     raises a `SystemError` when two build one at a time (cpython#106905). When the application

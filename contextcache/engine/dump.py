@@ -2,8 +2,8 @@
 
 CPython asks a pickler's `dispatch_table` for every instance before it asks the instance itself
 (`Modules/_pickle.c`, `save()`). The table here learns: a type with nothing to hide is answered
-with a C callable that does what pickle would have done, so a clean payload runs no Python code
-of ours. An offending type is answered with a reducer that notes the hit and returns what is
+with a C callable that does what pickle would have done, so a clean payload runs no Python code of
+contextcache. An offending type is answered with a reducer that notes the hit and returns what is
 stored instead, so the cut happens inside the same pass and shared references stay shared.
 
 Functions and classes never reach a dispatch table. Where one of them made the fast pass fail,

@@ -128,7 +128,7 @@ def holds(rule: Rule, obj: object) -> bool:
         return True
     except (RecursionError, MemoryError):
         raise
-    except Exception:  # noqa: BLE001  # whoever dumps the object reports it
+    except Exception:  # noqa: BLE001  # the dump of the object reports it
         return False
 
 

@@ -105,7 +105,7 @@ def _server(name: str, port: str) -> str:
 
 
 def _query(text: str) -> dict[str, list[str]]:
-    from urllib.parse import parse_qs  # noqa: PLC0415  # whoever has a request has it loaded
+    from urllib.parse import parse_qs  # noqa: PLC0415  # a process with requests has it loaded
 
     try:
         # The older separator is read, too, and a parameter without a value may be a token itself.

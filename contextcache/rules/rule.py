@@ -193,7 +193,7 @@ class Rules:
         """Return a decorator that adds a rule and leaves what it decorates as it is.
 
         Args:
-            verb: What becomes of objects of the type, as in `Rule`.
+            verb: What is done with objects of the type, as in `Rule`.
             type: The type's qualified name where a function is decorated; the function is then
                 the rule's `make`.
             **options: Other parts of the `Rule`.

@@ -227,8 +227,8 @@ SHAPES: tuple[Shape, ...] = (
         r"npm_([A-Za-z0-9]{36})",
     ),
     Shape(
-        "a PyPI token", "https://pypi.org/help/#apitoken", ("pypi-",),
-        r"pypi-(AgE[\w-]{32,})",
+        "a PyPI token", "https://warehouse.pypa.io/development/token-scanning.html",
+        ("pypi-",), r"pypi-(AgE[\w-]{32,})",
     ),
     Shape(
         "a Twilio API key", "https://www.twilio.com/docs/iam/api-keys", ("SK",),

@@ -63,7 +63,7 @@ def test_clean_values_come_back_as_they_were(store: Store) -> None:
 
 
 def test_none_is_a_value(store: Store) -> None:
-    """One that is stored is told from one that is missing."""
+    """A stored one differs from a missing one."""
     store.set("none", None)
     assert store.get("none") is None
     assert store.get("missing") is MISS

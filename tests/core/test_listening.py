@@ -1,4 +1,4 @@
-"""Whoever listens to findings changes what is reported, and nothing that is stored."""
+"""Listening to findings changes what is reported, and nothing that is stored."""
 
 from __future__ import annotations
 

@@ -307,7 +307,6 @@ def test_a_flask_suite(suite: Path) -> None:
 
 def test_workers_of_xdist_hand_over_what_they_found(suite: Path) -> None:
     """One summary of all processes."""
-    pytest.importorskip("xdist")
     outcomes, told = run(suite, CORE, "--contextcache=report", "-n", "2")
     assert outcomes == {"passed": 3, "failed": 1}
     assert "CC102 session['client']._lock (_thread.lock)" in told

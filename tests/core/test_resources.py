@@ -10,6 +10,9 @@ import sys
 from typing import Any
 
 import pytest
+import wtforms
+from google_auth_oauthlib.flow import Flow
+from loguru._logger import Core, Logger
 
 from contextcache import Guard, is_stripped
 from tests.core import shapes
@@ -17,17 +20,13 @@ from tests.core import shapes
 
 def flow() -> Any:
     """A flow of Google's, as a view keeps it between the redirects."""
-    library = pytest.importorskip("google_auth_oauthlib.flow")
     urls = {"auth_uri": "https://a.example", "token_uri": "https://t.example"}
     config = {"web": {"client_id": "id", "client_secret": "s3cret", **urls}}
-    return library.Flow.from_client_config(config, scopes=["mail"])
+    return Flow.from_client_config(config, scopes=["mail"])
 
 
 def logger(*, sinks: bool = True) -> Any:
     """A logger of loguru."""
-    pytest.importorskip("loguru")
-    from loguru._logger import Core, Logger
-
     made = Logger(Core(), None, 0, False, False, False, False, True, [], {})
     if sinks:
         made.add(sys.stderr)
@@ -36,7 +35,6 @@ def logger(*, sinks: bool = True) -> Any:
 
 def form() -> Any:
     """A field of WTForms, which loads as an unbound one."""
-    wtforms = pytest.importorskip("wtforms")
     cls = type("Step", (wtforms.Form,), {"name": wtforms.StringField("Name")})
     return cls(data={"name": "bo"}).name
 

@@ -136,7 +136,7 @@ def test_no_key_is_shown_where_keys_are_redacted() -> None:
 
 @pytest.mark.parametrize("secrets", [(), (SECRET,), ("another" * 9,)])
 @pytest.mark.parametrize("compress", ["", "zlib"])
-def test_what_is_signed_is_searched_whoever_has_signed_it(secrets: Any, compress: str) -> None:
+def test_what_is_signed_with_any_key_is_searched(secrets: Any, compress: str) -> None:
     """It is read, and what cannot be verified is neither loaded nor trusted."""
     guard = Guard(secret_keys=(SECRET,), compress=compress)
     payload = guard.dumps({"key": TOKEN, "more": "x" * 5000}, key="key")

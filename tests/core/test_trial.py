@@ -21,7 +21,7 @@ class Unbound:
 
 
 class Field:
-    """Only a form gets a field; whoever else asks gets something else."""
+    """A form gets a field, and any other caller something else."""
 
     def __new__(cls, form: object = None) -> Any:
         return object.__new__(cls) if form is not None else Unbound()
@@ -105,7 +105,7 @@ def test_what_is_meant_to_load_as_another_type_is_not(value: object) -> None:
 
 
 def test_what_copyreg_or_a_rule_replaces_is_not() -> None:
-    """Whoever registers a reducer, or writes a rule, says what comes back."""
+    """The author of a registered reducer or of a rule says what comes back."""
     copyreg.pickle(Registered, lambda _: (dict, ()))
     try:
         assert Guard().explain([Registered()]) == []

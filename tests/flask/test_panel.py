@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
-import pytest
 from flask import Flask, session
+from flask_debugtoolbar import DebugToolbarExtension
 
 from contextcache_flask import ContextCache
 from tests.flask import shop
@@ -15,10 +16,9 @@ if TYPE_CHECKING:
 
     from tests.browser import Browser
 
-toolbar = pytest.importorskip("flask_debugtoolbar")
 # These add routes when they are imported, which Flask refuses once an application has the others.
-pytest.importorskip("flask_debugtoolbar.panels.sqlalchemy")
-pytest.importorskip("flask_debugtoolbar.panels.template")
+importlib.import_module("flask_debugtoolbar.panels.sqlalchemy")
+importlib.import_module("flask_debugtoolbar.panels.template")
 
 PANEL = "#flDebugcontextcachePanel-content"
 
@@ -31,7 +31,7 @@ def make_app() -> Flask:
     )
     ContextCache(app)
     shop.add_cache(app)
-    toolbar.DebugToolbarExtension(app)
+    DebugToolbarExtension(app)
 
     @app.get("/page")
     def page() -> str:
@@ -71,7 +71,7 @@ def test_the_panel_says_where_it_has_nothing_to_show() -> None:
         SECRET_KEY=shop.SECRET,
         DEBUG_TB_PANELS=["contextcache_flask.panels.ContextCachePanel"],
     )
-    toolbar.DebugToolbarExtension(app)
+    DebugToolbarExtension(app)
     app.add_url_rule("/", view_func=lambda: "<!doctype html><body>a shop</body>")
     page = app.test_client().get("/").get_data(as_text=True)
     assert "contextcache is not initialised for this application." in page

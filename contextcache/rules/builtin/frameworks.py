@@ -23,7 +23,7 @@ def closers(_obj: object, reduced: Reduced) -> tuple[Reduced, list[object]] | No
             offending = [call for call in callbacks if not _plain_function(call)]
             if offending:
                 kept = [call for call in callbacks if _plain_function(call)]
-                content = set(map(id, state.values()))  # which is told of for its own sake
+                content = set(map(id, state.values()))  # which has findings of its own
                 owners = [held for held in map(_owner, offending) if id(held) not in content]
                 return with_state(reduced, **{name: kept}), owners
     return None
