@@ -6,6 +6,7 @@ what the application proved itself with.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -132,26 +133,24 @@ _CLEANERS = {
     "_data": _clean_text, "selector": _clean_text,
 }  # fmt: skip
 
+_sent_rows = functools.partial(
+    rows, "CC120", Verb.TRIM,
+    did="stored it without credentials",
+    fix="store what the response says, such as its status and json(), not the response",
+    force=True, is_secret=True,
+)  # fmt: skip
+
 ROWS = {
-    **rows(
-        "CC120", Verb.TRIM,
+    **_sent_rows(
         "requests.models.PreparedRequest", "httpx:Request", "httpx2:Request",
         "urllib.request.Request",
         make=without_sent_credentials,
         reason="a request that was sent carries what it was authenticated with",
-        did="stored it without credentials",
-        fix="store what the response says, such as its status and json(), not the response",
-        force=True,
-        is_secret=True,
     ),
-    **rows(
-        "CC120", Verb.TRIM, "requests.models.Response",
+    **_sent_rows(
+        "requests.models.Response",
         make=without_asked_url,
         reason="its URL carries what the request was authenticated with",
-        did="stored it without credentials",
-        fix="store what the response says, such as its status and json(), not the response",
-        force=True,
-        is_secret=True,
     ),
     **rows(
         "CC122", Verb.STRIP, "requests.sessions.Session",
