@@ -93,6 +93,10 @@ class Config:
         if self.compress not in ("", *CODECS):
             raise ConfigurationError(unknown_name(self.compress, CODECS, "unknown compression"))
 
+    def ignores(self, path: Path) -> bool:
+        """Return True if the application asked not to hear of this field."""
+        return any(path.matches(pattern) for pattern in self.ignore)
+
     def shown(self, label: str) -> str:
         """Return `label` as it may be shown: without the key, where keys are redacted."""
         return str(Path(label, hidden=True)) if self.redact_keys else label

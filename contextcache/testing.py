@@ -53,11 +53,10 @@ def assert_cacheable(
         FreshProcessError: The fresh process could not be asked, or took too long.
     """
     guard = Guard(config)
-    ignored = guard.config.ignore
     findings = [
         finding
         for finding in guard.explain(value, label=label, fresh=fresh)
-        if not any(finding.path.matches(pattern) for pattern in ignored)
+        if not guard.config.ignores(finding.path)
     ]
     if findings:
         lines = [f"  {finding.line(exact=True)}; {one_line(finding.fix)}" for finding in findings]

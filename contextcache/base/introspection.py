@@ -60,6 +60,12 @@ def mangled(name: str, class_name: str) -> str:
     return f"_{holder}{name}" if private else name
 
 
+def unmangled(name: str, class_name: str) -> str:
+    """Return a private name as it is written in the class statement."""
+    prefix = f"_{class_name.lstrip('_')}__"
+    return name.removeprefix(prefix[:-2]) if name.startswith(prefix) else name
+
+
 def attributes(obj: object) -> dict[str, object]:
     """Return the stored attributes of `obj` by name: dictionary, slots, pydantic's private ones."""
     found = dict(instance_dict(obj) or {})
@@ -74,6 +80,17 @@ def class_mro(cls: type) -> tuple[type, ...]:
     """Return the method resolution order of `cls`, whatever its metaclass says."""
     mro: tuple[type, ...] = type.__dict__["__mro__"].__get__(cls)
     return mro
+
+
+def has_default(cls: type, name: str) -> bool:
+    """Return True if objects of `cls` without an attribute `name` still have a value for it.
+
+    A plain class attribute or a `cached_property` is one; a slot or property is not.
+    """
+    for base in class_mro(cls):
+        if name in base.__dict__:
+            return not hasattr(type(base.__dict__[name]), "__set__")
+    return False
 
 
 def qualified_name(cls: type) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from contextcache.base.introspection import qualified_name
 from contextcache.base.words import pluralize
 from contextcache.commands.formats import (
+    FLASK_CACHING,
     MAX_EXPANDED,
     MAX_RATIO,
     find_pickle,
@@ -119,7 +120,7 @@ def examine(
             look.payload, label=label, smallest=least, wanted=_fields(findings), progress=progress
         )
         root, names, notes = reading.root, reading.names, _notes(reading)
-    heard = _heard(findings, config)
+    heard = [one for one in findings if not config.ignores(one.path)]
     place(root, heard)
     stored = look.payload is not None
     return Examination(
@@ -174,7 +175,7 @@ def examine_payload(
             raise unreadable(label, reading)
         notes += (f"damaged from byte {reading.end:,} on",)
     found, more = offenders(reading.root, Path(label, hidden=config.redact_keys))
-    heard = _heard(found, config)
+    heard = [one for one in found if not config.ignores(one.path)]
     place(reading.root, heard)
     return Examination(
         label,
@@ -206,7 +207,9 @@ def _opened(payload: bytes, label: str) -> tuple[bytes, tuple[str, ...]]:
     try:
         body, compression = unwrap(payload)
     except ExpansionError as error:
-        reason = f"it is compressed with {compression_of(payload.removeprefix(b'!'))}: {error}"
+        reason = (
+            f"it is compressed with {compression_of(payload.removeprefix(FLASK_CACHING))}: {error}"
+        )
         raise UnreadablePayloadError(label, reason, "expand it first") from None
     if is_sealed(body):
         body = unverified(body, label=label, most=max(MAX_EXPANDED, MAX_RATIO * len(body)))
@@ -231,12 +234,6 @@ def _notes(reading: Reading, more_findings: int = 0) -> tuple[str, ...]:
 def _fields(findings: list[Finding]) -> frozenset[object]:
     """Return the keys and attribute names on the way to any of the findings."""
     return frozenset(step.name for finding in findings for step in finding.path.steps)
-
-
-def _heard(findings: list[Finding], config: Config) -> list[Finding]:
-    """Return the findings that the application wants to hear of."""
-    ignored = config.ignore
-    return [one for one in findings if not any(one.path.matches(pattern) for pattern in ignored)]
 
 
 def _looked(value: object, label: str, config: Config, *, fresh: bool = False) -> Diagnosis:

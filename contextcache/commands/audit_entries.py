@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from contextcache.base.masking import one_line
 from contextcache.commands.formats import (
+    FLASK_CACHING,
     MAX_EXPANDED,
     MAX_RATIO,
     find_pickle,
@@ -237,7 +238,9 @@ def judged(key: bytes, size: int, payload: bytes | None, trust: Trust) -> Entry:
         reading = find_pickle(body, smallest=_NO_PARTS, shapes=shapes)
     except ExpansionError as error:
         form, kind = Form.COMPRESSED, ""
-        problems.append((Problem.UNEXPANDED, f"{compression_of(payload)}: {error}"))
+        problems.append(
+            (Problem.UNEXPANDED, f"{compression_of(payload.removeprefix(FLASK_CACHING))}: {error}")
+        )
     except UntrustedPayloadError as error:
         problems.append((Problem.UNTRUSTED, error.reason))
         problems += _unverified_secrets(body, trust)

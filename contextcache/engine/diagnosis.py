@@ -11,7 +11,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from contextcache.base.introspection import class_mro, qualified_name
+from contextcache.base.introspection import has_default, qualified_name
 from contextcache.engine.dump import Dump
 from contextcache.engine.handles import lost_handle
 from contextcache.engine.hits import Hit, SelfReferenceError
@@ -224,7 +224,7 @@ class Diagnosis:
             cls = type(holder.obj)
             if node.step.kind is StepKind.ATTRIBUTE:
                 state = _state(dump, holder.obj)
-                if name in state and _has_default(cls, name) and self.table.strips(hit.leaf):
+                if name in state and has_default(cls, name) and self.table.strips(hit.leaf):
                     self.table = self.table.learn(cls, unset=frozenset({name}))
                     news = True
         news = news or dropped != self.dropped
@@ -332,14 +332,3 @@ def _state(dump: Dump, obj: object) -> dict[str, object]:
     reduced = (dump.captured or {}).get(id(obj), (None, ()))[1]
     state = reduced[2] if len(reduced) > 2 else None
     return state if type(state) is dict else {}
-
-
-def _has_default(cls: type, name: str) -> bool:
-    """Return True if objects of `cls` without an attribute `name` still have a value for it.
-
-    A plain class attribute or a `cached_property` is one; a slot or property is not.
-    """
-    for base in class_mro(cls):
-        if name in base.__dict__:
-            return not hasattr(type(base.__dict__[name]), "__set__")
-    return False

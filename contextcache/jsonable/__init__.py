@@ -23,6 +23,7 @@ from contextcache.findings.path import Path, item
 from contextcache.jsonable.codec import Codec
 from contextcache.jsonable.frames import OMITTED, type_policies
 from contextcache.jsonable.scan import KEY_LEFT_OUT, NOTHING, JSONScan, refused
+from contextcache.payload.loading import LOOK_FOR_THE_WRITER as LOOK_FOR_THE_WRITER
 from contextcache.reports.reporter import (
     Reporter,
     collectors,
@@ -44,7 +45,6 @@ T = TypeVar("T")
 COOKIE_SHARE = 0.8  # of the limit of a cookie, from where on its size is reported
 MAX_LISTED = 5  # keys of a session whose sizes are listed
 NESTED = "it is nested too deep"  # why JSON or MessagePack cannot be read
-LOOK_FOR_THE_WRITER = "delete the entry; if it comes back, look for who else writes this key"
 UNCHANGED = "stored unchanged (mode warn)"
 BUILTIN_NAMES = {"str", "int", "bool", "NoneType", "float", "bytes", "list", "tuple", "dict"}
 REFUSED = f"{NOTHING}: {{}} refuses it (mode warn)"

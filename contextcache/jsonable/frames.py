@@ -72,11 +72,10 @@ class Frame:
         at: The position of what is visited; -1 before the first.
         asks: Whether the encoder is asked about each of its items.
         is_foreign: Whether it is a dataclass, or in one, with which an encoder does as it likes.
-        is_odd: Whether it may come back as something else.
         changes: What is stored in place of what it holds, by position.
     """
 
-    __slots__ = ("asks", "at", "changes", "is_foreign", "is_odd", "items", "obj", "parts")
+    __slots__ = ("asks", "at", "changes", "is_foreign", "items", "obj", "parts")
 
     def __init__(self, obj: Any, parts: type) -> None:
         self.obj = obj
@@ -91,7 +90,7 @@ class Frame:
         else:
             self.items = list(enumerate(parts.__iter__(obj)))  # type: ignore[attr-defined]
         self.at = -1
-        self.asks = self.is_foreign = self.is_odd = False
+        self.asks = self.is_foreign = False
         self.changes: dict[int, Any] = {}
 
     @property

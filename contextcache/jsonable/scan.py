@@ -185,8 +185,7 @@ class JSONScan:
         else:
             inner = Frame(stored, policy.parts)
             inner.is_foreign = frame.is_foreign or policy.parts is AnyDataclass
-            inner.is_odd = inner.is_foreign or not self._codec.keeps(stored)
-            if inner.is_odd:
+            if inner.is_foreign or not self._codec.keeps(stored):
                 self._odd.append(Odd(stored, self._location(), inner))
             inner.asks = frame.asks and self._codec.refusal(stored) == "CC140"
             self._open.add(id(stored))

@@ -30,7 +30,7 @@ from contextcache.exceptions import (
     UnreadablePayloadError,
     UntrustedPayloadError,
 )
-from contextcache.payload.loading import MAGIC
+from contextcache.payload.loading import LOOK_FOR_THE_WRITER, MAGIC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,8 +40,6 @@ LEAST_COMPRESSED = 4096  # bytes of a pickle below which compression saves too l
 MOST_RATIO = 1000  # of a body to what it was compressed to; of a bomb, no more is expanded
 
 _HEADER = 7  # bytes before the signature
-
-_DAMAGED = "delete the entry; if it comes back, look for who else writes this key"
 
 
 class Codec(NamedTuple):
@@ -66,10 +64,6 @@ class Envelope:
         purpose: What the payloads are for, such as `session`: those of another are refused.
         compress: `zlib`, `zstd`, or empty for no compression.
         most: The most bytes that a body may have once it is expanded.
-
-    Attributes:
-        reads: How many payloads each secret verified, in the order of `secrets`. A fallback that
-            is not read any more can be dropped.
 
     Raises:
         ConfigurationError: There is no secret, or compression needs a package that is missing.
@@ -123,7 +117,9 @@ class Envelope:
         """
         header, body = payload[:_HEADER], memoryview(payload)[self.OVERHEAD :]
         if len(payload) < self.OVERHEAD:
-            raise UnreadablePayloadError(label, "it ends before its signature does", _DAMAGED)
+            raise UnreadablePayloadError(
+                label, "it ends before its signature does", LOOK_FOR_THE_WRITER
+            )
         if header[1:2] != VERSION:
             raise UntrustedPayloadError(
                 label, "its format is not known here", "upgrade contextcache, or delete the entry"
@@ -157,7 +153,9 @@ def unverified(payload: bytes, *, label: str, most: int) -> bytes:
         UnreadablePayloadError: It is not whole, or its body cannot be expanded.
     """
     if len(payload) < Envelope.OVERHEAD:
-        raise UnreadablePayloadError(label, "it ends before its signature does", _DAMAGED)
+        raise UnreadablePayloadError(
+            label, "it ends before its signature does", LOOK_FOR_THE_WRITER
+        )
     return bytes(_body(payload[2:3], payload[Envelope.OVERHEAD :], label, most))
 
 
@@ -166,14 +164,18 @@ def _body(flag: bytes, body: bytes | memoryview, label: str, most: int) -> bytes
         return body
     name = _NAMES.get(flag)
     if name is None:
-        raise UnreadablePayloadError(label, "its compression is not known here", _DAMAGED)
+        raise UnreadablePayloadError(
+            label, "its compression is not known here", LOOK_FOR_THE_WRITER
+        )
     most = min(most, len(body) * MOST_RATIO)
     try:
         expanded = codec(name).expand(body, most + 1)
     except ConfigurationError as error:
         raise UnreadablePayloadError(label, f"it is compressed: {error}", "install it") from None
     except Exception as error:  # each library has its own
-        raise UnreadablePayloadError(label, "its body cannot be expanded", _DAMAGED) from error
+        raise UnreadablePayloadError(
+            label, "its body cannot be expanded", LOOK_FOR_THE_WRITER
+        ) from error
     if len(expanded) > most:
         raise UnreadablePayloadError(
             label, "its body expands to more than is allowed", "raise MAX_SIZE, or delete it"

@@ -39,6 +39,8 @@ SAFE_GLOBALS = (
 )  # fmt: skip
 """What may always be named: data, and what contextcache itself puts into payloads."""
 
+LOOK_FOR_THE_WRITER = "delete the entry; if it comes back, look for who else writes this key"
+
 
 def load(body: bytes | memoryview, names: AllowList | None, label: str) -> Any:
     """Turn a pickle into the value.
@@ -139,16 +141,13 @@ def unreadable(error: Exception, label: str, compression: str = "") -> Unreadabl
         case LookupError() if model := _unknown_model(error):
             kind, reason = "its model is not registered", f"its model {model} is not registered"
             remedy = "restore the model in its application, or delete the entry"
-        case _ if not by_pickle:  # a method of the value's own raised
-            kind, reason = "rebuilding it raised", f"rebuilding it raised {error_name(error)}"
-            remedy = "mend __setstate__ or __reduce__ of its class, or delete the entry"
         case (
             pickle.UnpicklingError() | EOFError() | IndexError() | KeyError() | ValueError()
             | zlib.error()
-        ):  # fmt: skip
+        ) if by_pickle:  # fmt: skip
             kind = reason = "its bytes are no pickle, or a damaged one"
-            remedy = "delete the entry; if it comes back, look for who else writes this key"
-        case _:
+            remedy = LOOK_FOR_THE_WRITER
+        case _:  # a method of the value's own raised
             kind, reason = "rebuilding it raised", f"rebuilding it raised {error_name(error)}"
             remedy = "mend __setstate__ or __reduce__ of its class, or delete the entry"
     return UnreadablePayloadError(label, reason, remedy, kind)

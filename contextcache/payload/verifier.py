@@ -12,7 +12,8 @@ those of two parsers would. What is verified:
 
 Whether a function, or a class whose `__new__` or `__init__` is written in Python, returns a new
 object is known only when it has run. `Verified.unsure` says that a payload changes such an object;
-then `contextcache.payload.loading` reads it with an unpickler that looks at the object.
+then `contextcache.payload.allow_list` reads it with the unpickler of `checked_unpickler`, which
+looks at the object.
 """
 
 from __future__ import annotations

@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING
 from contextcache.base.introspection import (
     attributes,
     class_mro,
+    has_default,
     instance_dict,
     qualified_name,
     slot_values,
+    unmangled,
 )
 from contextcache.findings.finding import Action
 from contextcache.reports.call_site import is_library, is_own, relative
@@ -127,7 +129,7 @@ class ClassPatch:
 
 def _changes(offence: Offence, names: Names) -> list[Change]:
     owner, name, leaf = offence.owner, offence.field, offence.leaf
-    cls, held = type(owner), attributes(owner).get(offence.field)
+    cls, held = type(owner), offence.held
     is_field = held is leaf
     if (
         offence.action is Action.OBSERVED
@@ -139,7 +141,7 @@ def _changes(offence: Offence, names: Names) -> list[Change]:
     test = names.is_type("{0}", type(held))
     stored = in_place(offence) if is_field else ""
     if is_field and not stored and of_type(_ITEMS, leaf) and _can_keep_items(cls, name, offence):
-        stored = f"self.{_spelled(cls, name)} = list({{}})"  # for the next write, too
+        stored = f"self.{unmangled(name, cls.__name__)} = list({{}})"  # for the next write, too
     if stored:
         names.need(name for name in ("copy", "traceback") if stored.startswith(f"{name}."))
         if offence.stands_for:  # a proxy of nothing is false, and is left to the guard
@@ -179,7 +181,7 @@ def _changes(offence: Offence, names: Names) -> list[Change]:
         return [Change(name, f"{{}} is {known}", kept=_made(known))]
     if by_name:
         return []
-    default = _has_default(cls, name)
+    default = has_default(cls, name)
     if new.is_always:
         return [Change(name, new="" if default else "None")]
     if offence.code == "CC110":
@@ -207,7 +209,7 @@ def _can_keep_items(cls: type, name: str, offence: Offence) -> bool:
     """Return True if an object may hold a list of what it would else use up when it is stored."""
     names = {qualified_name(base) for base in class_mro(cls)}
     is_plain = not issubclass(cls, tuple) and names.isdisjoint(_EXTENDED) and not _is_frozen(cls)
-    return is_plain and offence.ways == 1 and not _has_default(cls, name)
+    return is_plain and offence.ways == 1 and not has_default(cls, name)
 
 
 def in_place(offence: Offence) -> str:
@@ -302,7 +304,7 @@ def _setting_state(cls: type, changes: list[Change], *, by_name: bool) -> list[s
         if frozen:
             lines.append(f'    object.__setattr__(self, "{one.field}", {one.new})')
         else:
-            lines.append(f"    self.{_spelled(cls, one.field)} = {one.new}")
+            lines.append(f"    self.{unmangled(one.field, cls.__name__)} = {one.new}")
     return lines
 
 
@@ -374,23 +376,10 @@ def pickles_plainly(cls: type, extended: Collection[str] = ()) -> bool:
     return True
 
 
-def _spelled(cls: type, name: str) -> str:
-    """Return a private name as it is written in its class."""
-    prefix = f"_{cls.__name__.lstrip('_')}__"
-    return name.removeprefix(prefix[:-2]) if name.startswith(prefix) else name
-
-
 def _is_of_library(cls: type, name: str) -> bool:
     """Return True if a field is set by a class of a library alone, whose private matter it is."""
     setting = [one.cls for one in field_values(cls, name)]
     return bool(setting) and not any(map(is_own, setting))
-
-
-def _has_default(cls: type, name: str) -> bool:
-    return any(
-        name in base.__dict__ and not hasattr(type(base.__dict__[name]), "__set__")
-        for base in class_mro(cls)
-    )
 
 
 def _is_frozen(cls: type) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from contextcache.base.classes import once_per_class
-from contextcache.base.introspection import class_mro, qualified_name
+from contextcache.base.introspection import class_mro, qualified_name, unmangled
 from contextcache.base.masking import masked, type_text
 from contextcache.base.syntax import parse, source_lines
 from contextcache.reports.call_site import is_own, relative
@@ -163,10 +163,7 @@ def _settings(cls: type, name: str) -> Iterator[tuple[int, Setting]]:
     if source is None:
         return
     tree, _, before = source
-    names = {name}
-    prefix = f"_{tree.name.lstrip('_')}__"
-    if name.startswith(prefix):
-        names.add(name.removeprefix(prefix[:-2]))
+    names = {name, unmangled(name, tree.name)}
     for rank, how, node, value, method in _statements(tree, names):
         yield rank, Setting(cls, name, before + node.lineno, how, node, value, method)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from contextcache.base.masking import MAX_LINE_LENGTH, one_line, shortened, type_text
 from contextcache.findings.finding import SILENT, Finding
 from contextcache.findings.path import StepKind
+from contextcache.reports.request_scope import SESSION
 from contextcache.reports.terminal import wants_colour
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def grouped(findings: Iterable[Finding]) -> list[list[Finding]]:
     objects: dict[object, list[Finding]] = {}
     for finding in findings:
         path = finding.path
-        is_field = finding.owner_type and path.steps and path.steps[-1].kind is _FIELD
+        is_field = finding.owner_type and path.steps and path.steps[-1].kind is StepKind.ATTRIBUTE
         owner: object = (path.parent, finding.owner_type) if is_field else (path, finding.code)
         objects.setdefault(owner, []).append(finding)
     groups: list[list[Finding]] = []
@@ -67,27 +68,24 @@ def grouped(findings: Iterable[Finding]) -> list[list[Finding]]:
 
 def _causes(leaves: Sequence[Finding]) -> Iterator[object]:
     """Yield keys for the cause of these fields, one of which others of the same cause have, too."""
-    steps = leaves[0].path.steps
     first = leaves[0]
-    where = steps[:1] if first.path.root == "session" else ()  # each key was set by itself
+    steps = first.path.steps
+    where = steps[:1] if first.path.root == SESSION else ()  # each key was set by itself
     kinds: tuple[object, ...] = (
         where,
         first.origin,
         first.action,
         *((leaf.code, leaf.leaf_type, leaf.fix) for leaf in leaves),
     )
-    fields = [at for at, step in enumerate(steps) if step.kind is _FIELD]
-    if leaves[0].owner_type and fields and fields[-1] == len(steps) - 1:
+    fields = [at for at, step in enumerate(steps) if step.kind is StepKind.ATTRIBUTE]
+    if first.owner_type and fields and fields[-1] == len(steps) - 1:
         names = tuple(leaf.path.steps[-1].pattern for leaf in leaves)
         kinds += names
-        yield leaves[0].owner_type, kinds
+        yield first.owner_type, kinds
         fields.pop()
     if fields:
-        above = dataclasses.replace(leaves[0].path, steps=steps[: fields[-1] + 1])
+        above = dataclasses.replace(first.path, steps=steps[: fields[-1] + 1])
         yield above.pattern, kinds
-
-
-_FIELD = StepKind.ATTRIBUTE
 
 
 def message(leaves: Sequence[Finding], config: Config) -> tuple[str, tuple[object, ...]]:
@@ -101,7 +99,8 @@ def message(leaves: Sequence[Finding], config: Config) -> tuple[str, tuple[objec
         config: Whether a developer reads along, and how they say what to ignore.
     """
     exact = config.debug
-    first, *others = leaves[:MAX_LEAVES]
+    leaves = leaves[:MAX_LEAVES]
+    first, *others = leaves
     origin = " · ".join(map(one_line, filter(None, (first.origin, first.sink)))) or "-"
     verb = "should not be stored" if first.code in SILENT else "cannot be stored"
     head = (
@@ -116,13 +115,12 @@ def message(leaves: Sequence[Finding], config: Config) -> tuple[str, tuple[objec
     if not exact:
         pairs = zip(names, others, strict=True)
         also = _joined((f"{name} {one.code}" for name, one in pairs), ", ", MAX_ALSO_LENGTH)
-        did = _joined(_dids(leaves[:MAX_LEAVES]), "; ", MAX_TEXT_LENGTH)
-        fix = _joined(_fixes(leaves[:MAX_LEAVES]), "; ", MAX_TEXT_LENGTH)
+        did = _joined(_dids(leaves), "; ", MAX_TEXT_LENGTH)
+        fix = _joined(_fixes(leaves), "; ", MAX_TEXT_LENGTH)
         origin = shortened(origin, MAX_TEXT_LENGTH)
         pattern = first.path.printed_pattern(any_key=True)
         template = (LINE + TAIL).format(code=first.code, pattern=_escaped(pattern))
         return template, (*head, also and f" · also: {also}", origin, did, fix, first.count)
-    leaves = leaves[:MAX_LEAVES]
     patterns = [leaf.path.printed_pattern(exact=True) for leaf in leaves]
     listed = json.dumps(patterns, ensure_ascii=False)
     if len(listed) > MAX_SILENCE_LENGTH:

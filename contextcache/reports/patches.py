@@ -41,7 +41,8 @@ def patches(offences: Sequence[Offence | None], value: object) -> list[str]:
         if offence is None:
             continue
         if offence.owner is not None:
-            patch = classes.setdefault(id(type(offence.owner)), ClassPatch(offence.owner))
+            key = id(type(offence.owner))
+            patch = classes.get(key) or classes.setdefault(key, ClassPatch(offence.owner))
             if patch.add(offence):
                 in_class[at] = patch
                 continue

@@ -1,6 +1,6 @@
 """Count and log findings: each cause at its 1st, 10th, 100th... occurrence.
 
-The format of a record stands in `records`, which is loaded with the first of them.
+The format of a record stands in `log_format`, which is loaded with the first of them.
 """
 
 from __future__ import annotations
@@ -83,10 +83,6 @@ class Reporter:
         scope = current_scope()
         return self.wants_sources or (scope is not None and scope.collect)
 
-    def ignores(self, finding: Finding) -> bool:
-        """Return True if the application asked not to hear of this field."""
-        return any(finding.path.matches(pattern) for pattern in self._config.ignore)
-
     def count(self, keys: Iterable[Key]) -> dict[Key, int]:
         """Count known findings once more, and return how often each was seen."""
         bounded = dict.fromkeys(map(self._bounded, keys))
@@ -120,7 +116,7 @@ class Reporter:
             log: Whether to log and call back; without, they are only collected.
             counted: What `count` has counted already for this write.
         """
-        heard = [finding for finding in findings if not self.ignores(finding)]
+        heard = [finding for finding in findings if not self._config.ignores(finding.path)]
         for collector in collectors:
             collector.extend(heard)
         scope = current_scope()

@@ -115,21 +115,20 @@ class Names:
             return ""
         for end in range(1, len(parts) + 1):
             path = ".".join(parts[:end])
-            public = _PUBLIC.get(path, path.lstrip("_"))
-            for module_name in (public,) if path.startswith("_") else (path,):
-                module = sys.modules.get(module_name)
-                if module is None or module.__dict__.get(name) is not cls:
-                    continue
-                if "." in module_name:
-                    if name in self._known:
-                        return ""
-                    self._import(f"from {module_name} import {name}", name, cls)
-                    return name
-                if self._known.get(module_name, module) is not module:
+            module_name = _PUBLIC.get(path, path.lstrip("_"))
+            module = sys.modules.get(module_name)
+            if module is None or module.__dict__.get(name) is not cls:
+                continue
+            if "." in module_name:
+                if name in self._known:
                     return ""
-                if module_name not in self._known:
-                    self._import(f"import {module_name}", module_name, module)
-                return f"{module_name}.{name}"
+                self._import(f"from {module_name} import {name}", name, cls)
+                return name
+            if self._known.get(module_name, module) is not module:
+                return ""
+            if module_name not in self._known:
+                self._import(f"import {module_name}", module_name, module)
+            return f"{module_name}.{name}"
         return ""
 
     def is_type(self, expression: str, cls: type) -> str:

@@ -1,4 +1,4 @@
-"""What the commands share: colours where a person reads, sizes in words, progress on long work."""
+"""Output in a terminal: colours where a person reads, progress on long work."""
 
 from __future__ import annotations
 

@@ -93,7 +93,6 @@ def _is_password(match: re.Match[str], alone: bool) -> bool:
     return sum(any(map(is_one, password)) for is_one in classes) > 1
 
 
-_KINDS_OF_CHARACTERS = [re.compile(kind) for kind in ("[a-z]", "[A-Z]", "[0-9]", r"[^\w-]")]
 _B64 = "[A-Za-z0-9+/]"
 _CRYPT = "[./A-Za-z0-9]"
 _PASSLIB = "https://passlib.readthedocs.io/en/stable/modular_crypt_format.html"

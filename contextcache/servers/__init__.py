@@ -17,8 +17,8 @@ servers that hold the data; sentinels take `?sentinel_username=…&sentinel_pass
 adds options of redis-py, as in `redis://host/0?client_name=shop`. Valkey is addressed alike.
 
 A client answers or raises within its timeout, whatever the server does: it never retries, and a
-server that is silent is left alone for a while. The modules here: `outages` says what each error
-means, `deadlines` what the timeout covers, `breaker` who is left alone; `urls` has the grammar,
+server that is silent is left alone for a while. The modules here: `errors` says what each error
+means, `deadline` what the timeout covers, `breaker` who is left alone; `urls` has the grammar,
 `connections` and `clients` what is built on redis-py.
 """
 
