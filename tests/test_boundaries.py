@@ -291,7 +291,7 @@ def test_the_core_imports_the_standard_library_only(path: Path) -> None:
 
 @pytest.mark.parametrize("path", CORE, ids=shown)
 def test_third_parties_are_known_by_few_modules(path: Path) -> None:
-    """Two modules build on redis-py, and one imports them when asked for a client; and so on."""
+    """Those in `REDIS` build on redis-py, and `servers` imports them when asked for a client."""
     everywhere = {module.partition(".")[0] for module, _ in imports(path, only_at_import=False)}
     outside = everywhere - sys.stdlib_module_names - {"contextcache"}
     assert outside <= KNOWN_TO.get(name_of(path), set())

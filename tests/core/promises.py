@@ -76,12 +76,13 @@ class Promise:
     @property
     def lost(self) -> dict[str, str]:
         """What is loaded without the patch, and not with it."""
-        freed = (*self.freed, *(f"{path}." for path in self.freed))
+        freed = tuple(f"{path}{step}" for path in self.freed for step in ".[{")
         return {
             path: text
             for path, text in (self.alone or {}).items()
             if text != (self.loaded or {}).get(path)
             and not text.endswith("Stripped")
+            and path not in self.freed
             and not path.startswith(freed)
         }
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from contextcache import Guard, is_stripped
+from contextcache import Guard, UncacheableValueError, is_stripped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,5 +104,5 @@ def test_what_holds_an_object_of_a_library_in_a_list_is_stored(geo: Any) -> None
 
 def test_an_object_of_a_library_alone_is_not_stored(geo: Any) -> None:
     """There is nothing in it that can be used."""
-    with pytest.raises(Exception, match=r"geo_of_tests\.Geometry"):
+    with pytest.raises(UncacheableValueError, match=r"geo_of_tests\.Geometry"):
         Guard().dumps(geo.Geometry("a"))
