@@ -146,7 +146,7 @@ class RedisCache(GuardedBackend, rediscache.RedisCache):
         """Delete every key with the prefix of this cache, on every node; return whether any was."""
         return self._store.clear(self._get_prefix())
 
-    @functools.cached_property  # `ContextCache` makes one of these of Flask-Caching's own
+    @functools.cached_property  # when it is first used: its label is set after it was made
     def _store(self) -> RedisStore:
         return RedisStore(
             self._write_client,

@@ -104,7 +104,7 @@ def _member(obj: object, name: str) -> object:
 def _members(obj: object) -> Iterator[tuple[str, object]]:
     """Yield the members a type of the standard library keeps in C, such as `args`."""
     for base in class_mro(type(obj))[:-1]:
-        if base.__module__.partition(".")[0] not in sys.stdlib_module_names | {"builtins"}:
+        if base.__module__.partition(".")[0] not in sys.stdlib_module_names:
             continue
         for name, descriptor in list(base.__dict__.items()):
             readable = isinstance(descriptor, (MemberDescriptorType, GetSetDescriptorType))

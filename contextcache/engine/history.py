@@ -99,7 +99,7 @@ class LabelHistory:
             {
                 steps: key
                 for steps, key in places.items()
-                if _pattern(steps) == steps or _pattern(steps) not in places
+                if (pattern := _pattern(steps)) == steps or pattern not in places
             }
         )
         known = history.known(value)

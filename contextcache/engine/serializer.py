@@ -116,7 +116,7 @@ class Serializer:
             kept = without_keys(value, history.dropped, dump)
             careful = careful or history.careful
         try:
-            if at_risk and overruns_stack(value):
+            if overruns_stack(value):
                 raise RecursionError  # as newer versions of Python do by themselves
             payload = dump.careful(kept) if careful else dump.fast(kept)
         except MemoryError:

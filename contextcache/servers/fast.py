@@ -56,12 +56,13 @@ class FastConnection(CountedConnection):
         """Send one command, and count its reply."""
         self.owed += 1
         sock, packer, packed = self._sock, self._command_packer, None
-        if type(packer) is _Packer and type(args[0]) is str and " " not in args[0]:
+        may_send = sock is not None and not self.health_check_interval
+        if may_send and type(packer) is _Packer and type(args[0]) is str and " " not in args[0]:
             try:  # noqa: SIM105  # which takes three calls more, for every command
                 packed = _pack(args)
             except TypeError:
                 pass
-        if packed is None or sock is None or self.health_check_interval:
+        if packed is None:
             check = options.get("check_health", self.health_check_interval)
             self.send_packed_command(packer.pack(*args), check_health=check)
             return
