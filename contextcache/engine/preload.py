@@ -28,6 +28,7 @@ _DEVELOPER: tuple[str, ...] = (
     "contextcache.reports.patches",
     "contextcache.reports.field_source",
     "csv",  # this one and the following are imported late by importlib.metadata
+    "email.parser",
     "email.policy",
     "importlib.metadata._adapters",
     "zipfile",

@@ -212,6 +212,8 @@ class Borrowing(RuleBasedStateMachine):
             pool.disconnect()
 
 
+# The tests' own servers and pytest-xdist have threads, of which Python warns since 3.12.
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_connection_has_one_owner_whatever_happens(redis_url: str, path: str) -> None:
     """A state machine of everything that is done to a connection."""
     clients, admin = [new_client(redis_url) for _ in range(2)], redis.Redis.from_url(redis_url)

@@ -16,16 +16,26 @@ from tests.child import ROOT
 
 SPY = """
 import os, sys, threading, time
+import contextcache
+
+LIBRARY = os.path.dirname(os.__file__)
+PACKAGES = os.path.dirname(contextcache.__file__)
+
+def is_of_python(path):
+    return path.startswith(("<frozen", LIBRARY)) and "-packages" not in path
 
 class Spy:
-    '''Sees each module that is looked for while contextcache is at work, and takes its time.'''
+    '''Sees each module that is looked for while contextcache is at work, and takes its time.
+
+    So it is if the standard library looks for it when contextcache has called it.
+    '''
     def __init__(self):
         self.seen, self.began = [], threading.Event()
     def find_spec(self, name, path=None, target=None):
         frame = sys._getframe(1)
-        while frame is not None and "importlib" in frame.f_code.co_filename:
+        while frame is not None and is_of_python(frame.f_code.co_filename):
             frame = frame.f_back
-        ours = frame is not None and f"{os.sep}contextcache" in frame.f_code.co_filename
+        ours = frame is not None and frame.f_code.co_filename.startswith(PACKAGES)
         if ours or name.startswith("contextcache"):
             self.seen.append(name)
             self.began.set()
