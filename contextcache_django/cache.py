@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from asgiref.sync import sync_to_async
 from django.core.cache.backends import redis as backend
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.functional import cached_property
 
 from contextcache import ConfigurationError
-from contextcache.servers import DEFAULT_URL, connect
+from contextcache.servers import DEFAULT_URL, asynchronous, connect
+from contextcache.storage.async_store import AsyncRedisStore
 from contextcache.storage.keyed_guard import MISSING, SKIPPED, KeyedGuard
 from contextcache.storage.redis_store import RedisStore
 from contextcache.storage.sessions import SessionStorage
-from contextcache_django.cache_mixin import Guarded
+from contextcache_django.async_cache import AsyncMethods
 from contextcache_django.cache_proxy import GuardedCache
 from contextcache_django.conf import alias_of, project_config, warn_of_embedded
-from contextcache_django.serializers import CacheSerializer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["GuardedCache", "RedisCache"]
 
 
-class RedisCache(Guarded, backend.RedisCache):
+class RedisCache(AsyncMethods, backend.RedisCache):
     """`CACHES[...]["BACKEND"]`: any value, stored without what cannot be stored.
 
     A write of which nothing can be stored is skipped: the finding is logged, what the key held
@@ -110,15 +110,6 @@ class RedisCache(Guarded, backend.RedisCache):
         redis_key, payload = self._encode(store, key, value, version)
         store.set(redis_key, payload, self.get_backend_timeout(timeout))
 
-    async def aset(
-        self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
-    ) -> None:
-        """Store `value` under `key`; see `set`."""
-        store = self._cache
-        redis_key, payload = self._encode(store, key, value, version)
-        seconds = self.get_backend_timeout(timeout)
-        await sync_to_async(store.set)(redis_key, payload, seconds)
-
     def add(
         self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> bool:
@@ -126,15 +117,6 @@ class RedisCache(Guarded, backend.RedisCache):
         store = self._cache
         redis_key, payload = self._encode(store, key, value, version)
         return store.add(redis_key, payload, self.get_backend_timeout(timeout))
-
-    async def aadd(
-        self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
-    ) -> bool:
-        """Store `value` under `key` if that is free; see `add`."""
-        store = self._cache
-        redis_key, payload = self._encode(store, key, value, version)
-        seconds = self.get_backend_timeout(timeout)
-        return await sync_to_async(store.add)(redis_key, payload, seconds)
 
     def set_many(
         self,
@@ -146,20 +128,7 @@ class RedisCache(Guarded, backend.RedisCache):
         store = self._cache
         encoded = {key: self._encode(store, key, value, version) for key, value in data.items()}
         failed = store.set_many(dict(encoded.values()), self.get_backend_timeout(timeout))
-        return _not_stored(encoded, failed)
-
-    async def aset_many(
-        self,
-        data: Mapping[Any, Any],
-        timeout: Any = DEFAULT_TIMEOUT,
-        version: int | None = None,
-    ) -> list[Any]:
-        """Store every value that can be; see `set_many`."""
-        store = self._cache
-        encoded = {key: self._encode(store, key, value, version) for key, value in data.items()}
-        seconds = self.get_backend_timeout(timeout)
-        failed = await sync_to_async(store.set_many)(dict(encoded.values()), seconds)
-        return _not_stored(encoded, failed)
+        return self._not_stored(encoded, failed)
 
     def set_or_raise(self, key: Any, value: Any, seconds: int) -> None:
         """Store `value` whatever `ON_ERROR` says: for what must not be taken for stored.
@@ -179,6 +148,15 @@ class RedisCache(Guarded, backend.RedisCache):
         redis_key = self.make_key(key, version)
         self.validate_key(redis_key)
         return redis_key, store.keyed.encode(key, value, redis_key)
+
+    @staticmethod
+    def _not_stored(encoded: dict[Any, tuple[str, Any]], failed: list[str]) -> list[Any]:
+        """Return the keys, as the user wrote them, of what was not stored."""
+        return [
+            key
+            for key, (redis_key, payload) in encoded.items()
+            if payload is SKIPPED or redis_key in failed
+        ]
 
     # --- Reading --------------------------------------------------------------------------------
 
@@ -246,13 +224,15 @@ class _Store(RedisStore, _DjangoClient):
     """
 
     def __init__(self, guard: Guard, servers: list[str], options: dict[str, Any]) -> None:
-        _DjangoClient.__init__(self, servers, serializer=CacheSerializer(), **options)
+        _DjangoClient.__init__(self, servers, **options)
         settings = {"timeout": guard.config.timeout, **self._pool_options}
         try:
             clients = [connect(url, pool_class=self._pool_class, **settings) for url in servers]
         except ConfigurationError as error:
             raise ImproperlyConfigured(str(error)) from error
-        RedisStore.__init__(self, *clients, config=lambda: guard.config, sink=guard.sink)
+        self._clients = clients
+        self._policy: Any = {"config": lambda: guard.config, "sink": guard.sink}
+        RedisStore.__init__(self, *clients, **self._policy)
         self.keyed = KeyedGuard(guard)
         self.project = project_config()
         self.sessions: SessionStorage | None = None
@@ -262,27 +242,24 @@ class _Store(RedisStore, _DjangoClient):
         client: redis.Redis = self.writer if write else self.reader
         return client
 
-    def _get_connection_pool(self, write: bool) -> redis.ConnectionPool:
-        return self.get_client(write=write).connection_pool
-
     has_key = RedisStore.exists
 
-    def incr(self, redis_key: str, delta: int = 1, *, create: bool = False) -> int:
-        """Add to a number.
+    @cached_property
+    def asynchronous(self) -> AsyncRedisStore:
+        """The same for event loops."""
+        return AsyncRedisStore(*map(asynchronous, self._clients), **self._policy)
+
+    def incr(self, redis_key: str, delta: int = 1) -> int:  # type: ignore[override]
+        """Add to a number; see `total`."""
+        return self.total(redis_key, super().incr(redis_key, delta, create=False))
+
+    @staticmethod
+    def total(redis_key: str, total: int | None) -> int:
+        """Return what Redis has added up.
 
         Raises:
-            ValueError: There is none, or Redis cannot be reached.
+            ValueError: There was no number, or Redis cannot be reached.
         """
-        total = super().incr(redis_key, delta, create=create)
         if total is None:
             raise ValueError(f"Key {redis_key!r} not found.")
         return total
-
-
-def _not_stored(encoded: dict[Any, tuple[str, Any]], failed: list[str]) -> list[Any]:
-    """Return the keys, as the user wrote them, of what was not stored."""
-    return [
-        key
-        for key, (redis_key, payload) in encoded.items()
-        if payload is SKIPPED or redis_key in failed
-    ]

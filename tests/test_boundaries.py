@@ -34,6 +34,7 @@ FOLDERS = (
 # Each module may import those before it.
 ORDER = [
     "base.locks",
+    "base.steps",
     "base.masking",
     "base.syntax",
     "base.words",
@@ -133,7 +134,10 @@ ORDER = [
     "servers.sentinels",
     "servers.connections",
     "servers.fast",
+    "servers.fast_async",
+    "servers.async_pools",
     "servers.operations",
+    "servers.async_clients",
     "servers.slots",
     "servers.everywhere",
     "servers.cluster",
@@ -144,6 +148,7 @@ ORDER = [
     "storage.backend_errors",
     "storage.keyed_guard",
     "storage.redis_store",
+    "storage.async_store",
     "storage.guards",
     "storage",
     "commands",
@@ -181,6 +186,9 @@ PUBLIC = {
 }  # fmt: skip
 
 REDIS = {  # imported together with redis-py
+    "servers.async_clients",
+    "servers.async_pools",
+    "servers.fast_async",
     "servers.sentinels",
     "servers.connections",
     "servers.fast",
@@ -197,7 +205,10 @@ KNOWN_TO = {
     "servers.cluster": {"redis"},
     "servers.connections": {"redis"},
     "servers.everywhere": {"redis"},
+    "servers.async_clients": {"redis"},
+    "servers.async_pools": {"redis"},
     "servers.fast": {"redis"},
+    "servers.fast_async": {"redis"},
     "servers.operations": {"redis"},
     "servers.sentinels": {"redis"},
     "servers.slots": {"redis"},
@@ -228,6 +239,7 @@ PUBLIC_MODULES = (
     "contextcache.storage.backend_errors",
     "contextcache.storage.keyed_guard",
     "contextcache.storage.redis_store",
+    "contextcache.storage.async_store",
     "contextcache.testing",
 )
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_TIMEOUT",
     "DEFAULT_URL",
+    "asynchronous",
     "connect",
     "public_url",
     "server_error",
@@ -94,6 +95,17 @@ def connect(
                 client = _new_client(url, timeout, pool_class, options)
                 client = _clients.setdefault(key, client)  # a signal handler may have made one
     return client
+
+
+def asynchronous(client: Any) -> Any:
+    """Return the asynchronous twin of a client that `connect` has returned.
+
+    It can be used in every event loop, and has connections of its own in each. It shares the
+    circuit breaker of the client. See `contextcache.servers.async_clients` for its methods.
+    """
+    from contextcache.servers import clients  # noqa: PLC0415  # redis-py is there by now
+
+    return clients.asynchronous(client)
 
 
 _clients: dict[tuple[object, ...], redis.Redis] = {}

@@ -11,10 +11,18 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+import redis.asyncio
 import redis.cluster
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.cluster import REDIS_ALLOWED_KEYS, ClusterNode, RedisCluster
-from redis.connection import Connection, ConnectionPool, SSLConnection, parse_url
+from redis.connection import (
+    Connection,
+    ConnectionPool,
+    SSLConnection,
+    UnixDomainSocketConnection,
+    parse_url,
+)
 from redis.retry import Retry
 from redis.sentinel import (
     SentinelConnectionPool,
@@ -23,6 +31,8 @@ from redis.sentinel import (
 )
 
 from contextcache.exceptions import ConfigurationError
+from contextcache.servers.async_clients import AsyncClient, EmbeddedAsyncClient
+from contextcache.servers.async_pools import MAX_CONNECTIONS, ConnectionFactory, LoopPools
 from contextcache.servers.cluster import ClusterClient
 from contextcache.servers.connections import adapted
 from contextcache.servers.operations import Client, Server
@@ -78,14 +88,59 @@ def new_client(
         _try_options(pool_class(**others), address)
         return _cluster(address, seconds, settings)
     if address.topology == "sentinel":
+        plain = _CONNECTIONS[address.transport][0]
         make_pool = functools.partial(_sentinel_pool, address, seconds, settings)
     else:
         plain = options.get("connection_class") or settings.get("connection_class", Connection)
         settings["connection_class"] = adapted(plain)
         make_pool = functools.partial(pool_class, **settings)
-    pool: Any = Server(address.public, seconds, make_pool).pool
+    server = Server(address.public, seconds, make_pool)
+    pool: Any = server.pool
     _try_options(pool, address)
+    if address.topology == "sentinel":
+        sentinels, service = pool.sentinel_manager, address.service
+        server.async_pools = _async_pools(plain, settings, sentinels, service)
+    else:
+        server.async_pools = _async_pools(plain, settings)
     return Client(connection_pool=pool)
+
+
+def asynchronous(client: Any) -> Any:
+    """Return the asynchronous twin of a client that `connect` has made."""
+    if isinstance(client, Client):
+        return AsyncClient(client)
+    return EmbeddedAsyncClient(client, threads=isinstance(client, ClusterClient))
+
+
+def _async_pools(
+    plain: type, settings: Mapping[str, Any], sentinels: Sentinels | None = None, service: str = ""
+) -> LoopPools:
+    """Return the pools of event loops with the options of the one for threads.
+
+    Args:
+        plain: The class of connections that block.
+        settings: Options of redis-py's pools and connections.
+        sentinels: Know who the master is.
+        service: What they call it.
+    """
+    kind: Any = next(twin for base, twin in _ASYNC_CONNECTIONS.items() if issubclass(plain, base))
+    options = {name: value for name, value in settings.items() if name not in _NOT_ASYNC}
+    # The deadline is that of the whole operation.
+    options.update(retry=AsyncRetry(NoBackoff(), 0), socket_timeout=None)
+    options["socket_connect_timeout"] = None
+    limit = settings.get("max_connections", _UNBOUNDED)
+
+    def make(host: str | None = None, port: int | None = None) -> Any:
+        place = {} if host is None else {"host": host, "port": port}
+        try:
+            return kind(**options, **place)
+        except TypeError as error:
+            raise ConfigurationError(
+                f"redis-py's asynchronous connections have no option {_unknown_option(error)}"
+            ) from None
+
+    limit = MAX_CONNECTIONS if limit == _UNBOUNDED else limit
+    return LoopPools(ConnectionFactory(make, limit, sentinels, service))
 
 
 def _try_options(pool: Any, address: Address) -> None:
@@ -93,11 +148,14 @@ def _try_options(pool: Any, address: Address) -> None:
     try:
         pool.connection_class(**pool.connection_kwargs)
     except TypeError as error:
-        # Of "unexpected keyword argument 'name'", which Python may follow by what else was meant.
-        name = str(error).partition("argument ")[2].partition(".")[0]
         raise ConfigurationError(
-            f"{address.public}: redis-py's connections have no option {name}"
+            f"{address.public}: redis-py's connections have no option {_unknown_option(error)}"
         ) from None
+
+
+def _unknown_option(error: TypeError) -> str:
+    """Return the name in "unexpected keyword argument 'name'", which Python may go on from."""
+    return str(error).partition("argument ")[2].partition(".")[0]
 
 
 def _sentinel_pool(address: Address, seconds: float, settings: dict[str, Any]) -> ConnectionPool:
@@ -121,10 +179,11 @@ def _sentinel_pool(address: Address, seconds: float, settings: dict[str, Any]) -
         )
         name = f"{address.transport}://{host}:{port}"
         server = Server(name, share, make_pool, is_part=True, pause=SENTINEL_PAUSE)
+        server.async_pools = _async_pools(plain, {**asking, "host": host, "port": port})
         sentinels.append(Client(connection_pool=server.pool))
     pool: ConnectionPool = adapted(SentinelConnectionPool)(
         address.service,
-        Sentinels(sentinels, seconds),
+        Sentinels(sentinels, seconds, [AsyncClient(one) for one in sentinels]),
         connection_class=adapted(managed),
         **settings,
     )
@@ -174,6 +233,13 @@ _CONNECTIONS = {
     "redis": (Connection, SentinelManagedConnection),
     "rediss": (SSLConnection, SentinelManagedSSLConnection),
 }
+# The more special one first.
+_ASYNC_CONNECTIONS: dict[type, type] = {
+    SSLConnection: redis.asyncio.SSLConnection,
+    UnixDomainSocketConnection: redis.asyncio.UnixDomainSocketConnection,
+    Connection: redis.asyncio.Connection,
+}
+_NOT_ASYNC = {"connection_class", "max_connections", "parser_class", "timeout"}
 _CLUSTER_SETTINGS = {*REDIS_ALLOWED_KEYS, "maint_notifications_config", "require_full_coverage"} - {
     *("host", "port", "db", "retry", "connection_class", "connection_pool_class"),
 }

@@ -16,10 +16,12 @@ from contextcache.servers.deadline import Deadline, current
 from contextcache.servers.errors import UNREACHABLE, Diagnosis, diagnose, worded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
     from redis.connection import ConnectionPool
+
+    from contextcache.servers.async_pools import LoopPools
 
     _Commands = redis.Redis
 else:  # it is added to classes of redis-py
@@ -39,7 +41,10 @@ class Server:
 
     Attributes:
         open_pool: Its connections, once there are some; see `pool`.
+        async_pools: Those of asynchronous clients.
     """
+
+    async_pools: LoopPools
 
     def __init__(
         self,
@@ -68,6 +73,8 @@ class Server:
         """
         self._inherited.append(self.open_pool)
         self.open_pool = None
+        if "async_pools" in vars(self):
+            self.async_pools.start_afresh()
         self._lock = threading.RLock()
         self.breaker = Breaker(self.name, max(self.seconds, self._pause / 2))
         self._ailment: Diagnosis | None = None
@@ -173,14 +180,14 @@ class QuickParser(_Commands):
 
     def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
         """Read the answer, and turn it into what the command returns."""
-        if options or command_name not in _RESULTS:
+        if options or command_name not in RESULTS:
             return super().parse_response(connection, command_name, **options)
-        answer, result = connection.read_response(), _RESULTS[command_name]
+        answer, result = connection.read_response(), RESULTS[command_name]
         return answer if result is None else result(answer)
 
 
 # What redis-py makes of the answers to these commands, without its options.
-_RESULTS: dict[str, Callable[[Any], Any] | None] = {
+RESULTS: dict[str, Callable[[Any], Any] | None] = {
     "DEL": None,
     "EXISTS": None,
     "EXPIRE": bool,
@@ -196,6 +203,11 @@ class Client(QuickParser, redis.Redis):
 
     _server: Server
     address: tuple[str, int]  # of a node of a cluster
+
+    @property
+    def server(self) -> Server:
+        """The server as this process sees it, which other clients of it share."""
+        return self._server
 
     @property
     def name(self) -> str:
@@ -229,13 +241,20 @@ class Client(QuickParser, redis.Redis):
             connection: Any = self.connection or pool.get_connection()
             try:
                 connection.send_command(*args, **options)
-                if options or args[0] not in _RESULTS:
+                if options or args[0] not in RESULTS:
                     return self.parse_response(connection, args[0], **options)
-                answer, result = connection.read_response(), _RESULTS[args[0]]
+                answer, result = connection.read_response(), RESULTS[args[0]]
                 return answer if result is None else result(answer)
             finally:
                 if not self.connection:
                     pool.release(connection)
+
+    def execute_many(self, commands: Iterable[Any]) -> list[Any]:
+        """Send commands together and return their answers, or raise what one failed with."""
+        pipeline = self.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        return pipeline.execute()
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> ClientPipeline:
         """Return a pipeline, which is one operation however many commands it holds."""

@@ -15,10 +15,15 @@ from typing import TYPE_CHECKING, Any
 import redis
 from redis.sentinel import MasterNotFoundError, Sentinel
 
+from contextcache.base.steps import run, run_async
 from contextcache.servers.deadline import Deadline, time_left
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from redis.connection import ConnectionPool as _Pool
+
+    from contextcache.base.steps import Steps
 else:  # it is added to a class of redis-py
     _Pool = object
 
@@ -49,14 +54,19 @@ class Sentinels(Sentinel):
     Args:
         clients: A client for each.
         seconds: How long they may take together.
+        async_clients: Their asynchronous twins.
     """
 
-    def __init__(self, clients: list[Any], seconds: float) -> None:
+    def __init__(
+        self, clients: list[Any], seconds: float, async_clients: Sequence[Any] = ()
+    ) -> None:
         super().__init__([])
         self.sentinels = clients
+        self._async_clients = async_clients
         self._seconds = seconds
         self._asked = float("-inf")
         self._known: tuple[float, tuple[str, int]] | None = None
+        self._address: tuple[str, int] | None = None
 
     def forget(self) -> None:
         """Ask again at the next opportunity."""
@@ -68,6 +78,13 @@ class Sentinels(Sentinel):
         Raises:
             MasterNotFoundError: No sentinel knows a master of this name that is up.
         """
+        return run(self._discover(service_name, self.sentinels))
+
+    async def adiscover_master(self, service_name: str) -> tuple[str, int]:
+        """Return the address of the master; see `discover_master`."""
+        return await run_async(self._discover(service_name, self._async_clients))
+
+    def _discover(self, service_name: str, clients: Sequence[Any]) -> Steps[tuple[str, int]]:
         now = time.monotonic()
         known = self._known
         if known is not None and now - known[0] < LIMIT:
@@ -76,12 +93,14 @@ class Sentinels(Sentinel):
         answers: list[tuple[int, tuple[str, int]]] = []
         reasons: set[type[MasterNotFoundError]] = {SilentSentinelsError}
         with Deadline(time_left(self._seconds) or self._seconds):
-            for sentinel in self.sentinels:
-                pipeline = sentinel.pipeline(transaction=False)
-                pipeline.sentinel_master(service_name)
-                pipeline.sentinel_get_master_addr_by_name(service_name)
+            for sentinel in clients:
                 try:
-                    state, named = pipeline.execute()
+                    state, named = yield sentinel.execute_many(
+                        [
+                            ("SENTINEL MASTER", service_name),
+                            ("SENTINEL GET-MASTER-ADDR-BY-NAME", service_name),
+                        ]
+                    )
                 except redis.RedisError as error:
                     reasons.add(_reason(error))
                     continue
@@ -97,7 +116,7 @@ class Sentinels(Sentinel):
             reason = next(reason for reason in _REASONS if reason in reasons)
             raise reason(f"No master found for {service_name!r}")
         _, address = max(answers, key=lambda answer: answer[0])
-        self._known = now, address
+        self._known, self._address = (now, address), address
         return address
 
     def watch(self, pool: Any) -> None:
@@ -106,6 +125,13 @@ class Sentinels(Sentinel):
             # That no sentinel answers says nothing about the master.
             with contextlib.suppress(redis.RedisError):
                 pool.get_master_address()
+
+    async def awatch(self, service_name: str) -> tuple[str, int] | None:
+        """Return the address of the master as it was known last; see `watch`."""
+        if time.monotonic() - self._asked >= LIMIT:
+            with contextlib.suppress(redis.RedisError):
+                await self.adiscover_master(service_name)
+        return self._address
 
 
 def _reason(error: redis.RedisError) -> type[MasterNotFoundError]:

@@ -6,7 +6,9 @@ translates both. Its keys are written as a user writes them.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import contextvars
 import importlib.util
 import os
 import pickle
@@ -176,7 +178,32 @@ class DjangoRedis(DjangoStore):
 
 
 class AsyncDjangoRedis(DjangoRedis):
+    """The asynchronous methods, with an event loop for each call."""
+
     calls_async = True
+
+
+class OneLoopDjangoRedis(DjangoRedis):
+    """The asynchronous methods, in one event loop."""
+
+    def open(self) -> None:
+        super().open()
+        self._runner = self._stack.enter_context(asyncio.Runner())
+
+    def _call(self, name: str, *args: Any) -> Any:
+        called = getattr(self.cache, f"a{name}")(*args)
+        return self._runner.run(called, context=contextvars.copy_context())
+
+
+class EmbeddedDjangoRedis(DjangoRedis):
+    """The asynchronous methods over a server inside the process."""
+
+    calls_async = True
+    sink = "cache 'default' in fakeredis"
+    owns_redis = False
+
+    def entry(self) -> dict[str, Any]:
+        return super().entry() | {"LOCATION": f"fakeredis://{secrets.token_hex(4)}"}
 
 
 class GuardedDjango(DjangoStore):
@@ -369,7 +396,7 @@ class Eager:
 
 
 STORES: list[type[Store]] = [
-    *(DjangoRedis, AsyncDjangoRedis),
+    *(DjangoRedis, AsyncDjangoRedis, OneLoopDjangoRedis, EmbeddedDjangoRedis),
     *(GuardedLocMem, AsyncGuardedLocMem, GuardedFiles, GuardedDatabase, GuardedPyMemcache),
     *(GuardedStockRedis, GuardedDjangoRedis),
     *(FlaskRedis, FlaskRedisOwnClient),

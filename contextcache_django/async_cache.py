@@ -1,0 +1,118 @@
+"""The asynchronous methods of `RedisCache`, native: no thread, one pool for each event loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.core.cache.backends.base import DEFAULT_TIMEOUT
+
+from contextcache.storage.keyed_guard import MISSING
+from contextcache_django.cache_mixin import Guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from contextcache.storage.async_store import AsyncRedisStore
+
+
+class AsyncMethods(Guarded):
+    """What `RedisCache` is for event loops: each method does what the one without the `a` does.
+
+    The guard runs in the caller's task, before anything is waited for.
+    """
+
+    if TYPE_CHECKING:  # of `RedisCache`, and of Django's
+        _cache: Any
+
+        def _encode(
+            self, store: Any, key: Any, value: Any, version: int | None
+        ) -> tuple[str, Any]: ...
+
+        def get_backend_timeout(self, timeout: Any = DEFAULT_TIMEOUT) -> int | None:
+            """Return the seconds until a value expires; None for never."""
+
+        @staticmethod
+        def _not_stored(encoded: dict[Any, tuple[str, Any]], failed: list[str]) -> list[Any]: ...
+
+    @property
+    def _async_store(self) -> AsyncRedisStore:
+        store: AsyncRedisStore = self._cache.asynchronous
+        return store
+
+    async def aget(self, key: Any, default: Any = None, version: int | None = None) -> Any:
+        """Return the value under `key`, or `default` where there is none that can be read."""
+        redis_key = self.make_key(key, version)
+        self.validate_key(redis_key)
+        store = self._cache
+        payload = await self._async_store.get(redis_key)
+        return default if payload is None else store.keyed.decode(key, payload, redis_key, default)
+
+    async def aget_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
+        """Return the values that are there and can be read, in one trip."""
+        asked = {self.make_and_validate_key(key, version): key for key in keys}
+        store, found = self._cache, {}
+        for redis_key, payload in (await self._async_store.get_many([*asked])).items():
+            value = store.keyed.decode(asked[redis_key], payload, redis_key, MISSING)
+            if value is not MISSING:
+                found[asked[redis_key]] = value
+        return found
+
+    async def ahas_key(self, key: Any, version: int | None = None) -> bool:
+        """Return whether `key` holds something, without reading it."""
+        return await self._async_store.exists(self.make_and_validate_key(key, version))
+
+    async def aset(
+        self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> None:
+        """Store `value` under `key`."""
+        store = self._cache
+        redis_key, payload = self._encode(store, key, value, version)
+        await self._async_store.set(redis_key, payload, self.get_backend_timeout(timeout))
+
+    async def aadd(
+        self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> bool:
+        """Store `value` under `key` if that is free, and return whether it was stored."""
+        store = self._cache
+        redis_key, payload = self._encode(store, key, value, version)
+        seconds = self.get_backend_timeout(timeout)
+        return await self._async_store.add(redis_key, payload, seconds)
+
+    async def aset_many(
+        self,
+        data: Mapping[Any, Any],
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> list[Any]:
+        """Store every value that can be, and return the keys of those that cannot."""
+        store = self._cache
+        encoded = {key: self._encode(store, key, value, version) for key, value in data.items()}
+        seconds = self.get_backend_timeout(timeout)
+        failed = await self._async_store.set_many(dict(encoded.values()), seconds)
+        return self._not_stored(encoded, failed)
+
+    async def atouch(
+        self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> bool:
+        """Let `key` expire anew, and return whether it was there."""
+        redis_key = self.make_and_validate_key(key, version)
+        return await self._async_store.touch(redis_key, self.get_backend_timeout(timeout))
+
+    async def aincr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        """Add `delta` to the number under `key`, atomically."""
+        redis_key = self.make_and_validate_key(key, version)
+        total = await self._async_store.incr(redis_key, delta, create=False)
+        return self._cache.total(redis_key, total)  # type: ignore[no-any-return]
+
+    async def adelete(self, key: Any, version: int | None = None) -> bool:
+        """Delete the value under `key`, and return whether it was there."""
+        return await self._async_store.delete(self.make_and_validate_key(key, version))
+
+    async def adelete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
+        """Delete the values under `keys`, in one trip."""
+        redis_keys = [self.make_and_validate_key(key, version) for key in keys]
+        await self._async_store.delete_many(redis_keys)
+
+    async def aclear(self) -> Any:
+        """Delete everything in the database, and return whether that was possible."""
+        return await self._async_store.clear()
