@@ -1,15 +1,19 @@
-"""The pytest plugin: fail a test at the write that would have cut something, or sum up at the end.
+"""The pytest plugin: fail a test at a write that would store less than it was given, or report it.
 
-It does nothing without its option::
+It does nothing until it is asked for, on the command line or by `contextcache = raise` in the
+configuration file of pytest::
 
     pytest --contextcache=raise     a finding fails the test, at the write, with all findings
-    pytest --contextcache=report    findings are summed up at the end of the run
+    pytest --contextcache=report    findings are listed at the end of the run
+    pytest --contextcache=off       nothing, whatever the configuration file says
 
-Both say at the end how many writes they saw, so that a project whose caches nobody guards does
-not look like a clean one. A test that expects findings says so with
-`contextcache.testing.capture_findings()`.
+`@pytest.mark.contextcache("off")` exempts a test, and `"report"` or `"raise"` sets another mode for
+it. A test that expects findings uses `contextcache.testing.capture_findings()` instead.
 
-What a worker of pytest-xdist hands over is plain text and numbers: it can encode nothing else.
+At the end both modes print how many writes were seen, because a project whose caches have no guard
+would otherwise look like one without findings.
+
+A worker of pytest-xdist hands over plain text and numbers: it can encode nothing else.
 """
 
 from __future__ import annotations
@@ -22,25 +26,35 @@ from contextcache.base.masking import one_line
 from contextcache.base.words import pluralize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from contextcache.findings.finding import Finding
 
+MODES = ("raise", "report", "off")
+NAME = "contextcache"  # of the option, the setting and the marker
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option."""
-    parser.getgroup("contextcache").addoption(
-        "--contextcache",
-        choices=("raise", "report"),
-        help="fail tests that store what cannot be stored (raise), or list it at the end (report)",
-    )
+    """Add the option and the setting."""
+    described = "fail tests that store what cannot be stored (raise), list it at the end (report)"
+    parser.getgroup(NAME).addoption(f"--{NAME}", choices=MODES, help=f"{described}, or neither")
+    parser.addini(NAME, f"{described}, or neither: {', '.join(MODES)}", default="off")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Watch the run, if that is asked for."""
-    mode = config.getoption("--contextcache")
-    if mode is not None:
-        config.pluginmanager.register(Watch(raises=mode == "raise"), "contextcache-watch")
+    """Register the marker, and watch the run if that is asked for.
+
+    Raises:
+        UsageError: The setting has an unknown value.
+    """
+    config.addinivalue_line(
+        "markers", f'{NAME}(mode): handle findings of this test by another mode; "off" exempts it'
+    )
+    mode = config.getoption(f"--{NAME}") or config.getini(NAME)
+    if mode not in MODES:
+        raise pytest.UsageError(f"{NAME} = {mode!r} is not one of {', '.join(MODES)}")
+    if mode != "off":
+        config.pluginmanager.register(Watch(mode), "contextcache-watch")
 
 
 class Found(list["Finding"]):
@@ -59,11 +73,11 @@ class Watch:
     """What is found while tests run.
 
     Args:
-        raises: Whether a finding fails the test.
+        mode: What to do about a finding where the test has no marker, `raise` or `report`.
     """
 
-    def __init__(self, *, raises: bool) -> None:
-        self._raises = raises
+    def __init__(self, mode: str) -> None:
+        self._mode = self._run_mode = mode
         self._found = Found(self)
         self._test = ""
         self._missed: list[Finding] = []  # raised where nobody saw it, such as in another thread
@@ -74,10 +88,10 @@ class Watch:
         """Note the findings of one write, and fail the test if that is asked for."""
         from contextcache.reports.reporter import collectors  # noqa: PLC0415
 
-        if not findings or collectors[-1] is not self._found:
-            return  # the test itself asked to see them
+        if not findings or self._mode == "off" or collectors[-1] is not self._found:
+            return  # in the last case the test itself asked to see them
         self._findings += len(findings)
-        if self._raises:
+        if self._mode == "raise":
             self._missed += findings
             pytest.fail(_worded(findings), pytrace=False)
         for finding in findings:
@@ -105,6 +119,29 @@ class Watch:
 
         collectors[:] = [one for one in collectors if one is not self._found]
         writers[:] = [one for one in writers if one != self.note_write]
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Refuse a marker without a mode.
+
+        Raises:
+            UsageError: A marker has no mode, or an unknown one.
+        """
+        for item in items:
+            marker = item.get_closest_marker(NAME)
+            if marker is not None and (len(marker.args) != 1 or marker.args[0] not in MODES):
+                raise pytest.UsageError(
+                    f"{item.nodeid}: @pytest.mark.{NAME}(mode) takes one of {', '.join(MODES)}"
+                )
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        """Apply the mode of the test while it runs, its fixtures included."""
+        marker = item.get_closest_marker(NAME)
+        self._mode = self._run_mode if marker is None else marker.args[0]
+        try:
+            return (yield)
+        finally:
+            self._mode = self._run_mode
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Remember which test runs."""
@@ -174,14 +211,14 @@ def _worded(findings: list[Finding]) -> str:
     alike: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
         alike.setdefault((finding.code, finding.path.pattern), []).append(finding)
-    others = f", and {len(alike) - 1} more" if len(alike) > 1 else ""
-    lines = [f"cannot be stored as it is: {findings[0].path.printed(exact=True)}{others}"]
+    first, others = findings[0], f", and {len(alike) - 1} more" if len(alike) > 1 else ""
+    lines = [f"{first.code} {first.path.printed(exact=True)} cannot be stored as it is{others}"]
     for one, *more in alike.values():
         like = f" (and {len(more)} like it)" if more else ""
         lines.append(f"  {one.line(exact=True)}{like}")
         lines += (
-            f"    {name:<6}{one_line(text)}"
-            for name, text in (("at", one.origin), ("field", one.field), ("fix", one.fix))
+            f"    {name:<8}{one_line(text)}"
+            for name, text in (("where", one.origin), ("field", one.field), ("fix", one.fix))
             if text
         )
     return "\n".join(lines)

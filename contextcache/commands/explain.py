@@ -158,7 +158,7 @@ def _write_findings(seen: Examination, paper: Paper) -> None:
         paper.write(paper.paint(head, "yellow"))
         if finding.field:
             paper.write(f"  field   {one_line(finding.field)}")
-        paper.write(f"  did     {one_line(finding.did)}")
+        paper.write(f"  result  {one_line(finding.did)}")
         paper.write(paper.paint(f"  fix     {one_line(finding.fix)}", "green"))
         if finding.patch in shown:
             paper.write(f"          with the code above, of {shown[finding.patch]}")

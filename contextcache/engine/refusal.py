@@ -58,8 +58,8 @@ def uncacheable(findings: Sequence[Finding], config: Config) -> UncacheableValue
     for one in findings[:MAX_LISTED]:
         name = f"{one.path.printed(exact=exact)} ({type_text(one.leaf_type, exact=exact)})"
         lines.append(f"{one.code} {name}: {one_line(one.reason)}; {one_line(one.fix)}")
-        details = [("at", one.origin), ("field", one.field)] if config.mode == "raise" else []
-        lines += (f"  {label:<5} {one_line(text)}" for label, text in details if text)
+        details = [("where", one.origin), ("field", one.field)] if config.mode == "raise" else []
+        lines += (f"  {label:<8}{one_line(text)}" for label, text in details if text)
     if len(findings) > MAX_LISTED:
         lines.append(f"and {len(findings) - MAX_LISTED} more")
     root = "the value"

@@ -130,12 +130,12 @@ def writes(rows: Sequence[Mapping[str, Any]], *, requests: bool = False) -> str:
 def _finding(row: Mapping[str, Any], copying: bool, *, known: bool) -> str:
     count = f'<span class="count">{int(row["count"])}×</span>' if row["count"] > 1 else ""
     also = f'<div class="also">{escape(row["also"])}</div>' if row["also"] else ""
-    told = f"<dt>at</dt><dd>{escape(row['at'] or '–')}{also}</dd>"
+    told = f"<dt>where</dt><dd>{escape(row['at'] or '–')}{also}</dd>"
     if row["field"]:
         where, _, source = row["field"].partition(": ")
         line = f"<pre>{escape(source)}</pre>" if source else ""
         told += f"<dt>field</dt><dd><code>{escape(where)}</code>{line}</dd>"
-    told += f"<dt>did</dt><dd>{escape(row['did'])}</dd>"
+    told += f"<dt>result</dt><dd>{escape(row['did'])}</dd>"
     button = '<button type="button" data-copy>copy</button>' if copying else ""
     patch = ""
     if row["patch"] and known:  # one piece of code mends all fields of a class

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from contextcache.config import Config
 
 LINE = "contextcache {code}: %s (%s) %s: %s"
-BLOCK = LINE + "%s\n  at      %s%s\n  did     %s\n  fix     %s\n  silence {silence}\n  docs    %s"
-TAIL = "%s · at: %s · did: %s · fix: %s · pattern: {pattern} · seen %d×"
+BLOCK = LINE + "%s\n  where   %s%s\n  result  %s\n  fix     %s\n  silence {silence}\n  docs    %s"
+TAIL = "%s · where: %s · result: %s · fix: %s · pattern: {pattern} · seen %d×"
 INDENT = "\n          "  # below the text of a block
 
 MAX_LISTED = 5  # patterns in the line of a summary
@@ -211,7 +211,7 @@ def most_seen(findings: Sequence[Finding]) -> str:
 class DevelopmentFormatter(logging.Formatter):
     """Show findings as they are, coloured where the stream is a terminal."""
 
-    _COLOURS = {"contextcache CC": "\x1b[33;1m", "  fix": "\x1b[32m", "  did": "\x1b[36m"}
+    _COLOURS = {"contextcache CC": "\x1b[33;1m", "  fix": "\x1b[32m", "  result": "\x1b[36m"}
 
     def __init__(self, *, colour: bool | None = None) -> None:
         super().__init__("%(message)s")

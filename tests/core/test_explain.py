@@ -186,7 +186,7 @@ def test_each_finding_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
     block = [
         "CC102 value['clients'][0]._lock (_thread.lock), and 49 fields like it: %s",
         "  field   shop.Client._lock, set at shop.py:8: self._lock = threading.Lock()",
-        "  did     stored the rest; on load this field is a new, unlocked lock",
+        "  result  stored the rest; on load this field is a new, unlocked lock",
         "  fix     leave it out in __getstate__ of Client; across processes it protects nothing",
     ]
     assert "\n".join(block) % CODES["CC102"] in out

@@ -187,16 +187,16 @@ def test_the_log_line(caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(9):
         guard.dumps({"when": dt.date(2026, 1, 1), "pair": (1, 2)}, label="session")
     first, second = (record.getMessage() for record in caplog.records)
-    assert re.sub(r" · at: \S+ · ", " · ", first) == (
+    assert re.sub(r" · where: \S+ · ", " · ", first) == (
         "contextcache CC140: session['when'] (datetime.date) cannot be stored: JSON cannot hold it"
-        " · session in cookie · did: left the key out, stored the rest"
+        " · session in cookie · result: left the key out, stored the rest"
         " · fix: store value.isoformat(), and read it with fromisoformat()"
         " · pattern: session['when'] · seen 1×"
     )
-    assert re.sub(r" · at: \S+ · ", " · ", second) == (
+    assert re.sub(r" · where: \S+ · ", " · ", second) == (
         "contextcache CC141: session['pair'] (tuple) should not be stored: "
         "JSON changes it without a word"
-        " · session in cookie · did: stored it; it comes back as a list"
+        " · session in cookie · result: stored it; it comes back as a list"
         " · fix: store a list, or turn it into a tuple again on read"
         " · pattern: session['pair'] · seen 1×"
     )
@@ -215,10 +215,10 @@ def test_mode_raise() -> None:
 def test_mode_warn(caplog: pytest.LogCaptureFixture) -> None:
     """What was stored is stored, what failed fails, with the path attached."""
     assert stored({"b": (1, Word("x"))}, Config(mode="warn")) == {"b": [1, "x"]}
-    assert "did: stored unchanged (mode warn)" in caplog.text
+    assert "result: stored unchanged (mode warn)" in caplog.text
     with pytest.raises(UncacheableValueError, match=r"CC140 session\['a'\] \(set\)") as raised:
         stored({"a": {1}, "b": 1}, Config(mode="warn"))
-    assert "did: nothing was stored: JSON refuses it (mode warn)" in caplog.text
+    assert "result: nothing was stored: JSON refuses it (mode warn)" in caplog.text
     assert type(raised.value.__cause__) is TypeError
     with pytest.raises(UncacheableValueError, match=r"CC140 session\['a'\] \(int\)"):
         stored({"a": 10**5000, "b": 1}, Config(mode="warn"))

@@ -95,9 +95,9 @@ def test_the_development_block(caplog: pytest.LogCaptureFixture) -> None:
     line = sys._getframe().f_lineno - 1
     block = textwrap.dedent(f"""\
         contextcache CC102: session['cart'].items[0]._lock (_thread.lock) cannot be stored: a lock belongs to this process
-          at      PUT /cart · shop.views.add_to_cart (shop/views.py:41) · stored at {HERE}:{line} · session in redis
+          where   PUT /cart · shop.views.add_to_cart (shop/views.py:41) · stored at {HERE}:{line} · session in redis
           field   {__name__}.Client._lock, set at {HERE}:{line_of(Client, "._lock")}: self._lock = threading.Lock()
-          did     stored the rest; on load this field is a new, unlocked lock
+          result  stored the rest; on load this field is a new, unlocked lock
           fix     leave it out in __getstate__ of Client; across processes it protects nothing
           silence CONTEXTCACHE["IGNORE"] += ["session['cart'].items[*]._lock"]
           docs    contextcache explain CC102""")
@@ -111,9 +111,9 @@ def test_the_block_says_what_it_does_not_know(caplog: pytest.LogCaptureFixture) 
     assert messages(caplog) == [
         textwrap.dedent(f"""\
         contextcache CC109: cache['top']['rows'] (generator) cannot be stored: a generator, coroutine or iterator in progress cannot be resumed elsewhere
-          at      {HERE}:{line}
+          where   {HERE}:{line}
           field   test_the_block_says_what_it_does_not_know.<locals>.<genexpr>, defined at {HERE}:{line}
-          did     stored the rest; on load a marker stands here that says so when it is used
+          result  stored the rest; on load a marker stands here that says so when it is used
           fix     store its items: list(...), or the awaited result
                   value = {{'rows': list(value['rows'])}}
           silence CONTEXTCACHE["IGNORE"] += ["cache['top']['rows']"]
@@ -128,8 +128,8 @@ def test_the_block_has_no_line_without_anything_in_it(caplog: pytest.LogCaptureF
     assert messages(caplog) == [
         textwrap.dedent(f"""\
         contextcache CC102: cache['top']['lock'] (_thread.lock) cannot be stored: a lock belongs to this process
-          at      {HERE}:{line}
-          did     stored the rest; on load this field is a new, unlocked lock
+          where   {HERE}:{line}
+          result  stored the rest; on load this field is a new, unlocked lock
           fix     leave it out; across processes it protects nothing
           silence CONTEXTCACHE["IGNORE"] += ["cache['top']['lock']"]
           docs    contextcache explain CC102""")
@@ -153,7 +153,7 @@ def test_a_key_left_out_of_a_session(caplog: pytest.LogCaptureFixture) -> None:
     assert guard.loads(guard.dumps({"rows": (row for row in ()), "n": 1}, label="session")) == {
         "n": 1
     }
-    assert "\n  did     left the key out, stored the rest\n" in messages(caplog)[0]
+    assert "\n  result  left the key out, stored the rest\n" in messages(caplog)[0]
 
 
 # The production line
@@ -168,9 +168,9 @@ def test_the_production_line(caplog: pytest.LogCaptureFixture) -> None:
         (
             "contextcache CC102: session['cart'].items[0]._lock (_thread.lock) cannot be stored: "
             "a lock belongs to this process"
-            " · at: PUT /cart · shop.views.add_to_cart"
+            " · where: PUT /cart · shop.views.add_to_cart"
             f" · stored at {HERE}:{line} · session in redis"
-            " · did: stored the rest; on load this field is a new, unlocked lock"
+            " · result: stored the rest; on load this field is a new, unlocked lock"
             " · fix: leave it out in __getstate__ of Client; across processes it protects nothing"
             " · pattern: session['cart'].items[*]._lock · seen 1×"
         )
@@ -262,11 +262,11 @@ def test_a_value_that_is_not_stored_names_every_field() -> None:
         == textwrap.dedent("""\
         cache['top'] was not stored:
           CC102 cache['top']['cart'].items[0]._lock (_thread.lock): a lock belongs to this process; leave it out in __getstate__ of Client; across processes it protects nothing
-            at    {0}:{1}
-            field {2}.Client._lock, set at {0}:{3}: self._lock = threading.Lock()
+            where   {0}:{1}
+            field   {2}.Client._lock, set at {0}:{3}: self._lock = threading.Lock()
           CC109 cache['top']['rows'] (generator): a generator, coroutine or iterator in progress cannot be resumed elsewhere; store its items: list(...), or the awaited result
-            at    {0}:{1}
-            field test_a_value_that_is_not_stored_names_every_field.<locals>.<genexpr>, defined at {0}:{1}""").format(
+            where   {0}:{1}
+            field   test_a_value_that_is_not_stored_names_every_field.<locals>.<genexpr>, defined at {0}:{1}""").format(
             HERE, line, __name__, line_of(Client, "._lock")
         )
     )
@@ -409,9 +409,9 @@ def test_a_terminal_gets_colour() -> None:
     assert process.wait(timeout=PATIENCE) == 0
     lines = shown.decode().replace("\r\n", "\n").split("\n")
     assert lines[0] == f"\x1b[33;1m{HEAD}\x1b[0m"
-    did, fix = (next(line for line in lines if f"  {word}" in line) for word in ("did", "fix"))
-    assert did == (
-        "\x1b[36m  did     stored the rest; on load this field is a new, unlocked lock\x1b[0m"
+    result, fix = (next(one for one in lines if f"  {word}" in one) for word in ("result", "fix"))
+    assert result == (
+        "\x1b[36m  result  stored the rest; on load this field is a new, unlocked lock\x1b[0m"
     )
     assert fix.startswith("\x1b[32m  fix     leave it out")
 
@@ -427,10 +427,10 @@ def test_a_file_or_pipe_gets_no_colour() -> None:
 
 def test_the_formatter_colours_only_what_it_knows() -> None:
     """Lines of other records pass through as they are."""
-    record = logging.makeLogRecord({"msg": "contextcache CC1\n  at      x\n  fix     y"})
+    record = logging.makeLogRecord({"msg": "contextcache CC1\n  where   x\n  fix     y"})
     assert DevelopmentFormatter(colour=False).format(record) == record.msg
     assert DevelopmentFormatter(colour=True).format(record) == (
-        "\x1b[33;1mcontextcache CC1\x1b[0m\n  at      x\n\x1b[32m  fix     y\x1b[0m"
+        "\x1b[33;1mcontextcache CC1\x1b[0m\n  where   x\n\x1b[32m  fix     y\x1b[0m"
     )
 
 
@@ -470,9 +470,9 @@ def test_several_fields_of_one_object_are_one_line(caplog: pytest.LogCaptureFixt
             "contextcache CC102: session['wire']._lock (_thread.lock) cannot be stored: "
             "a lock belongs to this process"
             " · also: ._local (_thread._local) CC101, ._rows (generator) CC109"
-            " · at: PUT /cart · shop.views.add_to_cart"
+            " · where: PUT /cart · shop.views.add_to_cart"
             f" · stored at {HERE}:{line} · session in redis"
-            " · did: ._lock: stored the rest; on load this field is a new, unlocked lock; "
+            " · result: ._lock: stored the rest; on load this field is a new, unlocked lock; "
             "._local: stored the rest; on load this field is a new, empty thread-local; "
             "._rows: stored the rest; on load a marker stands here that says so when it is used"
             " · fix: leave it out in __getstate__ of Wire; across processes it protects nothing; "
@@ -501,11 +501,11 @@ def test_the_block_of_several_fields(caplog: pytest.LogCaptureFixture) -> None:
         contextcache CC102: session['wire']._lock (_thread.lock) cannot be stored: a lock belongs to this process
           also    ._local (_thread._local) CC101: a thread-local belongs to the threads of this process
           also    ._rows (generator) CC109: a generator, coroutine or iterator in progress cannot be resumed elsewhere
-          at      PUT /cart · shop.views.add_to_cart (shop/views.py:41) · stored at {HERE}:{line} · session in redis
+          where   PUT /cart · shop.views.add_to_cart (shop/views.py:41) · stored at {HERE}:{line} · session in redis
           field   {__name__}.Wire._lock, set at {HERE}:{line_of(Wire, "._lock")}: self._lock = threading.Lock()
                   {__name__}.Wire._local, set at {HERE}:{line_of(Wire, "._local")}: self._local = threading.local()
                   {__name__}.Wire._rows, set at {HERE}:{line_of(Wire, "._rows")}: self._rows = (row for row in ())
-          did     ._lock: stored the rest; on load this field is a new, unlocked lock
+          result  ._lock: stored the rest; on load this field is a new, unlocked lock
                   ._local: stored the rest; on load this field is a new, empty thread-local
                   ._rows: stored the rest; on load a marker stands here that says so when it is used
           fix     leave it out in __getstate__ of Wire; across processes it protects nothing

@@ -192,7 +192,7 @@ def run(suite: Path, source: str, *options: str) -> tuple[dict[str, int], str]:
         check=False,
     )
     assert "INTERNALERROR" not in done.stdout, done.stdout
-    outcomes = re.findall(r"(\d+) (passed|failed|error)", done.stdout.splitlines()[-1])
+    outcomes = re.findall(r"(\d+) (passed|failed|error)", (done.stdout.splitlines() or [""])[-1])
     return {outcome: int(number) for number, outcome in outcomes}, done.stdout + done.stderr
 
 
@@ -225,11 +225,11 @@ def test_raise_fails_a_test_at_the_write_with_all_findings(suite: Path) -> None:
     assert outcomes == {"passed": 3, "failed": 1, "error": 1}
     assert "the write did not stop the test" not in told.partition("short test summary")[0]
     block = """\
-        cannot be stored as it is: session['client']._lock, and 1 more
+        CC102 session['client']._lock cannot be stored as it is, and 1 more
           CC102: session['client']._lock (_thread.lock) a lock belongs to this process
-            at    test_suite.py:16
-            field shop.Client._lock, set at shop.py:8: self._lock = threading.Lock()
-            fix   leave it out in __getstate__ of Client; across processes it protects nothing
+            where   test_suite.py:16
+            field   shop.Client._lock, set at shop.py:8: self._lock = threading.Lock()
+            fix     leave it out in __getstate__ of Client; across processes it protects nothing
           CC109: session['rows'] (generator) a generator, coroutine or iterator in progress"""
     assert textwrap.dedent(block) in told
 
@@ -240,10 +240,10 @@ def test_fields_that_are_alike_are_told_once(suite: Path) -> None:
         '{"client": Client(), "rows": (row for row in ())}', "[Client()] * 9 + [Client()]"
     )
     _, told = run(suite, source, "--contextcache=raise", "-k", "dirty")
-    assert " a lock belongs to this process (and 1 like it)\n    at    test_suite.py:16\n" in told
+    assert " a lock belongs to this process (and 1 like it)\n    where   test_suite.py:16\n" in told
     assert (
-        "FAILED test_suite.py::test_dirty - Failed: cannot be stored as it is: session[0]._lock\n"
-        in told
+        "FAILED test_suite.py::test_dirty - "
+        "Failed: CC102 session[0]._lock cannot be stored as it is\n" in told
     )
 
 
@@ -360,3 +360,71 @@ def test_a_run_without_a_guarded_write_says_so(suite: Path) -> None:
     as_json = "import json; from contextcache.jsonable import JSONGuard\ndef test_json(): "
     _, text = run(suite, as_json + "JSONGuard(json.dumps).dumps({1: 2})", "--contextcache=report")
     assert "contextcache: 1 write seen, 1 finding" in text
+
+
+MARKED = """
+    import pytest
+    import threading
+    from contextcache import Guard
+
+    @pytest.fixture
+    def stored():
+        Guard().dumps({"lock": threading.Lock()}, label="fixture")
+
+    @pytest.mark.contextcache("off")
+    def test_exempt(stored):
+        Guard().dumps({"lock": threading.Lock()}, label="exempt")
+
+    @pytest.mark.contextcache("report")
+    def test_reported():
+        Guard().dumps({"lock": threading.Lock()}, label="reported")
+
+    @pytest.mark.contextcache("raise")
+    class TestAll:
+        def test_refused(self):
+            Guard().dumps({"lock": threading.Lock()}, label="refused")
+
+    def test_default():
+        Guard().dumps({"lock": threading.Lock()}, label="default")
+"""
+
+
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_a_marker_sets_the_mode_of_a_test(suite: Path, processes: str) -> None:
+    """An exempt test may store anything, in its fixtures too; the mode ends with the test."""
+    outcomes, text = run(suite, MARKED, "--contextcache=raise", "-n", processes)
+    assert outcomes == {"passed": 2, "failed": 2}
+    assert "Failed: CC102 refused['lock']" in text
+    assert "Failed: CC102 default['lock']" in text
+    assert "CC102 reported['lock'] (_thread.lock)" in text
+    assert "5 writes seen, 3 findings" in text
+    outcomes, text = run(suite, MARKED, "--contextcache=report", "-n", processes)
+    assert outcomes == {"passed": 3, "failed": 1}
+    assert "exempt" not in text.partition("= contextcache =")[2]
+    assert "fixture[" not in text
+
+
+def test_a_marker_is_known_and_ignored_without_the_option(suite: Path) -> None:
+    """With `--strict-markers` the same suite runs where nothing is asked for."""
+    outcomes, _ = run(suite, MARKED, "--strict-markers")
+    assert outcomes == {"passed": 4}
+
+
+@pytest.mark.parametrize("arguments", ["", '"loud"', '"off", 1'])
+def test_a_marker_without_a_mode_is_refused(suite: Path, arguments: str) -> None:
+    """A typo exempts nothing by accident; the message names the test and the modes."""
+    source = MARKED.replace('contextcache("off")', f"contextcache({arguments})")
+    _, text = run(suite, source, "--contextcache=raise")
+    assert "test_suite.py::test_exempt: @pytest.mark.contextcache(mode) takes one of" in text
+
+
+def test_the_setting_takes_the_place_of_the_option(suite: Path) -> None:
+    """The option on the command line wins over the configuration file."""
+    setting = ("-o", "contextcache=raise")
+    assert run(suite, MARKED, *setting)[0] == {"passed": 2, "failed": 2}
+    assert run(suite, MARKED, *setting, "--contextcache=report")[0] == {"passed": 3, "failed": 1}
+    outcomes, text = run(suite, MARKED, *setting, "--contextcache=off")
+    assert outcomes == {"passed": 4}
+    assert "contextcache:" not in text
+    _, text = run(suite, MARKED, "-o", "contextcache=loud")
+    assert "contextcache = 'loud' is not one of raise, report, off" in text

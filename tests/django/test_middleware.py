@@ -543,6 +543,6 @@ def test_mode_raise_tells_what_the_log_would(settings: SettingsWrapper, path: st
     with pytest.raises(UncacheableValueError) as caught:
         WebClient().get(path)
     text = str(caught.value)
-    assert re.search(r"at    GET \S+ · \S+\.(stores|caches)_client \(.*test_middleware.py:", text)
+    assert re.search(r"where   GET \S+ · \S+\.(stores|caches)_client \(.*test_middleware.py:", text)
     assert re.search(r"· (set|stored) at \S*test_middleware.py:\d+", text)
     assert re.search(r"Client.lock, set at .*: self.lock = threading.Lock\(\)", text)

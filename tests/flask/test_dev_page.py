@@ -65,11 +65,11 @@ def test_a_developer_reads_what_was_found(
         "A _thread.lock cannot be stored: a lock belongs to this process."
     ]
     told = dict(zip(browser.texts("dt"), browser.texts("dd"), strict=True))
-    assert told["at"].startswith("PUT /cache/user:8 · tests.flask.shop.put_in_cache (")
-    assert told["at"].endswith("cache in redis")
+    assert told["where"].startswith("PUT /cache/user:8 · tests.flask.shop.put_in_cache (")
+    assert told["where"].endswith("cache in redis")
     assert "tests.flask.shop.Basket._lock, set at " in told["field"]
     assert told["field"].endswith("\nself._lock = threading.Lock()")
-    assert told["did"] == "stored the rest; on load this field is a new, unlocked lock"
+    assert told["result"] == "stored the rest; on load this field is a new, unlocked lock"
     assert told["fix"].startswith("leave it out in __getstate__ of Basket")
     assert "cache['user:*']['basket']._lock" in told["silence"]
     assert browser.complaints() == []
