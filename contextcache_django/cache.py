@@ -14,7 +14,7 @@ from contextcache.servers import DEFAULT_URL, asynchronous, connect
 from contextcache.storage.async_store import AsyncRedisStore
 from contextcache.storage.keyed_guard import MISSING, SKIPPED, KeyedGuard
 from contextcache.storage.redis_store import RedisStore
-from contextcache.storage.sessions import SessionStorage
+from contextcache.storage.sessions import AsyncSessionStorage, SessionStorage
 from contextcache_django.async_cache import AsyncMethods
 from contextcache_django.cache_proxy import GuardedCache
 from contextcache_django.conf import alias_of, project_config, warn_of_embedded
@@ -94,6 +94,15 @@ class RedisCache(AsyncMethods, backend.RedisCache):
             guard = self.guard("session in redis", session=True)
             store.sessions = SessionStorage(store.writer, guard)
         return store.sessions
+
+    @property
+    def async_sessions(self) -> AsyncSessionStorage:
+        """The same for event loops."""
+        store = self._cache
+        if store.async_sessions is None:
+            client, guard = store.asynchronous.writer, self.sessions.guard
+            store.async_sessions = AsyncSessionStorage(client, guard)
+        return store.async_sessions
 
     def validate_key(self, key: Any) -> None:
         """Warn of a key that memcached would refuse, as Django does."""
@@ -236,6 +245,7 @@ class _Store(RedisStore, _DjangoClient):
         self.keyed = KeyedGuard(guard)
         self.project = project_config()
         self.sessions: SessionStorage | None = None
+        self.async_sessions: AsyncSessionStorage | None = None
 
     def get_client(self, key: Any = None, *, write: bool = False) -> redis.Redis:  # noqa: ARG002
         """Return the client of the server to write to, or of one to read from."""

@@ -67,6 +67,15 @@ class _Entries:
             return None
         return text if isinstance(text, str) else None
 
+    async def aget(self, session_key: str) -> str | None:
+        """Return the text of a session; see `get`."""
+        try:
+            text = await self._cache.aget(_cache_key(session_key))
+        except Exception as error:  # noqa: BLE001
+            _warn(error)
+            return None
+        return text if isinstance(text, str) else None
+
     def put(self, row: AbstractBaseSession, age: int, *, only_where_none: bool) -> None:
         """Hold the text of a row for `age` seconds, in the place of another one or of none."""
         key = _cache_key(row.session_key)
@@ -125,17 +134,24 @@ class SessionStore(Store, db.SessionStore):
         """Return the stored session, or an empty one, without its id, where there is none."""
         session_key = self.session_key
         text = self._entries.get(session_key) if session_key else None
-        if text is None:
-            row: AbstractBaseSession | None = self._get_session_from_db()  # type: ignore[attr-defined]
-            if row is None or not self._cache_row(row):
-                return self._miss(session_key)
-            text = row.session_data
-        session: dict[str, Any] = self.decode(text)
-        return session
+        return self._load_row() if text is None else self._decoded(text)
 
     async def aload(self) -> dict[str, Any]:
-        """Return the stored session; see `load`."""
-        return await sync_to_async(self.load)()
+        """Return the stored session; see `load`. Only the database is asked in a thread."""
+        session_key = self.session_key
+        text = await self._entries.aget(session_key) if session_key else None
+        return await sync_to_async(self._load_row)() if text is None else self._decoded(text)
+
+    def _load_row(self) -> dict[str, Any]:
+        session_key = self.session_key
+        row: AbstractBaseSession | None = self._get_session_from_db()  # type: ignore[attr-defined]
+        if row is None or not self._cache_row(row):
+            return self._miss(session_key)
+        return self._decoded(row.session_data)
+
+    def _decoded(self, text: str) -> dict[str, Any]:
+        session: dict[str, Any] = self.decode(text)
+        return session
 
     # --- Writing --------------------------------------------------------------------------------
 

@@ -50,7 +50,7 @@ from contextcache.storage.sessions import hashed_id, shares_values
 from contextcache_django.cache import RedisCache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from contextcache.storage.sessions import SessionStorage
 
@@ -153,7 +153,7 @@ class Store(SessionBase):
         """Delete the session; see `flush`."""
         read = self._read()
         self.clear()
-        if not await sync_to_async(self._deleted)(None):
+        if not await self._adeleted(None):
             self._lost = read
         self._session_key = None
 
@@ -163,11 +163,14 @@ class Store(SessionBase):
 
     async def adelete(self, session_key: str | None = None) -> None:
         """Delete the session with this id, or this one; see `delete`."""
-        await sync_to_async(self._deleted)(session_key)
+        await self._adeleted(session_key)
 
     def _deleted(self, session_key: str | None) -> bool:
         """Delete a session, and return whether it was there."""
         raise NotImplementedError
+
+    async def _adeleted(self, session_key: str | None) -> bool:
+        return await sync_to_async(self._deleted)(session_key)
 
     def _read(self) -> Mapping[str, Any]:
         """Return what is known of the session that is stored under its id."""
@@ -240,6 +243,21 @@ class SessionStore(Store):
         """Return whether there is a session with this id."""
         return bool(session_key) and self._storage.exists(self._redis_key(session_key))
 
+    async def aload(self) -> dict[str, Any]:
+        """Return the stored session; see `load`."""
+        if self.session_key is not None:
+            redis_key = self._redis_key(self.session_key)
+            session = await self._cache.async_sessions.read(redis_key)
+            if session is not None:
+                return session
+        return self._miss(self.session_key)
+
+    async def aexists(self, session_key: str) -> bool:
+        """Return whether there is a session with this id."""
+        if not session_key:
+            return False
+        return await self._cache.async_sessions.exists(self._redis_key(session_key))
+
     # --- Writing: the guard runs in the caller's thread and context -----------------------------
 
     def save(self, must_create: bool = False) -> None:
@@ -254,7 +272,10 @@ class SessionStore(Store):
             self.create()
             return
         session = self._get_session(no_load=must_create)  # type: ignore[attr-defined]
-        self._stored(session, must_create, self.get_expiry_age())()
+        redis_key, payload = self._encoded(session)
+        put = self._storage.create if must_create else self._storage.replace
+        if not put(redis_key, payload, int(self.get_expiry_age()), twice=self._left):
+            raise CreateError if must_create else UpdateError
 
     async def asave(self, must_create: bool = False) -> None:
         """Store the session; see `save`."""
@@ -262,8 +283,11 @@ class SessionStore(Store):
             await self.acreate()
             return
         session = await self._aget_session(no_load=must_create)  # type: ignore[attr-defined]
-        store = self._stored(session, must_create, await self.aget_expiry_age())
-        await sync_to_async(store)()
+        redis_key, payload = self._encoded(session)
+        storage = self._cache.async_sessions
+        put = storage.create if must_create else storage.replace
+        if not await put(redis_key, payload, int(await self.aget_expiry_age()), twice=self._left):
+            raise CreateError if must_create else UpdateError
 
     def cycle_key(self) -> None:
         """Give the session another id, under which alone it is found from then.
@@ -277,7 +301,11 @@ class SessionStore(Store):
         self._left = self._left or old is not None
         try:
             self._create()
-            self._rotate(old)
+            new = self.session_key
+            if old is not None and new is not None:
+                keys = self._redis_key(old), self._redis_key(new)
+                if not self._storage.rotate(*keys):
+                    raise LoggedOutError
         except BaseException:
             self._session_key = old
             raise
@@ -289,7 +317,11 @@ class SessionStore(Store):
         self._left = self._left or old is not None
         try:
             await self._acreate()
-            await sync_to_async(self._rotate)(old)
+            new = self.session_key
+            if old is not None and new is not None:
+                keys = self._redis_key(old), self._redis_key(new)
+                if not await self._cache.async_sessions.rotate(*keys):
+                    raise LoggedOutError
         except BaseException:
             self._session_key = old
             raise
@@ -299,6 +331,14 @@ class SessionStore(Store):
         if gone is None:
             return False
         existed = self._storage.delete(self._redis_key(gone))
+        self._left = self._left or session_key is None
+        return existed
+
+    async def _adeleted(self, session_key: str | None) -> bool:
+        gone = self._id_to_delete(session_key)
+        if gone is None:
+            return False
+        existed = await self._cache.async_sessions.delete(self._redis_key(gone))
         self._left = self._left or session_key is None
         return existed
 
@@ -322,22 +362,8 @@ class SessionStore(Store):
             self._hashed = session_key, redis_key
         return self._hashed[1]
 
-    def _stored(self, session: dict[str, Any], new: bool, age: float) -> Callable[[], None]:
-        """Encode the session, and return what stores it."""
+    def _encoded(self, session: dict[str, Any]) -> tuple[str, bytes]:
+        """Return where the session is stored, and its payload."""
         self._refuse_what_is_lost(session)
-        key = self._redis_key(self.session_key or "")
-        payload = self._storage.encode(session, key)
-
-        def store() -> None:
-            put = self._storage.create if new else self._storage.replace
-            if not put(key, payload, int(age), twice=self._left):
-                raise CreateError if new else UpdateError
-
-        return store
-
-    def _rotate(self, old: str | None) -> None:
-        new = self.session_key
-        if old is None or new is None:
-            return
-        if not self._storage.rotate(self._redis_key(old), self._redis_key(new)):
-            raise LoggedOutError
+        redis_key = self._redis_key(self.session_key or "")
+        return redis_key, self._storage.encode(session, redis_key)

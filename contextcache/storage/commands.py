@@ -9,7 +9,7 @@ from contextcache.reports.request_scope import current_scope
 from contextcache.servers.errors import diagnose, server_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from contextcache.base.steps import Steps
 
 LABEL = "session"
 
@@ -54,51 +54,59 @@ def _is_without_command(error: Exception) -> bool:
 class Commands:
     """Sends commands to the Redis of the sessions, and notes outages in the request scope.
 
+    Its methods are steps; see `contextcache.base.steps`.
+
     Args:
-        client: The client of redis-py.
-        as_outage: Returns the outage behind an error of a client, or None.
+        client: The client.
 
     Raises:
         ServerError: From each method: Redis cannot be reached or used.
     """
 
-    def __init__(
-        self,
-        client: Any,
-        as_outage: Callable[[Any, Exception], ServerError | None] = outage_of,
-    ) -> None:
+    def __init__(self, client: Any) -> None:
         self._client = client
-        self._as_outage = as_outage
         self._knows_getex = True
 
-    def read(self, redis_key: str, prolong: int | None) -> Any:
+    def read(self, redis_key: str, prolong: int | None) -> Steps[Any]:
         """Return what is under a key, and let it live for `prolong` seconds from now on."""
+        get = "GET", redis_key
         try:
             if prolong is None:
-                return self._client.execute_command("GET", redis_key)
-            return self._get_and_prolong(redis_key, prolong)
+                return (yield self._client.execute_command(*get))
+            if self._knows_getex:
+                try:
+                    return (yield self._client.execute_command("GETEX", *get[1:], "EX", prolong))
+                except Exception as error:
+                    if isinstance(outage_of(self._client, error), ReadOnlyServerError):
+                        return (yield self._client.execute_command(*get))
+                    if not _is_without_command(error):
+                        raise
+                    self._knows_getex = False
+            payload = (yield self._send_both(get, ("EXPIRE", redis_key, prolong)))[0]
+            if isinstance(payload, Exception):
+                raise payload
         except Exception as error:  # noqa: BLE001  # those of another client's own, too
-            self._fail(error)
+            self.fail(error)
+        return payload
 
-    def send(self, *command: Any) -> Any:
-        """Send a command, once."""
+    def send(self, *command: Any, twice: bool = False) -> Steps[Any]:
+        """Send a command.
+
+        Args:
+            command: The command.
+            twice: Whether to send it once more where the answer is lost, because it may be
+                executed twice.
+        """
         try:
-            return self._client.execute_command(*command)
+            return (yield self._client.execute_command(*command))
         except Exception as error:  # noqa: BLE001  # those of another client's own, too
-            self._fail(error)
+            if not (twice and was_lost(error)):
+                self.fail(error)
+        return (yield from self.send(*command))
 
-    def send_twice(self, *command: Any) -> Any:
-        """Send a command that may be executed twice, once more where the answer is lost."""
-        try:
-            return self._client.execute_command(*command)
-        except Exception as error:  # noqa: BLE001  # those of another client's own, too
-            if not was_lost(error):
-                self._fail(error)
-        return self.send(*command)
-
-    def _fail(self, error: Exception) -> NoReturn:
+    def fail(self, error: Exception) -> NoReturn:
         """Raise the outage behind `error`, and note it in the request scope."""
-        outage = self._as_outage(self._client, error)
+        outage = outage_of(self._client, error)
         if outage is None:
             raise error
         if (scope := current_scope()) is not None:
@@ -108,21 +116,16 @@ class Commands:
             raise error
         raise outage from error
 
-    def _get_and_prolong(self, redis_key: str, seconds: int) -> Any:
-        client = self._client
-        if self._knows_getex:
-            try:
-                return client.execute_command("GETEX", redis_key, "EX", seconds)
-            except Exception as error:
-                if isinstance(self._as_outage(self._client, error), ReadOnlyServerError):
-                    return client.execute_command("GET", redis_key)
-                if not _is_without_command(error):
-                    raise
-                self._knows_getex = False
-        both = client.pipeline(transaction=False)
-        both.execute_command("GET", redis_key)
-        both.execute_command("EXPIRE", redis_key, seconds)
-        payload = both.execute(raise_on_error=False)[0]  # a Redis that takes no writes still reads
-        if isinstance(payload, Exception):
-            raise payload
-        return payload
+    def _send_both(self, *commands: Any) -> Any:
+        """Return two answers, or errors: a Redis that takes no writes still reads."""
+        both = self._client.pipeline(transaction=False)
+        for command in commands:
+            both.execute_command(*command)
+        return both.execute(raise_on_error=False)
+
+
+class AsyncCommands(Commands):
+    """The same over an asynchronous client of contextcache."""
+
+    def _send_both(self, *commands: Any) -> Any:
+        return self._client.execute_many(commands, raise_on_error=False)

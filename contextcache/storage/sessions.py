@@ -35,13 +35,15 @@ import hashlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from contextcache.base.logs import class_name
-from contextcache.exceptions import ServerError, UnreadablePayloadError
+from contextcache.base.steps import awaitable, blocking
+from contextcache.exceptions import UnreadablePayloadError
 from contextcache.reports.request_scope import enter_scope, exit_scope
-from contextcache.storage.commands import LABEL, Commands, outage_of
+from contextcache.storage.commands import LABEL, AsyncCommands, Commands, was_lost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
+    from contextcache.base.steps import Steps
     from contextcache.guard import Guard
 
 TOMBSTONE = ":moved"  # what the key of a tombstone ends with
@@ -108,16 +110,16 @@ def as_session(value: Any) -> dict[str, Any]:
     )
 
 
-class SessionStorage:
+class SessionSteps:
     """The sessions of one application in one Redis, by their Redis keys.
 
     A `redis_key` is made from a session id by a hash. What is stored is made by `encode`, in the
-    thread and context of the caller; every other method only waits for Redis.
+    thread and context of the caller; every other method only waits for Redis, in steps; see
+    `contextcache.base.steps`.
 
     Args:
-        client: The client of redis-py.
+        client: The client.
         guard: Makes and reads payloads; it must be one for sessions.
-        as_outage: Returns the outage behind an error of a client, or None.
 
     Raises:
         ServerError: From each method but `encode`: Redis cannot be reached or used. It is noted
@@ -127,27 +129,23 @@ class SessionStorage:
     ROTATION_SECONDS: ClassVar[float] = 2
     """How long a rotation may take before another one goes on from where it was cut off."""
 
-    def __init__(
-        self,
-        client: Any,
-        guard: Guard,
-        *,
-        as_outage: Callable[[Any, Exception], ServerError | None] = outage_of,
-    ) -> None:
+    _commands_class: ClassVar[type[Commands]] = Commands
+
+    def __init__(self, client: Any, guard: Guard) -> None:
         self.client = client
         self.guard = guard
-        self._redis = Commands(client, as_outage)
+        self._redis = self._commands_class(client)
 
     # --- Reading --------------------------------------------------------------------------------
 
-    def read(self, redis_key: str, *, prolong: int | None = None) -> dict[str, Any] | None:
+    def _read(self, redis_key: str, *, prolong: int | None = None) -> Steps[dict[str, Any] | None]:
         """Return a session; what cannot be read is reported and is none.
 
         Args:
             redis_key: Its key.
             prolong: Seconds that it lives from now on; by default its expiry stays.
         """
-        payload = self._redis.read(redis_key, prolong)
+        payload = yield from self._redis.read(redis_key, prolong)
         if payload is None:
             return None
         try:
@@ -157,9 +155,9 @@ class SessionStorage:
             return None
         return session
 
-    def exists(self, redis_key: str) -> bool:
+    def _exists(self, redis_key: str) -> Steps[bool]:
         """Return whether there is a session under this key."""
-        return bool(self._redis.send("EXISTS", redis_key))
+        return bool((yield from self._redis.send("EXISTS", redis_key)))
 
     # --- Writing --------------------------------------------------------------------------------
 
@@ -171,7 +169,9 @@ class SessionStorage:
         """
         return self.guard.dumps(session, label=LABEL, key=redis_key)
 
-    def create(self, redis_key: str, payload: bytes, seconds: int, *, twice: bool = False) -> bool:
+    def _create(
+        self, redis_key: str, payload: bytes, seconds: int, *, twice: bool = False
+    ) -> Steps[bool]:
         """Store a new session.
 
         Before: nobody but the caller knows the id. After: the session exists, unless another one
@@ -188,13 +188,15 @@ class SessionStorage:
             Whether the key was unused.
         """
         if seconds <= 0:  # Redis has no expiry in the past, or within the second
-            return not self.exists(redis_key)
-        if not twice:
-            return bool(self._redis.send("SET", redis_key, payload, "EX", seconds, "NX"))
-        stored = self._redis.send_twice("SET", redis_key, payload, "EX", seconds, "NX")
-        return bool(stored or self._redis.send("GET", redis_key) == payload)
+            return not (yield from self._exists(redis_key))
+        command = "SET", redis_key, payload, "EX", seconds, "NX"
+        if (yield from self._redis.send(*command, twice=twice)):
+            return True
+        return twice and (yield from self._redis.send("GET", redis_key)) == payload
 
-    def replace(self, redis_key: str, payload: bytes, seconds: int, *, twice: bool = False) -> bool:
+    def _replace(
+        self, redis_key: str, payload: bytes, seconds: int, *, twice: bool = False
+    ) -> Steps[bool]:
         """Store a session that was there before.
 
         Before: the session has been read or created. After: it is stored if it still existed;
@@ -209,12 +211,17 @@ class SessionStorage:
         Returns:
             Whether it existed.
         """
-        send = self._redis.send_twice if twice else self._redis.send
-        if seconds <= 0:
-            return bool(send("DEL", redis_key))
-        return bool(send("SET", redis_key, payload, "EX", seconds, "XX"))
+        command: tuple[Any, ...] = "DEL", redis_key
+        if seconds > 0:
+            command = "SET", redis_key, payload, "EX", seconds, "XX"
+        try:
+            return bool((yield self.client.execute_command(*command)))
+        except Exception as error:  # noqa: BLE001  # those of another client's own, too
+            if not (twice and was_lost(error)):
+                self._redis.fail(error)
+        return bool((yield from self._redis.send(*command)))
 
-    def rotate(self, old: str, new: str) -> bool:
+    def _rotate(self, old: str, new: str) -> Steps[bool]:
         """Let a session be found under its new key only.
 
         Before: the caller has read the session under `old`, has stored what it made of it with
@@ -233,32 +240,33 @@ class SessionStorage:
         """
         moved, tombstone = old + TOMBSTONE, self._tombstone(old, new)
         found = tombstone
-        if not self._redis.send_twice("SET", moved, tombstone, "EX", TOMBSTONE_SECONDS, "NX"):
+        send = functools.partial(self._redis.send, twice=True)
+        if not (yield from send("SET", moved, tombstone, "EX", TOMBSTONE_SECONDS, "NX")):
             # It may be its own, of which the answer was lost.
-            found = self._redis.send_twice("GET", moved)
-        if found == tombstone and self._redis.send_twice("EXISTS", old):
-            self._redis.send_twice("DEL", old)
+            found = yield from send("GET", moved)
+        if found == tombstone and (yield from send("EXISTS", old)):
+            yield from send("DEL", old)
             return True
-        if found not in (tombstone, None) and self._was_cut_off(old, moved):
+        if found not in (tombstone, None) and (yield from self._was_cut_off(old, moved)):
             # It has got as far as this key, and no browser has the id of it.
             unfinished = self._moved_to(found, moved)
-            if unfinished is not None and self.rotate(unfinished, new):
-                self._redis.send_twice("DEL", old)
+            if unfinished is not None and (yield from self._rotate(unfinished, new)):
+                yield from send("DEL", old)
                 return True
-        self._redis.send_twice("DEL", new)
+        yield from send("DEL", new)
         return False
 
-    def _was_cut_off(self, old: str, moved: str) -> bool:
+    def _was_cut_off(self, old: str, moved: str) -> Steps[bool]:
         """Return whether a rotation stopped between its tombstone and the deletion of the old key.
 
         One that goes on all the same does no harm: a logout finds both, one after the other.
         """
-        if not self._redis.send_twice("EXISTS", old):
+        if not (yield from self._redis.send("EXISTS", old, twice=True)):
             return False
-        left: int = self._redis.send_twice("PTTL", moved)
+        left: int = yield from self._redis.send("PTTL", moved, twice=True)
         return left <= (TOMBSTONE_SECONDS - self.ROTATION_SECONDS) * 1000
 
-    def delete(self, redis_key: str, *, twice: bool = False) -> bool:
+    def _delete(self, redis_key: str, *, twice: bool = False) -> Steps[bool]:
         """Delete a session, wherever it has been moved to lately.
 
         Before: nothing. After: no session is under this key or any that it was moved to, and no
@@ -272,16 +280,15 @@ class SessionStorage:
         Returns:
             Whether there was a session under this key itself, as far as the answers tell.
         """
-        send = self._redis.send_twice if twice else self._redis.send
         current: str | None = redis_key
         existed = False
         for _ in range(MAX_MOVES):
             # In this order: a rotation that sees the session after it has written the tombstone
             # goes on, so the tombstone is asked for when the session is gone.
-            if send("DEL", current) and current == redis_key:
-                existed = True
+            deleted = yield from self._redis.send("DEL", current, twice=twice)
+            existed = existed or bool(deleted and current == redis_key)
             moved = f"{current}{TOMBSTONE}"
-            payload = send("GET", moved)
+            payload = yield from self._redis.send("GET", moved, twice=twice)
             current = None if payload is None else self._moved_to(payload, moved)
             if current is None:
                 break
@@ -302,3 +309,27 @@ class SessionStorage:
             self.guard.report_unreadable(error)
             return None
         return redis_key if isinstance(redis_key, str) else None
+
+
+class SessionStorage(SessionSteps):
+    """The sessions over a client of redis-py that blocks."""
+
+    read = blocking(SessionSteps._read)
+    exists = blocking(SessionSteps._exists)
+    create = blocking(SessionSteps._create)
+    replace = blocking(SessionSteps._replace)
+    rotate = blocking(SessionSteps._rotate)
+    delete = blocking(SessionSteps._delete)
+
+
+class AsyncSessionStorage(SessionSteps):
+    """The sessions over an asynchronous client of contextcache."""
+
+    _commands_class = AsyncCommands
+
+    read = awaitable(SessionSteps._read)
+    exists = awaitable(SessionSteps._exists)
+    create = awaitable(SessionSteps._create)
+    replace = awaitable(SessionSteps._replace)
+    rotate = awaitable(SessionSteps._rotate)
+    delete = awaitable(SessionSteps._delete)

@@ -35,7 +35,6 @@ from hypothesis.stateful import (
 )
 
 from contextcache import Guard, ServerError
-from contextcache.servers import server_error
 from contextcache.storage.sessions import SessionStorage
 from tests.redis_server import KEPT, RedisServer, running_server
 
@@ -149,11 +148,7 @@ class Impatient(SessionStorage):
 
 
 def storage_over(client: Any, kind: type[SessionStorage] = SessionStorage) -> SessionStorage:
-
-    def as_outage(_: object, error: Exception) -> ServerError | None:
-        return server_error("redis://somewhere", error)
-
-    return kind(client, GUARD, as_outage=as_outage)
+    return kind(client, GUARD)
 
 
 class Visitor(RuleBasedStateMachine):
