@@ -10,7 +10,8 @@ MINUTES ?= 10
 SECONDS ?= 60
 PROGRAMS ?= 20000
 SUPPORTED = 3.11 3.12 3.13 3.14 3.15
-# Where `make pythons` puts what is not on this machine.
+FREE_THREADED = 3.15t 3.14t 3.13t
+# Where `make pythons` and `make free-threaded` put what is not on this machine.
 export PYTHONS ?= $(HOME)/.cache/contextcache-pythons
 
 PIP = $(VENV)/bin/python -m pip --quiet --quiet --disable-pip-version-check
@@ -23,9 +24,11 @@ help:
 	@echo "make test               run the tests"
 	@echo "make test-all           run the tests on each supported Python that is installed"
 	@echo "make test-lowest        run the adapters' tests with the lowest versions that are declared"
+	@echo "make test-freethreaded  use one guard in eight threads without the GIL (SECONDS=60, PYTHON_FT=...)"
 	@echo "make installs           install the wheel, alone and with extras, on each supported Python"
 	@echo "make matrix             all of installs, test-lowest, payload-matrix, test-all, conformance"
 	@echo "make pythons            get the supported Pythons that are missing, from Debian (a minute, no root)"
+	@echo "make free-threaded      build a Python without the GIL, where there is none (four minutes, no root)"
 	@echo "make test-faults        run only the tests that do real servers harm"
 	@echo "make conformance        run the suites of Django and django-redis on our classes"
 	@echo "make conformance-flask  run the suites of Flask-Caching and cachelib on our backends"
@@ -135,6 +138,20 @@ test-lowest: servers
 	$(MAKE) $(LOWEST)/test.stamp VENV=$(LOWEST)
 	$(LOWEST)/bin/python -m pytest -n auto tests/django tests/flask $(ARGS)
 
+# hiredis is not installed there: it turns the GIL on, and then this would prove nothing.
+PYTHON_FT ?= $(firstword $(foreach version,$(FREE_THREADED),$(shell tools/find_python.sh $(version) 2>/dev/null)))
+.PHONY: test-freethreaded
+test-freethreaded:
+	@test -n "$(PYTHON_FT)" || { echo "NOT TESTED: no Python without the GIL: make free-threaded" >&2; exit 1; }
+	$(MAKE) $(VENV)-free/threads.stamp VENV=$(VENV)-free PYTHON=$(PYTHON_FT)
+	CONTEXTCACHE_SECONDS=$(SECONDS) $(VENV)-free/bin/python -m pytest -q -rP --show-capture=stdout \
+	    tests/core/test_threads.py $(ARGS)
+
+.PHONY: free-threaded
+free-threaded:
+	@for version in $(FREE_THREADED); do tools/find_python.sh $$version 2>/dev/null && exit; done; \
+	tools/free_threaded.sh $(PYTHONS)/free-threaded && tools/find_python.sh 3.13t
+
 .PHONY: installs
 installs: build
 	$(PIP) install --group release
@@ -208,7 +225,7 @@ build: $(VENV)/pip.stamp
 
 .PHONY: clean
 clean:
-	rm -rf $(VENV) $(LOWEST) $(foreach version,$(SUPPORTED),$(VENV)-$(version)) dist
+	rm -rf $(VENV) $(LOWEST) $(VENV)-free $(foreach version,$(SUPPORTED),$(VENV)-$(version)) dist
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* \
 	    example_project/django_shop/db.sqlite3
 
@@ -227,6 +244,11 @@ $(VENV)/bench.stamp: $(VENV)/pip.stamp pyproject.toml
 
 $(VENV)/test.stamp: $(VENV)/pip.stamp pyproject.toml example_project/requirements.txt
 	$(PIP) install $(EXAMPLE) --group reports
+	@touch $@
+
+$(VENV)/threads.stamp: $(VENV)/pip.stamp pyproject.toml
+	$(PIP) install --only-binary :all: --group threads
+	$(PIP) install --no-deps -e .
 	@touch $@
 
 $(VENV)/coverage.stamp: $(VENV)/pip.stamp pyproject.toml example_project/requirements.txt

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import os
 import re
 import sys
-from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import django
@@ -26,6 +25,9 @@ from contextcache_flask import ContextCache
 from tests.child import ROOT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+    from types import ModuleType
+
     from pytest_django.fixtures import SettingsWrapper
 
     from contextcache import Finding
@@ -117,12 +119,14 @@ def run(
 
     Its `view` is called as the framework would do: with a request by Django, without by Flask.
     """
-    module = ModuleType("shop_views")
-    module.__file__ = str(shop / "shop_views.py")
-    Path(module.__file__).write_text(source)
+    file = shop / "shop_views.py"
+    file.write_text(source)
+    spec = importlib.util.spec_from_file_location("shop_views", file)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
     sys.modules["shop_views"] = module
-    try:
-        exec(compile(source, module.__file__, "exec"), module.__dict__)
+    try:  # not by its loader, which would take the one before for it if both have the same length
+        exec(compile(source, file, "exec"), module.__dict__)
         silence: dict[str, Any] = {}
         exec(more, silence)
         own = {**getattr(module, "CONTEXTCACHE", {}), **silence.get("CONTEXTCACHE", {})}

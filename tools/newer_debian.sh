@@ -3,43 +3,16 @@
 #
 #   tools/newer_debian.sh FOLDER PACKAGE...      SUITE=forky by default
 #
-# Nothing on the machine is installed or changed and root is not needed: apt gets a state of its own
-# and only downloads, and each program is told to use the C library that came with it. The mirror and
-# all other settings are those of this machine's apt.
+# Nothing on the machine is installed or changed and root is not needed: apt only downloads, and each
+# program is told to use the C library that came with it.
 set -eu
 
 suite=${SUITE:-forky}
 mkdir -p "$1"
 folder=$(cd "$1" && pwd)
 shift
-grep -qx 'ID=debian' /etc/os-release 2>/dev/null || {
-    echo "this is not Debian: please install $* in the way of this system (pyenv, brew, dnf)" >&2
-    exit 1
-}
-mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -v -m 1 security)
-
-apt=$(mktemp -d)
-trap 'rm -rf "$apt"' EXIT
-mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
-: >"$apt/status"
-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-echo "deb [signed-by=$keyring] $mirror $suite main" >"$apt/sources.list"
-cat >"$apt/apt.conf" <<CONF
-Dir::Etc::SourceList "$apt/sources.list";
-Dir::Etc::SourceParts "/dev/null";
-Dir::Etc::PreferencesParts "/dev/null";
-Dir::State "$apt";
-Dir::State::Status "$apt/status";
-Dir::Cache "$apt/cache";
-Debug::NoLocking "true";
-APT::Sandbox::User "$(id -un)";
-APT::Install-Recommends "false";
-Acquire::Languages "none";
-Acquire::Retries "3";
-CONF
-APT_CONFIG=$apt/apt.conf
-export APT_CONFIG
-apt-get update -qq
+. "$(dirname "$0")/other_suite.sh"
+use_suite "$suite"
 apt-get install -qq -y --download-only "$@" patchelf >"$apt/log" || { cat "$apt/log" >&2; exit 1; }
 for package in "$apt"/cache/archives/*.deb; do
     dpkg-deb --extract "$package" "$folder"
