@@ -20,11 +20,10 @@ from contextcache.engine.serializer import Serializer
 from contextcache.engine.verbs import PROTOCOL
 from contextcache.exceptions import (
     ConfigurationError,
-    UncacheableValueError,
     UnreadablePayloadError,
     UntrustedPayloadError,
 )
-from contextcache.payload.loading import is_sealed, load, unreadable
+from contextcache.payload.loading import MAGIC, load, unreadable
 from contextcache.reports.reporter import (
     A_MISS,
     Reporter,
@@ -79,21 +78,22 @@ class Guard:
         self._reporter = Reporter(self.config, sink)
         self._envelope = _envelope(self.config, "session" if session else "cache")
         self.signs = self._envelope is not None and self.config.sign is not False
-        self._max_body = self.config.max_size
+        max_body, self._seal = self.config.max_size, None
         if self._envelope is not None and self.signs:
-            self._max_body -= self._envelope.OVERHEAD
+            max_body, self._seal = max_body - self._envelope.OVERHEAD, self._envelope.seal
         self._allowed = None if self.config.loadable is None else _allow_list(self.config.loadable)
         self._serializer = Serializer(
             self.config,
             self._reporter,
             PROCESS_BUDGET if budget is None else budget,
             session=session,
-            max_body=self._max_body,
+            max_body=max_body,
             warn_reason=self.WARN_REASON,
         )
         preload(debug=self._serializer.outcome.wants_sources)
+        self._body = self._serializer.body
         if self.config.mode == "off":
-            self._dumps = self._dumps_unguarded  # type: ignore[method-assign]
+            self._body = _pickled
         elif self.config.debug:
             show_findings()
 
@@ -116,7 +116,8 @@ class Guard:
         """
         if writers or collectors or self.config.debug:
             return self._dumps_watched(value, label, key)
-        return self._dumps(value, label, key)
+        body = self._body(value, label)
+        return body if self._seal is None else self._seal(body, key)
 
     def _dumps_watched(self, value: object, label: str, key: str | bytes) -> bytes:
         """Do what `dumps` does, and report more of it to a developer or a test."""
@@ -131,36 +132,15 @@ class Guard:
             return payload
 
     def _dumps_searched(self, value: object, label: str, key: str | bytes) -> bytes:
-        payload = self._dumps(value, label, key)
+        body = self._body(value, label)
         if self.config.mode != "off" and self._reporter.wants_sources:
             try:
-                body = self._opened(payload, label, key)
-                self._serializer.outcome.report_secrets(value, label, bytes(body))
+                self._serializer.outcome.report_secrets(value, label, body)
             except (RecursionError, MemoryError):
                 raise
             except Exception as error:  # noqa: BLE001  # our own bug must not break the write
                 report_internal("looking for secrets", error)
-        return payload
-
-    def _dumps(self, value: object, label: str, key: str | bytes) -> bytes:
-        try:
-            body = self._serializer.body(value, label)
-        except (UncacheableValueError, MemoryError):
-            raise
-        except RecursionError:  # with no room left on the stack, nothing is known for certain
-            body = self._serializer.outcome.too_deep(value, label)
-        except Exception as error:  # noqa: BLE001  # our own bug must not break the write
-            report_internal("guarding a value", error)
-            body = pickle.dumps(value, PROTOCOL)
-        if len(body) > self._max_body:
-            body = self._serializer.outcome.oversized(value, label)
-        if self._envelope is None or not self.signs:
-            return body
-        return self._envelope.seal(body, key)
-
-    def _dumps_unguarded(self, value: object, label: str, key: str | bytes) -> bytes:  # noqa: ARG002
-        body = pickle.dumps(value, PROTOCOL)
-        return body if self._envelope is None or not self.signs else self._envelope.seal(body, key)
+        return body if self._seal is None else self._seal(body, key)
 
     def loads(self, payload: bytes, *, label: str = "value", key: str | bytes = "") -> Any:
         """Turn a payload back into the value; its signature is verified before anything else.
@@ -174,8 +154,24 @@ class Guard:
             UntrustedPayloadError: If it was not signed here, or names what is not `loadable`.
             UnreadablePayloadError: If it cannot be read, for whatever reason.
         """
-        label = self.config.shown(label)
-        value = load(self._opened(payload, label, key), self._allowed, label)
+        if self.config.redact_keys:
+            label = self.config.shown(label)
+        body: bytes | memoryview = payload
+        if payload[:1] == MAGIC:  # it decides what the payload is, and nothing else
+            if self._envelope is None:
+                raise UntrustedPayloadError(
+                    label,
+                    "it is signed, and there is no secret here to verify it with",
+                    "configure the secret it was signed with",
+                )
+            body = self._envelope.open(payload, key, label)
+        elif self.signs and not self.config.accept_unsigned:
+            raise UntrustedPayloadError(
+                label,
+                "it is not signed",
+                "delete the entry, or set ACCEPT_UNSIGNED while entries from before are read",
+            )
+        value = load(body, self._allowed, label)
         if label == SESSION and type(value) is dict:
             scope = current_scope()
             if scope is not None:
@@ -227,23 +223,9 @@ class Guard:
             error = unreadable(error, self.config.shown(label))
         self._reporter.unreadable(error, outcome)
 
-    def _opened(self, payload: bytes, label: str, key: str | bytes) -> bytes | memoryview:
-        """Return the pickle in `payload`; the first byte decides what it is, and nothing else."""
-        if is_sealed(payload):
-            if self._envelope is None:
-                raise UntrustedPayloadError(
-                    label,
-                    "it is signed, and there is no secret here to verify it with",
-                    "configure the secret it was signed with",
-                )
-            return self._envelope.open(payload, key, label)
-        if self.signs and not self.config.accept_unsigned:
-            raise UntrustedPayloadError(
-                label,
-                "it is not signed",
-                "delete the entry, or set ACCEPT_UNSIGNED while entries from before are read",
-            )
-        return payload
+
+def _pickled(value: object, label: str) -> bytes:  # noqa: ARG001  # as `Serializer.body`
+    return pickle.dumps(value, PROTOCOL)
 
 
 def _allow_list(names: tuple[str, ...]) -> AllowList:

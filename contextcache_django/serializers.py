@@ -15,13 +15,13 @@ from django.core.signing import JSONSerializer
 from contextcache import UnreadablePayloadError, current_scope
 from contextcache.jsonable import NESTED
 from contextcache.storage.keyed_guard import UNKNOWN_KEY, KeyedGuard
-from contextcache_django.conf import guard_for, json_guard_for
+from contextcache_django.conf import guard_for, json_guard_for, project_config
 from contextcache_django.cookie_size import pickled, weigh
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from contextcache import Guard
+    from contextcache import Config, Guard
 
 AS_NONE = (
     "comes back as None, also from get(key, default) and get_or_set: a serializer cannot report "
@@ -37,6 +37,9 @@ class CacheSerializer:
     say "miss". `contextcache_django.cache.RedisCache` has.
     """
 
+    _overrides: Mapping[str, Any] | None = None
+    _opened: tuple[Config, KeyedGuard] | None = None
+
     def dumps(self, value: Any) -> bytes | int:
         """Return the bytes to store; a plain int is returned unchanged, so that `incr` works.
 
@@ -44,16 +47,23 @@ class CacheSerializer:
             UncacheableValueError: Nothing can be stored for `value`. There is no way to skip the
                 write from here, so this happens in every mode.
         """
-        payload: Any = KeyedGuard(self._guard).encode(None, value, skips=False)
+        opened = self._opened
+        if opened is None or opened[0] is not project_config():  # changed, in a test
+            opened = self._open()
+        payload: Any = opened[1].encode(None, value, skips=False)
         return payload  # type: ignore[no-any-return]
 
     def loads(self, payload: bytes) -> Any:
         """Return the stored value, or None where the payload cannot be read."""
-        return KeyedGuard(self._guard).decode(None, payload, outcome=AS_NONE)
+        opened = self._opened
+        if opened is None or opened[0] is not project_config():
+            opened = self._open()
+        return opened[1].decode(None, payload, outcome=AS_NONE)
 
-    @property
-    def _guard(self) -> Guard:
-        return guard_for("cache in redis")
+    def _open(self) -> tuple[Config, KeyedGuard]:
+        guard = guard_for("cache in redis", self._overrides)
+        self._opened = project_config(), KeyedGuard(guard, label=UNKNOWN_KEY)
+        return self._opened
 
 
 class DjangoRedisSerializer(CacheSerializer):
@@ -63,7 +73,7 @@ class DjangoRedisSerializer(CacheSerializer):
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        self._overrides: Mapping[str, Any] | None = options.get("CONTEXTCACHE")
+        self._overrides = options.get("CONTEXTCACHE")
 
     def dumps(self, value: Any) -> bytes:
         """Return the bytes to store; django-redis keeps the ints it wants raw to itself.
@@ -71,11 +81,10 @@ class DjangoRedisSerializer(CacheSerializer):
         Raises:
             UncacheableValueError: Nothing can be stored for `value`.
         """
-        return self._guard.dumps(value, label=UNKNOWN_KEY)
-
-    @property
-    def _guard(self) -> Guard:
-        return guard_for("cache in redis", self._overrides)
+        opened = self._opened
+        if opened is None or opened[0] is not project_config():
+            opened = self._open()
+        return opened[1].guard.dumps(value, label=UNKNOWN_KEY, key="")
 
 
 class SessionSerializer:

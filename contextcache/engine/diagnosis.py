@@ -18,7 +18,7 @@ from contextcache.engine.hits import Hit, SelfReferenceError
 from contextcache.engine.locating import Locator
 from contextcache.engine.reducers import failed_trial
 from contextcache.engine.refusal import NOTHING
-from contextcache.engine.size import overruns_stack, too_deep
+from contextcache.engine.size import too_deep
 from contextcache.engine.trial import loads_again
 from contextcache.engine.wording import FindingBuilder
 from contextcache.findings.finding import Action, Finding
@@ -171,8 +171,6 @@ class Diagnosis:
         kept = without_keys(value, self.dropped, dump)
         for _ in range(MAX_RETRIES):
             try:
-                if overruns_stack(value):
-                    raise RecursionError  # as newer versions of Python do by themselves
                 payload = dump.careful(kept)
                 dump.all_hits()
                 return payload

@@ -1,7 +1,7 @@
 """The dispatch table: what the C pickler is answered when it asks how to reduce a type.
 
-The table learns. A type with nothing to hide is answered with a C callable, so no Python runs for
-its objects again; an offending type with a reducer that cuts as the pickler goes.
+The table learns. A type with nothing to hide is answered with a callable that does as pickle does,
+in C or as fast; an offending type with a reducer that cuts as the pickler goes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from contextcache.engine.reducers import (
     reduce_watching_attributes,
     reduce_with_handle,
 )
-from contextcache.engine.verbs import Recreated, has_a_name, reduce_as_pickle_does, unimportable
+from contextcache.engine.verbs import has_a_name, reduce_as_pickle_does, unimportable
 from contextcache.reports.reporter import report_internal
 from contextcache.rules.annotations import declared
 from contextcache.rules.rule import Verb
@@ -207,12 +207,13 @@ class DispatchTable(dict[type, "Reducer"]):
                 return reduce_alike(reduced)
         if rule is not None and rule.verb is not Verb.ALLOW:
             return reduce_by_rule(rule)
-        if cls not in copyreg.dispatch_table and issubclass(cls, type):
+        if cls in copyreg.dispatch_table:
+            return reduce_unverified
+        if issubclass(cls, type):
             return reduce_by_name
-        plain = cls is Recreated or (cls not in copyreg.dispatch_table and is_plain(cls))
-        if not plain and cls not in copyreg.dispatch_table and drops_attributes(cls):
-            return reduce_watching_attributes
-        return reduce_plainly if plain else reduce_unverified
+        if is_plain(cls):
+            return reduce_plainly
+        return reduce_watching_attributes if drops_attributes(cls) else reduce_unverified
 
     def strips(self, obj: object) -> Verdict | None:
         """Return the rule by which `obj` can only be stripped, or None."""

@@ -2,9 +2,9 @@
 
 CPython asks a pickler's `dispatch_table` for every instance before it asks the instance itself
 (`Modules/_pickle.c`, `save()`). The table here learns: a type with nothing to hide is answered
-with a C callable that does what pickle would have done, so a clean payload runs no Python code of
-contextcache. An offending type is answered with a reducer that notes the hit and returns what is
-stored instead, so the cut happens inside the same pass and shared references stay shared.
+with a callable that does what pickle would have done, in C or in less time than C takes. An
+offending type is answered with a reducer that notes the hit and returns what is stored instead,
+so the cut happens inside the same pass and shared references stay shared.
 
 Functions and classes never reach a dispatch table. Where one of them made the fast pass fail,
 and where the exact structure is wanted, the careful pass asks about every object.
@@ -22,6 +22,7 @@ from contextcache.base.introspection import qualified_name
 from contextcache.base.masking import type_text
 from contextcache.engine.hits import Hit, kind_of, running
 from contextcache.engine.picklers import CarefulPickler, CleaningPickler
+from contextcache.engine.size import overruns_stack
 from contextcache.engine.trial import LOADS, Failure
 from contextcache.engine.verbs import DID_RECREATE, PROTOCOL
 from contextcache.findings.finding import Action
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 DID_STRIP = "stored the rest; on load a marker stands here that says so when it is used"
 
 _MADE_WHEN_USED: Mapping[str, Callable[[], Any]] = {
+    "hits": list,
+    "uniform_hits": list,
+    "unverified": dict,
     "replacement_by_id": dict,
     "hit_by_target_id": dict,
     "keepalive": list,
@@ -53,6 +57,11 @@ _MADE_WHEN_USED: Mapping[str, Callable[[], Any]] = {
     "_is_named_by_id": dict,
     "_now": str,
 }
+
+_MET = (
+    "hits", "uniform_hits", "unverified", "replacement_by_id", "hit_by_target_id", "captured",
+    "trial_by_id",
+)  # fmt: skip
 
 
 class Dump:
@@ -65,6 +74,7 @@ class Dump:
         capture: Whether to keep what every object was reduced to, so that it can be walked.
 
     Attributes:
+        is_untouched: Whether nothing at all was met, so that there is nothing to look at.
         hits: The offenders met.
         uniform_hits: Offenders of which no more needs to be known than their type; see `all_hits`.
         unverified: The first object of each type that is not yet known to load again.
@@ -80,10 +90,13 @@ class Dump:
 
     __slots__ = (
         "_is_named_by_id", "_now", "_pickler", "allowed", "captured", "failure",
-        "hit_by_target_id", "hits", "keepalive", "label", "repeated", "replacement_by_id",
-        "table", "trial_by_id", "uniform_hits", "unverified", "where",
+        "hit_by_target_id", "hits", "is_untouched", "keepalive", "label", "repeated",
+        "replacement_by_id", "table", "trial_by_id", "uniform_hits", "unverified", "where",
     )  # fmt: skip
 
+    hits: list[Hit]
+    uniform_hits: list[object]
+    unverified: dict[type, object]
     replacement_by_id: dict[int, object]
     hit_by_target_id: dict[int, Hit]
     keepalive: list[object]
@@ -106,15 +119,14 @@ class Dump:
         self.table = table
         self.label = label
         self.where = where
-        self.hits: list[Hit] = []
-        self.uniform_hits: list[object] = []
-        self.unverified: dict[type, object] = {}
         self.captured: dict[int, tuple[object, tuple[Any, ...]]] | None = {} if capture else None
+        self.is_untouched = True
 
     def __getattr__(self, name: str) -> Any:
         """Make an attribute when it is first used: the dump of a clean value needs none of them."""
         made = _MADE_WHEN_USED[name]()
         setattr(self, name, made)
+        self.is_untouched = False
         return made
 
     @property
@@ -143,7 +155,13 @@ class Dump:
         return payload
 
     def careful(self, value: object) -> bytes:
-        """Pickle `value`, asking about every object that is not a builtin container."""
+        """Pickle `value`, asking about every object that is not a builtin container.
+
+        Raises:
+            Exception: Whatever pickle raises.
+        """
+        if overruns_stack(value):
+            raise RecursionError  # as newer versions of Python do by themselves
         buffer = BytesIO()
         token = running.set(self)
         pickler = CarefulPickler(buffer, self)
@@ -178,10 +196,7 @@ class Dump:
             running.reset(token)
         if not pickler.found:
             return payload  # it only uses the words
-        for name in (
-            "hits", "uniform_hits", "unverified", "replacement_by_id", "hit_by_target_id",
-            "captured", "trial_by_id",
-        ):  # fmt: skip
+        for name in _MET:
             setattr(self, name, getattr(clean, name))
         self.keepalive += clean.keepalive
         self.allowed |= clean.allowed
@@ -204,17 +219,8 @@ class Dump:
 
     def forget(self) -> None:
         """Forget what was met, because the value is dumped once more."""
-        for met in (
-            self.hits,
-            self.uniform_hits,
-            self.unverified,
-            self.replacement_by_id,
-            self.hit_by_target_id,
-            self.trial_by_id,
-        ):
-            met.clear()
-        if self.captured is not None:
-            self.captured.clear()
+        for name in _MET:
+            setattr(self, name, type(getattr(self, name))())
         self.repeated = 0
 
     def all_hits(self) -> list[Hit]:
@@ -226,29 +232,31 @@ class Dump:
         self.uniform_hits.clear()
         return self.hits
 
-    def kinds(self, besides: Container[int] | None = None) -> set[tuple[str, str]]:
+    def leaves(self) -> list[object]:
+        """Return the offenders met."""
+        return [*[hit.leaf for hit in self.hits], *self.uniform_hits]
+
+    def kinds(self, among: Container[int] | None = None) -> set[tuple[str, str]]:
         """Return the kind of every offender met.
 
         Args:
-            besides: The ids of those that are left out.
+            among: The ids of those that are asked about; None for all.
         """
         met: dict[tuple[str, int], type] = {}  # a metaclass may refuse to be hashed
         for hit in self.hits:
-            if besides is None or id(hit.leaf) not in besides:
+            if among is None or id(hit.leaf) in among:
                 met[hit.rule.code, id(type(hit.leaf))] = type(hit.leaf)
-        for leaf in self.uniform_hits:
-            if besides is None or id(leaf) not in besides:
-                met["", id(type(leaf))] = type(leaf)
-        lookup = self.table.book.lookup
-        return {
-            kind_of(code or getattr(lookup(cls), "code", ""), cls) for (code, _), cls in met.items()
-        }
+        uniform = self.uniform_hits
+        if among is not None:
+            uniform = [leaf for leaf in uniform if id(leaf) in among]
+        types = [*map(type, uniform)]
+        for cls in dict(zip(map(id, types), types, strict=True)).values():
+            met[getattr(self.table.book.lookup(cls), "code", ""), id(cls)] = cls
+        return {kind_of(code, cls) for (code, _), cls in met.items()}
 
-    def has_marker(self, besides: Container[int]) -> bool:
-        """Return True if a marker stands for an offender besides those with these ids."""
-        return any(
-            hit.action is Action.STRIPPED and id(hit.leaf) not in besides for hit in self.hits
-        )
+    def has_marker(self, among: Container[int]) -> bool:
+        """Return True if a marker stands for one of the offenders with these ids."""
+        return any(hit.action is Action.STRIPPED and id(hit.leaf) in among for hit in self.hits)
 
     def can_import(self, obj: Any) -> bool:
         """Return True if a class or function is found by its name; looked up once per dump."""

@@ -6,12 +6,14 @@ field of each row, they are known by their pattern, so that nothing depends on t
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from contextcache.base.masking import generalised
 from contextcache.engine.children import ATOMS, iter_children, resolve_without_code
+from contextcache.engine.reducers import is_plain
 from contextcache.findings.finding import Action
 from contextcache.findings.path import Path, Step, StepKind
 from contextcache.reports.reporter import key_of
@@ -120,49 +122,71 @@ class LabelHistory:
         """Return what is known to keep offenders of these kinds from being stored."""
         return [self.refusals[kind] for kind in kinds if kind in self.refusals]
 
-    def exhausting_refusals(self) -> list[Finding]:
-        """Return what is known to keep a value from being stored that exhausts the stack."""
-        return self.refused(self.exhausting)
-
-    def known(self, value: object) -> dict[int, tuple[Steps, Key]]:
-        """Return steps and key of each known place in `value`, by the id of what is there."""
-        found: dict[int, tuple[Steps, Key]] = {}
-        for steps, key in self.places.items():
+    def known(self, value: object) -> dict[int, Steps]:
+        """Return the steps to each known place in `value`, by the id of what is there."""
+        found: dict[int, Steps] = {}
+        for steps in self.places:
             if any(name is ANY for _, name in steps):
                 for obj, exact in _expanded(value, steps):
-                    found.setdefault(id(obj), (exact, key))
+                    found.setdefault(id(obj), exact)
             else:
-                found[id(resolve_without_code(value, steps))] = steps, key
+                found[id(resolve_without_code(value, steps))] = steps
         return found
+
+    def keys_at(self, value: object, leaves: list[object]) -> tuple[set[Key], set[int]]:
+        """Return the keys of the known places at which some leaves are, and the other leaves' ids.
+
+        Args:
+            value: The value.
+            leaves: The offenders that were met in it, each once.
+        """
+        keys: set[Key] = set()
+        elsewhere: set[int] | None = None
+        for steps, key in self.places.items():
+            there = _objects_at(value, steps)
+            if len(there) == len(leaves) and all(map(operator.is_, there, leaves)):
+                return {key}, set()  # of rows that are alike, without 2,000 ids
+            before = set(map(id, leaves)) if elsewhere is None else elsewhere
+            elsewhere = before.difference(map(id, there))
+            if len(elsewhere) < len(before):
+                keys.add(key)
+            if not elsewhere:
+                break
+        return keys, set(map(id, leaves)) if elsewhere is None else elsewhere
 
 
 class Markers:
     """The paths of what is known, as markers that are stored in its place tell them.
 
     Args:
-        known: Steps by the id of what is there.
+        history: What is known.
+        value: The value; it is looked at when the first marker asks.
         label: The root of the paths.
         hidden: Whether no key is shown.
     """
 
-    __slots__ = ("_hidden", "_known", "_label", "_root")
+    __slots__ = ("_hidden", "_history", "_known", "_label", "_root", "_value")
 
     def __init__(
-        self, known: dict[int, tuple[Steps, Key]], label: str, *, hidden: bool = False
+        self, history: LabelHistory, value: object, label: str, *, hidden: bool = False
     ) -> None:
-        self._known = known
+        self._history = history
+        self._value = value
         self._label = label
         self._hidden = hidden
         self._root = ""
+        self._known: dict[int, Steps] | None = None
 
     def get(self, at: int) -> str | None:
         """Return the path of the object with the id `at`, as it may be shown; None if unknown."""
-        place = self._known.get(at)
-        if place is None:
+        if self._known is None:
+            self._known = self._history.known(self._value)
+        steps = self._known.get(at)
+        if steps is None:
             return None
-        text = "".join([step.printed for step in place[0]])
+        text = "".join([step.printed for step in steps])
         if self._hidden or len(text) > MAX_TEXT or not text.isprintable():
-            return Path(self._label, place[0], self._hidden).printed()
+            return Path(self._label, steps, self._hidden).printed()
         self._root = self._root or Path(self._label).printed()  # once for all the rows of a list
         return self._root + text
 
@@ -207,3 +231,35 @@ def _expanded(value: object, steps: Steps) -> list[tuple[object, Steps]]:
             ]
         level = below
     return level
+
+
+def _objects_at(value: object, steps: Steps) -> list[object]:
+    """Return all that steps or a pattern lead to in `value`, in their order."""
+    level: list[object] = [value]
+    for step in steps:
+        if step.name is not ANY:
+            level = _children_by(level, step)
+        elif step.kind is StepKind.ITEM and len(level) == 1 and type(level[0]) is list:
+            level = level[0].copy()
+        else:
+            level = [
+                child
+                for obj in level
+                for at, child in iter_children(obj)
+                if at.kind is step.kind and id(type(child)) not in ATOMS
+            ]
+    return level
+
+
+def _children_by(holders: list[Any], step: Step) -> list[object]:
+    """Return what a step leads to from each of the holders, most of which are of one class."""
+    name, usual = step.name, type(holders[0]) if holders else None
+    if usual is None or step.kind is not StepKind.ATTRIBUTE or not is_plain(usual):
+        usual = None
+    children = [
+        holder.__dict__.get(name)
+        if type(holder) is usual
+        else resolve_without_code(holder, (step,))
+        for holder in holders
+    ]
+    return [child for child in children if child is not None]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from contextcache.base.introspection import instance_dict
 from contextcache.engine.hits import Hit, SelfReferenceError
 from contextcache.engine.reducers import NAMELESS, is_reducer, reduce_plainly, reduce_unverified
-from contextcache.engine.verbs import PROTOCOL, Recreated, unimportable
+from contextcache.engine.verbs import PROTOCOL, unimportable
 from contextcache.findings.finding import Action
 from contextcache.rules.verdicts import BY_HAND, ENVIRON, RAISED, REFUSES
 
@@ -44,7 +44,7 @@ class CarefulPickler(pickle.Pickler):
             return dump.strip(obj, REFUSES)
         if reducer is not reduce_plainly and not is_reducer(reducer):
             reducer = reduce_unverified  # it was sound so far; here every object is asked about
-        elif reducer is reduce_plainly and cls is not Recreated and not dump.can_import(cls):
+        elif reducer is reduce_plainly and not dump.can_import(cls):
             reducer = reduce_unverified  # another class has taken its place in the module
         reduced = reducer(obj)
         if dump.captured is None or type(reduced) is not tuple:

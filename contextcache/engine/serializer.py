@@ -7,26 +7,24 @@ import pickle
 from typing import TYPE_CHECKING
 
 from contextcache.base.masking import generalised
-from contextcache.engine.diagnosis import refuses, without_keys
+from contextcache.engine.diagnosis import MAX_RETRIES, refuses, without_keys
 from contextcache.engine.dump import Dump
 from contextcache.engine.history import LabelHistory, Markers
 from contextcache.engine.hits import kind_of
 from contextcache.engine.knowledge import Knowledge
 from contextcache.engine.outcome import Outcome
-from contextcache.engine.size import MAY_CRASH, overruns_stack, stack_is_at_risk
+from contextcache.engine.size import MAY_CRASH, stack_is_at_risk
 from contextcache.engine.trial import loads_again
 from contextcache.engine.verbs import PROTOCOL
-from contextcache.reports.reporter import is_milestone
+from contextcache.exceptions import UncacheableValueError
+from contextcache.reports.reporter import is_milestone, report_internal
 from contextcache.reports.request_scope import may_hold_credentials
 from contextcache.rules.book import RuleBook
 
 if TYPE_CHECKING:
     from contextcache.config import Config
     from contextcache.engine.budget import Budget
-    from contextcache.findings.path import Step
     from contextcache.reports.reporter import Key, Reporter
-
-    Known = dict[int, tuple[tuple[Step, ...], Key]]
 
 SMALL_DICT_ITEMS = 16  # up to which to ask for the types costs 0.3 µs, and a pickler 1.3 µs
 _DATA = frozenset({str, int, float, bool, bytes, type(None)})
@@ -58,6 +56,7 @@ class Serializer:
         self._config = config
         self._reporter = reporter
         self._budget = budget
+        self._max_body = max_body
         self.outcome = Outcome(
             config,
             self.knowledge,
@@ -74,76 +73,76 @@ class Serializer:
         Raises:
             UncacheableValueError: Nothing of it is stored.
         """
-        if type(value) is dict and len(value) <= SMALL_DICT_ITEMS and _is_flat_data(value):
-            payload = pickle.dumps(value, PROTOCOL)
-            if not may_hold_credentials(payload):
-                return payload
-        knowledge = self.knowledge
-        if knowledge.histories or (MAY_CRASH and stack_is_at_risk()):
-            return self._with_history(value, label)
-        table = knowledge.table
-        if copyreg.dispatch_table != table.registered:  # another reducer was registered since
-            table = knowledge.restart()
-        dump = Dump(table, self._config.shown(label) if self._config.redact_keys else label)
+        knowledge, config, failed = self.knowledge, self._config, None
         try:
-            payload = dump.fast(value)
-        except MemoryError:
+            if type(value) is dict and len(value) <= SMALL_DICT_ITEMS and _is_flat_data(value):
+                payload = pickle.dumps(value, PROTOCOL)
+                if len(payload) <= self._max_body and not may_hold_credentials(payload):
+                    return payload
+            # The history first: what it calls known, the table read after it knows how to cut.
+            history = knowledge.histories.get(generalised(label)) if knowledge.histories else None
+            table = knowledge.table
+            if copyreg.dispatch_table != table.registered:  # another reducer was registered since
+                table = knowledge.restart()
+            dump = Dump(table, config.shown(label) if config.redact_keys else label)
+            careful = False
+            try:
+                if history is None and not (MAY_CRASH and stack_is_at_risk()):
+                    payload = dump.fast(value)
+                else:
+                    careful, payload = self._dump_with_history(dump, value, label, history)
+                if dump.is_untouched and not table.due and len(payload) <= self._max_body:
+                    return payload
+            except MemoryError:
+                raise
+            except Exception as error:  # noqa: BLE001  # the diagnosis tells what it was, and where
+                failed = type(error)
+            # Out here, no error has that one and its text as its context.
+            if failed is None:
+                payload = self._finish(value, label, history, dump, payload, careful=careful)
+            else:
+                payload = self._after_failure(value, label, history, failed)
+        except (UncacheableValueError, MemoryError):
             raise
-        except Exception as error:  # noqa: BLE001  # the diagnosis tells what it was, and where
-            failed = type(error)
-        else:
-            if not (dump.hits or dump.uniform_hits or dump.unverified or table.due):
-                return payload
-            return self._finish(value, label, None, dump, payload, known={}, careful=False)
-        # Out here, no error has that one and its text as its context.
-        return self._after_failure(value, label, None, failed)
+        except RecursionError:  # with no room left on the stack, nothing is known for certain
+            payload = self.outcome.too_deep(value, label)
+        except Exception as error:  # noqa: BLE001  # our own bug must not break the write
+            report_internal("guarding a value", error)
+            payload = pickle.dumps(value, PROTOCOL)
+        return payload if len(payload) <= self._max_body else self.outcome.oversized(value, label)
 
-    def _with_history(self, value: object, label: str) -> bytes:
-        """Return the pickle of a value under a label of which something may be known."""
-        knowledge = self.knowledge
-        # The history first: what it calls known, the table read after it knows how to cut.
-        history = knowledge.histories.get(generalised(label))
-        table = knowledge.table
-        if copyreg.dispatch_table != table.registered:
-            table = knowledge.restart()
-        careful = at_risk = stack_is_at_risk()
-        dump = Dump(table, self._config.shown(label), capture=at_risk)  # to notice what never ends
-        known: Known = {}
+    def _dump_with_history(
+        self, dump: Dump, value: object, label: str, history: LabelHistory | None
+    ) -> tuple[bool, bytes]:
+        """Pickle a value of which something may be known; return whether with care, too."""
+        careful = stack_is_at_risk()
+        if careful:
+            dump.captured = {}  # to notice what never ends
         kept = value
         if history is not None:
-            known = history.known(value)
-            dump.where = Markers(known, label, hidden=self._config.redact_keys)
+            dump.where = Markers(history, value, label, hidden=self._config.redact_keys)
             kept = without_keys(value, history.dropped, dump)
             careful = careful or history.careful
-        try:
-            if overruns_stack(value):
-                raise RecursionError  # as newer versions of Python do by themselves
-            payload = dump.careful(kept) if careful else dump.fast(kept)
-        except MemoryError:
-            raise
-        except Exception as error:  # noqa: BLE001  # as above
-            failed = type(error)
-        else:
-            return self._finish(value, label, history, dump, payload, known=known, careful=careful)
-        return self._after_failure(value, label, history, failed)
+        return careful, dump.careful(kept) if careful else dump.fast(kept)
 
     def _after_failure(
         self, value: object, label: str, history: LabelHistory | None, failed: type[Exception]
     ) -> bytes:
         """Return what is stored of a value that the pass could not take."""
         past = history or self.knowledge.everywhere
-        if history is None and past.careful and self.outcome.is_spent:
-            shown = self._config.shown(label)
-            dump = Dump(self.knowledge.table, shown, capture=stack_is_at_risk())
+        is_known = history is None and past.careful and self.outcome.is_spent
+        # Another thread changed the value meanwhile, as a rule not again within such a short time.
+        for _ in range(MAX_RETRIES if failed is RuntimeError else is_known):
+            dump = Dump(self.knowledge.table, self._config.shown(label))
             try:
-                payload = dump.careful(value)
+                payload = dump.careful(value) if is_known else dump.fast(value)
             except MemoryError:
                 raise
             except Exception as error:  # noqa: BLE001  # the diagnosis tells what it was
                 failed = type(error)
             else:
-                return self._finish(value, label, None, dump, payload, known={}, careful=True)
-        known = past.exhausting_refusals() if failed is RecursionError else []
+                return self._finish(value, label, None, dump, payload, careful=is_known)
+        known = past.refused(past.exhausting) if failed is RecursionError else []
         if known and self.outcome.is_spent:
             return self.outcome.refused_again(value, label, known)
         return self.outcome.diagnosed(value, label, careful=True)
@@ -156,7 +155,6 @@ class Serializer:
         dump: Dump,
         payload: bytes,
         *,
-        known: Known,
         careful: bool,
     ) -> bytes:
         """Return what is stored of a value in which something offends, or is new."""
@@ -167,7 +165,7 @@ class Serializer:
             self.knowledge.renew()
         if dump.is_clean:
             return payload
-        keys = self._known_keys(history, dump, known) if history is not None else None
+        keys = self._known_keys(history, dump, value) if history is not None else None
         if keys is None:
             past = history or self.knowledge.everywhere
             if outcome.is_spent:
@@ -201,22 +199,21 @@ class Serializer:
                 dump.table.learn(cls, sound=True)
             return True
 
-    def _known_keys(self, history: LabelHistory, dump: Dump, known: Known) -> set[Key] | None:
+    def _known_keys(self, history: LabelHistory, dump: Dump, value: object) -> set[Key] | None:
         """Return the keys of these hits if they were all met at the same paths before."""
         if history.refusals or dump.unverified or self._config.mode == "raise":
             return None
-        kinds = dump.kinds()
-        if self._reporter.wants_every_occurrence or not kinds <= history.kinds.keys():
+        if self._reporter.wants_every_occurrence or not dump.kinds() <= history.kinds.keys():
             return None
-        elsewhere = dump.kinds(known.keys())
-        if not elsewhere <= history.everywhere:
+        keys, elsewhere = history.keys_at(value, dump.leaves())
+        if not elsewhere:
+            return keys
+        kinds = dump.kinds(elsewhere)
+        if not kinds <= history.everywhere:
             return None  # the same kind elsewhere has another name and another holder
-        if elsewhere and not history.is_full and dump.has_marker(known.keys()) and self._has_time:
+        if not history.is_full and dump.has_marker(elsewhere) and self._has_time:
             return None  # it may be at a new path all the same, which its marker has to name
-        leaves = [*map(id, [hit.leaf for hit in dump.hits]), *map(id, dump.uniform_hits)]
-        return {known[leaf][1] for leaf in leaves if leaf in known} | {
-            history.kinds[kind] for kind in elsewhere
-        }
+        return keys | {history.kinds[kind] for kind in kinds}
 
     @property
     def _has_time(self) -> bool:

@@ -17,7 +17,13 @@ from contextcache.base.masking import masked, one_line, shortened, type_text
 from contextcache.base.words import pluralize
 from contextcache.findings.path import Path, StepKind, item, printable
 from contextcache.reports.call_site import call_site
-from contextcache.rules.credentials import NO_CREDENTIALS, Credentials, has_environ_names
+from contextcache.rules.credentials import (
+    AUTHORIZATION_KEY,
+    COOKIE_KEY,
+    NO_CREDENTIALS,
+    Credentials,
+    contains,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -320,11 +326,15 @@ def current_credentials() -> Credentials:
 
 
 def may_hold_credentials(payload: bytes) -> bool:
-    """Return True if a pickle may hold credentials of a request."""
-    if has_environ_names(payload):
+    """Return True if a pickle of protocol 5 may hold credentials of a request."""
+    if payload.rfind(COOKIE_KEY) >= 0 or payload.rfind(AUTHORIZATION_KEY) >= 0:
         return True
     scope = _scope.get()
-    return scope is not None and any(map(payload.__contains__, scope.credentials.needles))
+    if scope is not None:
+        for needle in scope.credentials.needles:
+            if contains(payload, needle):
+                return True
+    return False
 
 
 def current_scope() -> RequestScope | None:

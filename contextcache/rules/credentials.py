@@ -20,6 +20,14 @@ _HEADERS = frozenset({
 })  # fmt: skip
 
 
+_NAMES = (b"HTTP_COOKIE", b"HTTP_AUTHORIZATION")
+
+COOKIE_KEY, AUTHORIZATION_KEY = (b"\x8c" + bytes([len(name)]) + name + b"\x94" for name in _NAMES)
+"""A name in an environment as protocol 5 stores any text: its length before, MEMOIZE after it."""
+
+MAX_REVERSED = 64  # bytes of a needle up to which the time of `rfind` stays within reason
+
+
 def _as_in_json(text: str) -> str:
     import json  # noqa: PLC0415  # the first guard imports it; `import contextcache` does not
 
@@ -55,8 +63,10 @@ class Credentials:
         self.secrets = tuple(one for one in (token, session_id) if len(one) >= MIN_LENGTH)
         self._headers = tuple(one for one in (*self.secrets, cookie) if len(one) >= MIN_LENGTH)
         self._session = session_name, session_id
-        texts = dict.fromkeys([*self._headers, *map(_as_in_json, self._headers)])
-        self.needles = tuple(one.encode("utf-8", "surrogatepass") for one in texts)
+        texts = {*self._headers, *map(_as_in_json, self._headers)}
+        # A text is not there where a part of it is not.
+        parts = [one for one in texts if not any(part in one for part in texts - {one})]
+        self.needles = tuple(one.encode("utf-8", "surrogatepass") for one in sorted(parts))
 
     def found_in(self, payload: object) -> bool:
         """Return True if a payload, a pickle or JSON, may hold credentials of a request."""
@@ -64,7 +74,7 @@ class Credentials:
             if type(payload) is not str:
                 return False
             payload = payload.encode("utf-8", "surrogatepass")
-        return has_environ_names(payload) or any(needle in payload for needle in self.needles)
+        return any(contains(payload, needle) for needle in (*_NAMES, *self.needles))
 
     def removed_from(self, obj: Any) -> Any:
         """Return what is stored of a dict or list: a copy without credentials, or itself."""
@@ -110,9 +120,14 @@ def as_text(obj: object) -> str:
     return obj.decode("latin-1") if type(obj) is bytes else ""
 
 
-def has_environ_names(payload: bytes) -> bool:
-    """Return True if the name of a header with credentials in an environment is in `payload`."""
-    return b"HTTP_AUTHORIZATION" in payload or b"HTTP_COOKIE" in payload
+def contains(payload: bytes, needle: bytes) -> bool:
+    """Return True if `needle` is in `payload`.
+
+    CPython's `rfind` takes a third of the time of `in`: it skips as many bytes as the needle has
+    wherever it can. It takes as many times longer at worst, so long ones go by `in`, which is
+    linear (Objects/stringlib/fastsearch.h).
+    """
+    return payload.rfind(needle) >= 0 if len(needle) <= MAX_REVERSED else needle in payload
 
 
 NO_CREDENTIALS = Credentials()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copyreg
+import functools
 import gc
 import pickle
 import sys
@@ -17,7 +18,7 @@ from tests.core import shapes
 from tests.zoo import INNOCENTS, OFFENDERS, Case
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
 innocents = pytest.mark.parametrize("case", INNOCENTS, ids=str)
@@ -170,7 +171,7 @@ def test_nobody_is_asked_for_its_class() -> None:
 def test_once_a_type_is_known_no_code_of_ours_runs_for_its_objects() -> None:
     """The number of Python calls of contextcache does not grow with the number of objects."""
     guard = Guard()
-    kinds = (shapes.Item, shapes.Slots, shapes.Registered, shapes.AttrsItem)
+    kinds = (shapes.Slots, shapes.Registered, shapes.AttrsItem)
 
     def value(count: int) -> list[object]:
         return [kind("kept", number) for kind in kinds for number in range(count)]
@@ -178,6 +179,71 @@ def test_once_a_type_is_known_no_code_of_ours_runs_for_its_objects() -> None:
     guard.dumps(value(1))
     few, many = (_own_calls(guard, value(count)) for count in (2, 500))
     assert many == few < 20
+
+
+def test_an_object_of_a_plain_class_costs_one_call() -> None:
+    """A function that leaves out what `object.__reduce_ex__` asks for is faster than that."""
+    guard = Guard()
+    guard.dumps([shapes.Item("kept")])
+    few, many = (
+        _own_calls(guard, [shapes.Item("kept", number) for number in range(count)])
+        for count in (2, 500)
+    )
+    assert many - few == 498
+
+
+class Plain:
+    pass
+
+
+class OwnDict(Plain):
+    """A class whose `__dict__` shows what it does not have."""
+
+    @property
+    def __dict__(self) -> dict[str, object]:  # type: ignore[override]
+        return {"shown": 1}
+
+
+class NoDictInBase:
+    __slots__ = ()
+
+
+class FromNoDict(NoDictInBase):
+    """A class with a dictionary under one without."""
+
+
+def _with(cls: type, **attributes: object) -> object:
+    obj = cls()
+    for name, held in attributes.items():
+        object.__setattr__(obj, name, held)
+    return obj
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: _with(Plain),
+        lambda: _with(Plain, a=1, b=[2]),
+        lambda: _with(FromNoDict),
+        lambda: _with(FromNoDict, a=1),
+        lambda: _with(Plain, __getstate__=functools.partial(dict, x=1)),
+        lambda: _with(Plain, __reduce__=functools.partial(tuple, "ab")),
+        lambda: _with(Plain, __reduce_ex__=functools.partial(_reduced_by_instance, 1)),
+        lambda: _with(Plain, __getnewargs__=functools.partial(tuple, "ab"), a=1),
+        lambda: _with(OwnDict, a=1),
+    ],
+)
+def test_a_plain_object_is_pickled_as_pickle_does(make: Callable[[], Any]) -> None:
+    """Also one without attributes, with hooks of its own, or in two places that share its state."""
+    obj = make()
+    value = [obj, obj, vars(obj), make()]
+    guard = Guard()
+    for _ in range(3):
+        assert guard.dumps(value) == pickle.dumps(value, 5)
+
+
+def _reduced_by_instance(_number: int, _protocol: int) -> tuple[object, ...]:
+    return dict, ((("by", "instance"),),)
 
 
 def _own_calls(guard: Guard, value: object) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import dataclasses
+import itertools
 import logging
 import os
 import pickle
@@ -263,3 +265,36 @@ def test_a_class_that_another_thread_learns_during_the_trial_is_cut(
     assert loaded["a"] == 1
     assert is_stripped(loaded["held"])
     assert next(others, True)
+
+
+@dataclasses.dataclass
+class Counted:
+    number: int
+
+
+def test_a_dict_that_other_threads_fill_is_stored_whole() -> None:
+    """Where the pass meets a change it is made again, without a finding."""
+    shared = {number: Counted(number) for number in range(300)}
+    done = threading.Event()
+
+    def change() -> None:
+        for number in itertools.count():
+            if done.is_set():
+                return
+            shared[1000 + number % 50] = Counted(number)
+            shared.pop(1000 + (number + 25) % 50, None)
+
+    thread = threading.Thread(target=change)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    thread.start()
+    guard = Guard()
+    try:
+        with capture_findings() as findings:
+            stored = [pickle.loads(guard.dumps(shared)) for _ in range(100)]
+    finally:
+        done.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+    assert all(len(one) >= 300 and one[7] == Counted(7) for one in stored)
+    assert findings == []

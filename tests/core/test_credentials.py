@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from contextcache import Guard, RequestScope, UncacheableValueError, enter_scope, exit_scope
 from contextcache.jsonable import JSONGuard
-from contextcache.rules.credentials import Credentials
+from contextcache.rules.credentials import MIN_LENGTH, Credentials
 from contextcache.testing import capture_findings
 
 TOKEN, COOKIE, SESSION = (
@@ -200,6 +200,30 @@ def test_any_data_beside_an_environment_is_stored_as_it_is(data: Any, name: str)
     value = {"data": data, "env": {name: "canary", "PATH_INFO": "/"}, "more": [data]}
     found = pickle.loads(Guard().dumps(value))
     assert found == {"data": data, "env": {"PATH_INFO": "/"}, "more": [data]}
+
+
+class Name(str):
+    """A text of a class of its own, which is equal to what it is."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("key", ["HTTP_COOKIE", "HTTP_AUTHORIZATION"])
+def test_the_name_of_a_header_may_be_of_any_kind_of_text(key: str) -> None:
+    """What is equal to the name is a key of an environment."""
+    value = {"env": {Name(key): "canary", "PATH_INFO": "/"}}
+    assert b"canary" not in Guard().dumps(value)
+
+
+@given(st.text(max_size=5), st.text(max_size=5), st.lists(st.text('abc=; ."\\é', max_size=90)))
+def test_each_credential_is_found_wherever_it_stands(before: str, after: str, sent: Any) -> None:
+    """Also where one is a part of another, and where JSON writes it in another way."""
+    token, cookie, session = [*sent, "", "", ""][:3]
+    credentials = Credentials(token, f"{cookie}sid={session}", "sid", session)
+    for secret in (token, session, f"{cookie}sid={session}"):
+        if len(secret) >= MIN_LENGTH and (secret != token or not token.partition(" ")[2].strip()):
+            assert credentials.found_in(json.dumps(before + secret + after))
+            assert credentials.found_in(pickle.dumps([before + secret + after], 5))
 
 
 def test_short_credentials_are_not_looked_for() -> None:
