@@ -41,8 +41,8 @@ class Config:
             empty and warns once a minute, `raise` lets the `ServerError` out.
         timeout: Seconds that Redis is given for one operation.
         debug: Whether a developer reads along: the log is a block, and every finding is located.
-        silence: The line of settings that the log tells the developer to add, with an empty list
-            where the patterns to ignore go.
+        silence: The line of settings that the log tells the developer to add; its last `[]`
+            stands for the patterns to ignore.
         secret_keys: What payloads are signed with; the first one signs, each verifies.
         sign: Whether payloads are signed; None where there are `secret_keys`.
         accept_unsigned: Whether a payload without a signature is read, for the time of a migration.

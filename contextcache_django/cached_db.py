@@ -326,6 +326,6 @@ def _found_no_row(error: DatabaseError, row_type: type[AbstractBaseSession]) -> 
 def _warn(error: Exception) -> None:
     log(
         "warning",
-        "contextcache: the cache of the sessions cannot be reached (%s); the database was asked",
+        "the cache of the sessions cannot be reached (%s); the database was asked",
         error_name(error),
     )

@@ -14,6 +14,7 @@ from django.core.signing import JSONSerializer
 
 from contextcache import Config, ConfigurationError, Guard
 from contextcache.base.logs import log
+from contextcache.base.words import silence_template
 from contextcache.engine.preload import preload
 from contextcache.jsonable import JSONGuard
 from contextcache.servers import DEFAULT_URL, EMBEDDED, NAME_A_SERVER
@@ -56,10 +57,9 @@ def observes() -> bool:
 def _silence() -> str:
     """Return the line that silences a finding at the end of these settings, as they are."""
     own = getattr(settings, SETTING, None)
-    if own is None:
-        return f'{SETTING} = {{"IGNORE": []}}'
-    adding = "+=" if isinstance(own, dict) and "IGNORE" in own else "="
-    return f'{SETTING}["IGNORE"] {adding} []'
+    ignored = own.get("IGNORE") if isinstance(own, dict) else None
+    mapping = SETTING if own is not None else f'globals().setdefault("{SETTING}", {{}})'
+    return silence_template(f'{SETTING}["IGNORE"]', ignored, f'{mapping}.setdefault("IGNORE", [])')
 
 
 def _secrets() -> tuple[str | bytes, ...]:
@@ -159,8 +159,7 @@ def warn_of_embedded(alias: str | None) -> None:
     if is_deployed() and _embedded.setdefault(alias, own) is own:
         log(
             "warning",
-            "contextcache: CACHES[%s] has no LOCATION, so it is kept %s; set it to %s, "
-            "or to %s if that is meant",
+            "CACHES[%s] has no LOCATION, so it is kept %s; set it to %s, or to %s if that is meant",
             repr(alias or "..."),
             EMBEDDED,
             NAME_A_SERVER,

@@ -130,7 +130,7 @@ def _finished(response: HttpResponseBase, scope: RequestScope) -> HttpResponseBa
         _make_unavailable(response)
     if scope.findings:
         response.headers[RequestScope.HEADER] = scope.header
-        log("info", "contextcache: %s in %s", scope.count, scope)
+        log("info", "%s in %s", scope.count, scope)
     if isinstance(response, StreamingHttpResponse) and not _is_file(response):
         body: Any = response.streaming_content
         within = _each_async if response.is_async else _each
@@ -204,7 +204,7 @@ async def _each_async(body: AsyncIterator[bytes], scope: RequestScope) -> AsyncI
 def _sum_up(scope: RequestScope, told: int) -> None:
     """Log what was found too late for the response header."""
     if len(scope.findings) > told:
-        log("info", "contextcache: %s in %s, with its body", scope.count, scope)
+        log("info", "%s in %s, with its body", scope.count, scope)
 
 
 def route_of(request: HttpRequest) -> str:

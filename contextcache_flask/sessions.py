@@ -245,7 +245,7 @@ def _unavailable(app: Flask, client: Redis, error: Exception) -> SessionUnavaila
     )
     # Flask answers an HTTP exception without logging it.
     line = scope.request_line if scope is not None else f"{request.method} *"
-    app.logger.error("%s (%s is answered with 503)", message, line)
+    app.logger.error("contextcache: %s (%s is answered with 503)", message, line)
     return SessionUnavailableError(message)
 
 

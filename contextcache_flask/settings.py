@@ -32,7 +32,7 @@ from urllib.parse import quote
 
 from contextcache import Config, ConfigurationError
 from contextcache.base.logs import log
-from contextcache.base.words import unknown_name
+from contextcache.base.words import silence_template, unknown_name
 from contextcache.servers import DEFAULT_URL, EMBEDDED, NAME_A_SERVER, connect
 from contextcache.storage.guards import Guards
 
@@ -81,11 +81,17 @@ class Settings:
                 "CONTEXTCACHE is a setting of Django's; in Flask each of its keys is a setting, "
                 f"such as {PREFIX}MODE"
             )
-        adding = "+=" if f"{PREFIX}IGNORE" in own else "="
+        ignore = f"{PREFIX}IGNORE"
         self.config = Config.from_mapping(
             {key.removeprefix(PREFIX): value for key, value in own.items()},
             where="CONTEXTCACHE",
-            base=Config(silence=f'app.config["{PREFIX}IGNORE"] {adding} []'),
+            base=Config(
+                silence=silence_template(
+                    f'app.config["{ignore}"]',
+                    own.get(ignore),
+                    f'app.config.setdefault("{ignore}", [])',
+                )
+            ),
         )
         self._app_config = app_config
         self.guards = Guards(
@@ -129,7 +135,7 @@ class Settings:
         if not (self.uses_embedded_by_default or self.debug or self._app_config.get("TESTING")):
             log(
                 "warning",
-                "contextcache: %s; set it to %s, or to %s if that is meant",
+                "%s; set it to %s, or to %s if that is meant",
                 NO_SERVER,
                 NAME_A_SERVER,
                 DEFAULT_URL,

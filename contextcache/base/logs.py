@@ -34,12 +34,15 @@ def log(level: str, template: str, *args: object, extra: dict[str, Any] | None =
 
     Args:
         level: `info`, `warning` or `error`.
-        template: The message; log aggregators group on it.
+        template: The message, to which "contextcache: " is added in front unless it begins with
+            the name; log aggregators group on it.
         *args: What varies in it.
         extra: Attributes of the record, each with the prefix `contextcache_`.
     """
     import logging  # noqa: PLC0415  # a clean process logs nothing
 
+    if not template.startswith(NAME):
+        template = f"{NAME}: {template}"
     with contextlib.suppress(Exception):  # a filter of the application's must not break the write
         logger = _logger()
         logger.log(getattr(logging, level.upper()), template, *args, extra=extra)

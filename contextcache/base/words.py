@@ -1,4 +1,4 @@
-"""Sizes, numbers of things and unknown names, as messages and pages write them."""
+"""Sizes, numbers of things, unknown names and lines of settings, as messages write them."""
 
 from __future__ import annotations
 
@@ -45,3 +45,24 @@ def unknown_name(name: object, names: Iterable[str], what: str) -> str:
     near = suggest(name, known)
     hint = f" (did you mean {near!r}?)" if near else ""
     return f"{what} {str(name)[:MAX_NAME_LENGTH]!r}{hint}; valid: {', '.join(known)}"
+
+
+def silence_template(setting: str, ignored: object, created: str) -> str:
+    """Return the `silence` of a `Config`: a line that can be added to settings several times.
+
+    Args:
+        setting: The expression of the list of ignored patterns.
+        ignored: What it is now; None where there is none.
+        created: The expression that returns the list, and makes it first where there is none.
+    """
+    if ignored is None:
+        return f"{created}.extend([])"
+    return f"{setting} += []" if isinstance(ignored, list) else f"{setting} = [*{setting}, *[]]"
+
+
+def silence_line(template: str, patterns: list[str]) -> str:
+    """Return `template`, the `silence` of a `Config`, with these patterns."""
+    import json  # noqa: PLC0415  # a clean process needs no words
+
+    before, _, after = template.rpartition("[]")
+    return f"{before}{json.dumps(patterns, ensure_ascii=False)}{after}"

@@ -6,12 +6,11 @@ are mixed from the colour of the text around them, so that they suit a light pag
 
 from __future__ import annotations
 
-import json
 import pkgutil
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from contextcache.base.words import format_size, pluralize
+from contextcache.base.words import format_size, pluralize, silence_line
 from contextcache.findings.finding import SILENT
 from contextcache.findings.path import Path
 
@@ -45,7 +44,6 @@ def finding_row(
         silence: The line that silences, with an empty list for the patterns; see `Config`.
         also: Other views in which this field was found.
     """
-    pattern = json.dumps([finding.path.pattern], ensure_ascii=False)
     return {
         "code": finding.code,
         "path": str(finding.path),
@@ -58,7 +56,7 @@ def finding_row(
         "did": finding.did,
         "fix": finding.fix,
         "patch": getattr(finding, "patch", ""),
-        "silence": silence.replace("[]", pattern),
+        "silence": silence_line(silence, [finding.path.pattern]),
         "count": finding.count,
     }
 

@@ -7,12 +7,12 @@ argument. No value, secret or `repr` gets here, and what a visitor may have chos
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
 from contextcache.base.masking import MAX_LINE_LENGTH, one_line, shortened, type_text
+from contextcache.base.words import silence_line
 from contextcache.findings.finding import SILENT, Finding
 from contextcache.findings.path import StepKind
 from contextcache.reports.request_scope import SESSION
@@ -122,14 +122,13 @@ def message(leaves: Sequence[Finding], config: Config) -> tuple[str, tuple[objec
         template = (LINE + TAIL).format(code=first.code, pattern=_escaped(pattern))
         return template, (*head, also and f" · also: {also}", origin, did, fix, first.count)
     patterns = [leaf.path.printed_pattern(exact=True) for leaf in leaves]
-    listed = json.dumps(patterns, ensure_ascii=False)
-    if len(listed) > MAX_SILENCE_LENGTH:
-        listed = json.dumps(patterns[:1], ensure_ascii=False)
+    silence = silence_line(config.silence, patterns)
+    if len(silence) > MAX_SILENCE_LENGTH:
+        silence = silence_line(config.silence, patterns[:1])
     codes = ", ".join(dict.fromkeys(leaf.code for leaf in leaves))
     fields = _joined((one_line(leaf.field) for leaf in leaves if leaf.field), INDENT)
     seen = f" · seen {first.count}×" if first.count > 1 else ""
-    silence = _escaped(config.silence.replace("[]", listed))
-    return BLOCK.format(code=first.code, silence=silence), (
+    return BLOCK.format(code=first.code, silence=_escaped(silence)), (
         *head,
         "".join(
             f"\n  also    {name} {one.code}: {one_line(one.reason)}"

@@ -93,7 +93,7 @@ class Guards:
         self._has_warned = True
         log(
             "warning",
-            "contextcache: what is stored is not signed, so anyone who can write to Redis can run "
-            "code in this application; set SECRET_KEY, or %s to False",
+            "what is stored is not signed, so anyone who can write to Redis can run code in this "
+            "application; set SECRET_KEY, or %s to False",
             self._sign_setting,
         )

@@ -79,7 +79,7 @@ def test_in_an_outage_the_cache_is_as_if_it_were_empty(
     for _ in range(2):
         with pytest.raises(ValueError, match="not found") if counts else contextlib.nullcontext():
             assert CALLS[name](store) == AS_IF_EMPTY[name]
-    outage = f"{store.sink}: Redis at {url} cannot be reached: {REASON}"
+    outage = f"contextcache: {store.sink}: Redis at {url} cannot be reached: {REASON}"
     if name in DELETIONS:
         assert caplog.messages == [
             f"{outage} (what should be deleted is still there, or not deleted everywhere; failed "
@@ -122,7 +122,7 @@ def test_a_redis_that_is_full_gives_what_it_has_and_nothing_stale(
     finally:
         redis_client.config_set("maxmemory", 0)
     (message,) = caplog.messages
-    assert message.startswith(f"{store.sink}: Redis at redis://")
+    assert message.startswith(f"contextcache: {store.sink}: Redis at redis://")
     assert message.endswith(
         "takes no writes: its memory is full (OOM); raise maxmemory, or set maxmemory-policy to "
         "one that evicts (nothing is stored; told once a minute)"

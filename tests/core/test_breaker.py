@@ -115,14 +115,14 @@ def test_it_tells_once_that_it_opens_and_once_that_it_closes(
         (
             logging.WARNING,
             (
-                "Redis at redis://host:6379/0 is left alone after 3 failures in a row and tried "
-                "every 1 s: no answer in time; see whether the server is overloaded, or raise "
-                "TIMEOUT"
+                "contextcache: Redis at redis://host:6379/0 is left alone after 3 failures in a "
+                "row and tried every 1 s: no answer in time; see whether the server is "
+                "overloaded, or raise TIMEOUT"
             ),
         ),
         (
             logging.WARNING,
-            "Redis at redis://host:6379/0 answers again; it was left alone for 30 s",
+            "contextcache: Redis at redis://host:6379/0 answers again; it was left alone for 30 s",
         ),
     ]
 

@@ -372,7 +372,9 @@ def test_another_version_takes_the_public_names_and_says_so_once(
         assert client.get("public") == b"x"
         assert type(client.connection_pool).__mro__[1] is ConnectionPool
     (line,) = caplog.messages
-    assert line.startswith("redis-py 77.0.0 is none of the versions that contextcache was tested")
+    assert line.startswith(
+        "contextcache: redis-py 77.0.0 is none of the versions that contextcache was tested"
+    )
 
 
 def called(function: Callable[[], object]) -> int:

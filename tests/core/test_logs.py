@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -92,7 +93,7 @@ def test_the_logger_of_the_application_is_used_and_respected(
     logs.log("warning", "three")
     assert logs.is_disabled()
     assert [record.message for record in caplog.records] == [
-        "one 1",
+        "contextcache: one 1",
         f"contextcache: {DISABLED} {ENABLE}",
     ]
 
@@ -106,3 +107,11 @@ def test_no_module_asks_for_the_logger_by_itself() -> None:
     assert [line.partition(":")[0] for line in done.stdout.splitlines()] == [
         "contextcache_django/middleware.py"
     ]
+
+
+@pytest.mark.parametrize("template", ["one %s", "contextcache CC102: %s", "%s at %s"])
+def test_every_line_begins_with_the_name(caplog: pytest.LogCaptureFixture, template: str) -> None:
+    """So it can be found where a log has no column for the logger."""
+    logs.log("warning", template, *["two"] * template.count("%s"))
+    [record] = caplog.records
+    assert re.match(r"contextcache( CC\d+)?: ", record.getMessage())

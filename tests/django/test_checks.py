@@ -629,18 +629,27 @@ def test_the_settings_are_read_once_and_again_when_they_change(
 @pytest.mark.parametrize(
     ("written", "line"),
     [
-        ("", """CONTEXTCACHE = {"IGNORE": ["cache['rows'].lock"]}"""),
-        ("CONTEXTCACHE = {}", """CONTEXTCACHE["IGNORE"] = ["cache['rows'].lock"]"""),
-        ('CONTEXTCACHE = {"IGNORE": []}', """CONTEXTCACHE["IGNORE"] += ["cache['rows'].lock"]"""),
+        (
+            "",
+            'globals().setdefault("CONTEXTCACHE", {}).setdefault("IGNORE", []).extend([PATTERN])',
+        ),
+        ("CONTEXTCACHE = {}", 'CONTEXTCACHE.setdefault("IGNORE", []).extend([PATTERN])'),
+        ('CONTEXTCACHE = {"IGNORE": []}', 'CONTEXTCACHE["IGNORE"] += [PATTERN]'),
+        (
+            'CONTEXTCACHE = {"IGNORE": ()}',
+            'CONTEXTCACHE["IGNORE"] = [*CONTEXTCACHE["IGNORE"], *[PATTERN]]',
+        ),
     ],
 )
 def test_the_line_that_silences_is_one_for_these_settings(
     settings: SettingsWrapper, caplog: pytest.LogCaptureFixture, written: str, line: str
 ) -> None:
-    """Pasted at their end it does not fail, and the field is not reported any more."""
+    """Pasted at their end, before or after another one, the field is not reported any more."""
     settings.DEBUG = True
+    line = line.replace("PATTERN", """\"cache['rows'].lock\"""")
+    other = line.replace("rows", "other")
     told = []
-    for lines in (written, f"{written}\n{line}"):
+    for lines in (written, f"{written}\n{other}\n{line}\n{other}"):
         module: dict[str, Any] = {}
         exec(lines, module)
         del settings.CONTEXTCACHE

@@ -490,8 +490,8 @@ def test_in_an_outage_the_cache_is_as_if_it_were_empty(name, own_client, caplog)
             assert call(cache) == empty
     where = f"localhost:{port}/0" if own_client else f"127.0.0.1:{port}"
     outage = (
-        f"cache in redis: Redis at redis://{where} cannot be reached: connection refused; "
-        "start the server or correct the URL"
+        f"contextcache: cache in redis: Redis at redis://{where} cannot be reached: "
+        "connection refused; start the server or correct the URL"
     )
     if name == "unlink":
         assert caplog.messages == [

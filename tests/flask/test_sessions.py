@@ -601,7 +601,7 @@ def test_an_unreachable_redis_is_not_an_empty_session(caplog):
     assert client.get("/untouched").status_code == 200
     refused = "connection refused; start the server or correct the URL"
     assert [message for message in caplog.messages if "503" in message] == [
-        f"Redis at {url} {state}: {refused} ({method} {route} is answered with 503)"
+        f"contextcache: Redis at {url} {state}: {refused} ({method} {route} is answered with 503)"
         for method, route, state in [
             ("GET", "/read", "cannot be reached"),
             ("PUT", "/write/<name>", "cannot be reached"),
@@ -682,8 +682,9 @@ def test_a_redis_that_takes_no_writes_still_has_the_session(redis_url, redis_cli
     assert "Set-Cookie" not in answer.headers
     assert caplog.messages == [
         (
-            f"Redis at {redis_url} takes no writes: its memory is full (OOM); raise maxmemory, "
-            "or set maxmemory-policy to one that evicts (PUT /write/<name> is answered with 503)"
+            f"contextcache: Redis at {redis_url} takes no writes: its memory is full (OOM); "
+            "raise maxmemory, or set maxmemory-policy to one that evicts "
+            "(PUT /write/<name> is answered with 503)"
         )
     ]
     assert client.put("/write/bob").status_code == 200
@@ -713,7 +714,10 @@ def test_a_refused_command_is_an_outage(caplog):
         answer = make(url).test_client().put("/write/ann")
     assert (answer.status_code, "Set-Cookie" in answer.headers) == (503, False)
     assert caplog.messages == [
-        f"Redis at {url} refused a command: ResponseError (PUT /write/<name> is answered with 503)"
+        (
+            f"contextcache: Redis at {url} refused a command: ResponseError "
+            "(PUT /write/<name> is answered with 503)"
+        )
     ]
 
 
