@@ -7,7 +7,7 @@ when all connections are in use waits for one, until the deadline.
 
 A pool is closed with its loop: an asynchronous generator that the loop knows is told when it ends,
 by `asyncio.run` and whatever else calls `loop.shutdown_asyncgens`. A loop that is closed without is
-noticed when the next one uses the server.
+noticed when the next one uses the server, and its sockets are closed when they are collected.
 """
 
 # mypy: allow-untyped-calls
@@ -17,7 +17,6 @@ import asyncio
 import contextlib
 import errno
 import time
-import warnings
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +58,8 @@ class PlainConnection:
     async def is_quiet(self) -> bool:
         """Return whether it is usable and has nothing to read; one the server closed has."""
         name = "can_read" if hasattr(self._connection, "can_read") else "can_read_destructive"
+        for _ in range(2):  # turns of the loop, in which a stream learns that it has ended
+            await asyncio.sleep(0)
         try:
             return self.is_usable() and not await getattr(self._connection, name)()
         except (redis.RedisError, OSError):
@@ -124,10 +125,14 @@ class Pool:
         address = await self._factory.address()
         while self._idle:
             connection = self._idle.pop()
-            quiet = connection.is_quiet()
-            if connection.address == address and (quiet if type(quiet) is bool else await quiet):
-                self.lent.add(connection)
-                return connection
+            self.lent.add(connection)
+            try:
+                quiet = connection.address == address and connection.is_quiet()
+                if quiet is True or (quiet is not False and await quiet):
+                    return connection
+            except BaseException:
+                self._drop(connection)
+                raise
             self._drop(connection)
         connection = None
         if self._count < self._factory.limit:
@@ -173,6 +178,7 @@ class Pool:
             self._drop(idle.pop(0))
 
     def _drop(self, connection: Any) -> None:
+        self.lent.discard(connection)
         connection.close()
         self._free()
 
@@ -217,6 +223,7 @@ class ConnectionFactory:
         self.limit = limit
         self.sentinels = sentinels
         self._service = service
+        self._fast = is_tested(redis.__version__)
 
     async def address(self) -> tuple[str, int] | None:
         """Return the host and port to connect to, where they may change."""
@@ -242,7 +249,7 @@ class ConnectionFactory:
             if isinstance(error, redis.ConnectionError) and _REFUSED in str(error):
                 raise error from ConnectionRefusedError()  # asyncio has joined those of two hosts
             raise
-        if is_tested(redis.__version__):
+        if self._fast:
             from contextcache.servers.fast_async import (  # noqa: PLC0415
                 FastConnection,
                 can_take_over,
@@ -268,6 +275,11 @@ class LoopPools:
         self._pools: dict[asyncio.AbstractEventLoop, tuple[Pool, Any]] = {}
         self._inherited: list[Any] = []
 
+    @property
+    def count(self) -> int:
+        """How many loops have connections."""
+        return len(self._pools)
+
     def start_afresh(self) -> None:
         """Leave every connection alone, as in a forked child: they are those of the parent."""
         self._inherited.append(self._pools)
@@ -282,7 +294,7 @@ class LoopPools:
     def _open(self, loop: asyncio.AbstractEventLoop) -> Pool:
         for other in list(self._pools):
             if other.is_closed():
-                self._discard(other)
+                self._pools.pop(other, None)
         pool = Pool(self.factory)
         keeper = self._until_the_end(loop, pool)
         with contextlib.suppress(StopIteration):
@@ -300,14 +312,3 @@ class LoopPools:
             pool.close()
             for _ in range(3):  # until transports have closed their sockets, inside of TLS, too
                 await asyncio.sleep(0)
-
-    def _discard(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Drop the pool of a loop that was closed without a word."""
-        with warnings.catch_warnings():
-            # There is no loop any more that could close a transport.
-            warnings.simplefilter("ignore", ResourceWarning)
-            entry = self._pools.pop(loop, None)
-            if entry is not None:
-                with contextlib.suppress(RuntimeError):
-                    entry[0].close()
-            del entry

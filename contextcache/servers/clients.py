@@ -133,7 +133,7 @@ def _async_pools(
     def make(host: str | None = None, port: int | None = None) -> Any:
         place = {} if host is None else {"host": host, "port": port}
         try:
-            return kind(**options, **place)
+            return kind(**options | place)
         except TypeError as error:
             raise ConfigurationError(
                 f"redis-py's asynchronous connections have no option {_unknown_option(error)}"
@@ -239,7 +239,10 @@ _ASYNC_CONNECTIONS: dict[type, type] = {
     UnixDomainSocketConnection: redis.asyncio.UnixDomainSocketConnection,
     Connection: redis.asyncio.Connection,
 }
-_NOT_ASYNC = {"connection_class", "max_connections", "parser_class", "timeout"}
+_NOT_ASYNC = {
+    *("connection_class", "max_connections", "parser_class", "timeout"),
+    *("sentinel_username", "sentinel_password"),
+}
 _CLUSTER_SETTINGS = {*REDIS_ALLOWED_KEYS, "maint_notifications_config", "require_full_coverage"} - {
     *("host", "port", "db", "retry", "connection_class", "connection_pool_class"),
 }

@@ -158,13 +158,13 @@ class FastConnection(asyncio.Protocol):
             while (reply := reader.gets()) is not _MORE:
                 if isinstance(reply, _PUSH):
                     continue
-                if not self._owed:  # nobody has asked for it
-                    self._transport.abort()
-                    return
+                if isinstance(reply, redis.ConnectionError):  # it is loading, say
+                    raise reply
+                if not self._owed:
+                    raise redis.InvalidResponse("nobody has asked for it")
                 self._replies.append(reply)
                 self._owed -= 1
         except Exception as error:  # noqa: BLE001  # hiredis raises what it was told to
-            self._owed += 1
             self._fail(error)
             self._transport.abort()
             return

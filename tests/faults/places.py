@@ -6,16 +6,19 @@ words are what the tests compare and what `docs/fault-matrix.md` shows.
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import enum
 import os
 import secrets
 from typing import TYPE_CHECKING, Any, ClassVar, Self
+from urllib.parse import parse_qs
 
 import django
 from django.core.cache import caches
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpResponse
-from django.test import override_settings
+from django.test import AsyncClient, override_settings
 from django.urls import path
 from flask import Flask
 from flask import request as flask_request
@@ -31,7 +34,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.django.settings")
 django.setup()
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Mapping
 
     from django.http import HttpRequest
 
@@ -153,6 +156,32 @@ class DjangoCache(Entry, Django):
         return f"returns {caches['default'].set(self.key, self.written)}"
 
 
+class InOneLoop(Django):
+    """What runs in one event loop, with its connections."""
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.runner = asyncio.Runner()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.runner.close()
+        super().__exit__()
+
+    def run(self, called: Coroutine[Any, Any, Any]) -> Any:
+        return self.runner.run(called, context=contextvars.copy_context())
+
+
+class AsyncDjangoCache(InOneLoop, DjangoCache):
+    name = "Django cache, asynchronous"
+
+    def _get(self) -> object:
+        return self.run(caches["default"].aget(self.key))
+
+    def _write(self) -> str:
+        return f"returns {self.run(caches['default'].aset(self.key, self.written))}"
+
+
 class DjangoSerializer(DjangoCache):
     """The backend of Django itself, with our serializer."""
 
@@ -246,6 +275,20 @@ class DjangoSession(Visited, Django):
         return self
 
 
+class AsyncDjangoSession(InOneLoop, DjangoSession):
+    """Asynchronous pages, as an ASGI server calls them."""
+
+    name = "Django session, asynchronous"
+
+    def visit(self, page: str, cookie: str) -> tuple[int, str, str]:
+        browser = AsyncClient(raise_request_exception=False)
+        browser.cookies[self.cookie_name] = cookie
+        path, _, query = page.partition("?")
+        response = self.run(browser.get(f"/async{path}", parse_qs(query)))
+        held = browser.cookies.get(self.cookie_name)
+        return response.status_code, response.text, "" if held is None else held.value
+
+
 class FlaskSession(Visited):
     name = "Flask session"
     cookie_name = "session"
@@ -272,6 +315,9 @@ class GuardedFlaskSession(FlaskSession):
 
 
 PLACES: list[type[Place]] = [DjangoCache, FlaskCache, DjangoSession, FlaskSession]
+
+ASYNC_PLACES: list[type[Place]] = [AsyncDjangoCache, AsyncDjangoSession]
+"""The same as two of them, without threads."""
 
 PARTS: list[type[Place]] = [DjangoSerializer, DjangoRedis, GuardedFlaskSession]
 """Where only a part is ours."""
@@ -309,7 +355,19 @@ def django_log_out(request: HttpRequest) -> HttpResponse:
     return HttpResponse("bye")
 
 
+async def async_django_read(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(str(await request.session.aget("value")))
+
+
+async def async_django_write(request: HttpRequest) -> HttpResponse:
+    await request.session.aset("value", asked_for(request.GET))
+    await request.session.asave()
+    return HttpResponse("written")
+
+
 urlpatterns = [
+    path("async/read", async_django_read),
+    path("async/write", async_django_write),
     path("read", django_read),
     path("write", django_write),
     path("login", django_log_in),

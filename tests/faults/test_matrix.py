@@ -11,11 +11,13 @@ import pytest
 from contextcache.servers import errors
 from tests.faults.clusters import CLUSTER
 from tests.faults.places import (
+    ASYNC_PLACES,
     HASTY,
     NONE,
     OUTAGE,
     PATIENT,
     PLACES,
+    AsyncDjangoCache,
     DjangoCache,
     Entry,
     FlaskCache,
@@ -39,7 +41,7 @@ def fault(request: pytest.FixtureRequest) -> Fault:
     return request.param
 
 
-@pytest.fixture(params=PLACES, ids=lambda place: place.name)
+@pytest.fixture(params=[*PLACES, *ASYNC_PLACES], ids=lambda place: place.name)
 def kind(request: pytest.FixtureRequest) -> type[Place]:
     return request.param
 
@@ -90,7 +92,7 @@ def test_a_fault_costs_what_the_contract_says_and_nothing_after_it(
         until(place.reads_what_it_writes)
 
 
-@pytest.mark.parametrize("kind", [DjangoCache, FlaskCache], indirect=True)
+@pytest.mark.parametrize("kind", [DjangoCache, AsyncDjangoCache, FlaskCache], indirect=True)
 @pytest.mark.parametrize(
     ("fault", "read", "write"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,10 @@ import pytest
 import redis
 
 from contextcache.exceptions import ServerError
-from contextcache.servers import connect
+from contextcache.servers import asynchronous, connect
 from tests.faults.clusters import move_slot, running_cluster
-from tests.faults.places import NONE, OUTAGE, PATIENT, PLACES, Place
-from tests.faults.sentinels import SERVICE, running_sentinel, running_sentinels
+from tests.faults.places import ASYNC_PLACES, NONE, OUTAGE, PATIENT, PLACES, Place
+from tests.faults.sentinels import SERVICE, Watched, running_sentinel, running_sentinels
 from tests.redis_server import free_port
 from tests.waiting import until
 
@@ -27,9 +28,9 @@ BRISK = {"TIMEOUT": 0.4}
 
 @contextlib.contextmanager
 def all_places(url: str, **options: Any) -> Iterator[list[Place]]:
-    """Open the four places on one Redis, with a value in each."""
+    """Open all places on one Redis, with a value in each."""
     with contextlib.ExitStack() as stack:
-        places = [stack.enter_context(kind(url, **options)) for kind in PLACES]
+        places = [stack.enter_context(kind(url, **options)) for kind in (*PLACES, *ASYNC_PLACES)]
         for place in places:
             until(place.reads_what_it_writes)
         yield places
@@ -80,6 +81,31 @@ def test_a_planned_failover_is_followed_before_the_old_master_steps_down(
             for idle in (client, public):  # connections that have not been used meanwhile
                 assert port_of(idle) != old.port
             assert client.set("key", "value")
+
+
+def test_asynchronous_clients_follow_a_planned_failover(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those that block do, and without the private names of redis-py, too."""
+
+    async def port_of(client: Any) -> int:
+        answer = await client.execute_command("CONFIG GET", "port")
+        return int(answer["port"])
+
+    async def follow(watched: Watched) -> None:
+        old = watched.servers[0]
+        client = asynchronous(connect(watched.url, timeout=5))
+        monkeypatch.setattr(redis, "__version__", "99.0.0")
+        public = asynchronous(connect(watched.url, timeout=5, client_name="public"))
+        assert await port_of(client) == await port_of(public) == old.port
+        monkeypatch.undo()
+        with redis.Redis(port=watched.sentinels[0]) as sentinel:
+            sentinel.execute_command("SENTINEL FAILOVER", SERVICE)
+        while await port_of(client) == old.port:
+            await asyncio.sleep(0.1)
+        assert await port_of(public) != old.port
+        assert await client.execute_command("SET", "key", "value")
+
+    with running_sentinels() as watched:
+        asyncio.run(asyncio.wait_for(follow(watched), 60))
 
 
 def test_a_master_that_has_stepped_down_is_left() -> None:
