@@ -1,28 +1,12 @@
 """The system checks: mistakes in the settings, and places that are not guarded.
 
-=====  ==========================================================================
-E001   an unknown key in CONTEXTCACHE
-E002   a mode, rule, size or callback in it that contextcache does not understand
-E003   sessions kept in a cache that cannot hold them
-E004   a cache that cannot be made: its URL, an option or a package is wrong
-E005   a deployed cache that names no server, and is in an embedded Redis
-W001   a cache outside of the process that pickles without a guard
-W002   sessions in a cache without a guard
-W003   the middleware is missing
-W004   the middleware stands after one that saves sessions or pages
-W005   payloads that are not signed, or are read unsigned
-W006   a SESSION_SERIALIZER that the SESSION_ENGINE does not ask
-W007   sessions that are read otherwise from the cache than from the database
-W008   sessions whose SESSION_SERIALIZER names no field where it fails
-W009   a rule that no object meets, because its type is called otherwise or does not exist
-W010   an embedded Redis where a project is deployed (`manage.py check --deploy`)
-W011   a setting that is left from django-redis
-W012   a logger that the logging configuration has disabled
-=====  ==========================================================================
+`contextcache.commands.checks` says what each code means. None of these checks connects to a server;
+`manage.py contextcache check` does.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -32,8 +16,15 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signing import JSONSerializer
 
 from contextcache import Config, ConfigurationError
-from contextcache.base.logs import DISABLED, ENABLE, is_disabled
 from contextcache.base.words import suggest
+from contextcache.commands.checks import (
+    PREFIX,
+    Check,
+    disabled_logger,
+    misspelled_settings,
+    unmatched_patterns,
+    unmatched_rules,
+)
 from contextcache.servers import EMBEDDED, NAME_A_SERVER
 from contextcache_django.aliases import SERIALIZER_OPTION, embedded_by_default, is_a, is_guarded
 from contextcache_django.cache import GuardedCache, RedisCache
@@ -70,6 +61,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     """Return the mistakes in `CONTEXTCACHE` and in the caches that use it."""
     found = [one for where, mapping, _ in _own_settings() for one in _mistakes(mapping, where)]
     found += _named_as_in_flask()
+    found += _session_engine()
     return found or [*check_leftovers(), *_unusable_caches(), *_embedded_by_default()]
 
 
@@ -81,8 +73,9 @@ def check_coverage(**_: Any) -> list[CheckMessage]:
         *_middleware(),
         *_unsigned(),
         *_session_serializer(),
-        *_unmet_rules(),
-        *_logger(),
+        *map(as_message, _unmatched()),
+        *map(as_message, misspelled_settings(dir(settings), [SETTING])),
+        *map(as_message, disabled_logger()),
     ]
 
 
@@ -100,6 +93,12 @@ def check_deployment(**_: Any) -> list[CheckMessage]:
         and _made(alias).is_embedded
         and alias not in embedded_by_default()  # which is an error
     ]
+
+
+def as_message(check: Check) -> CheckMessage:
+    """Return a check of the core as a message of Django's."""
+    kind = Error if check.code.startswith("E") else Warning
+    return kind(check.text, hint=check.hint, id=PREFIX + check.code)
 
 
 def _mistakes(mapping: Mapping[str, Any], where: str) -> Iterator[CheckMessage]:
@@ -138,6 +137,22 @@ def _named_as_in_flask() -> Iterator[CheckMessage]:
                 hint=instead,
                 id="contextcache.E001",
             )
+
+
+def _session_engine() -> Iterator[CheckMessage]:
+    engine = settings.SESSION_ENGINE
+    try:
+        if hasattr(import_module(engine), "SessionStore"):
+            return
+        why = f"{engine!r} has no SessionStore"
+    except ImportError:
+        why = f"{engine!r} cannot be imported"
+    meant = suggest(engine, [ENGINE, *SESSION_SINKS, *_CACHED_SESSIONS])
+    yield Error(
+        f"SESSION_ENGINE {why}.",
+        hint=f"Did you mean {meant!r}?" if meant else "Name the module of a session engine.",
+        id="contextcache.E006",
+    )
 
 
 def _unusable_caches() -> Iterator[CheckMessage]:
@@ -332,28 +347,15 @@ _DJANGOS_JSON = {
 _WITHOUT_SERIALIZER = {ENGINE, "django.contrib.sessions.backends.cache"}
 
 
-def _unmet_rules() -> Iterator[CheckMessage]:
+def _unmatched() -> Iterator[Check]:
     for where, mapping, _ in _own_settings():
         try:
+            config = Config.from_mapping({key: mapping.get(key, ()) for key in ("IGNORE",)})
             rules = Config.from_mapping({"RULES": mapping.get("RULES", {})}).rules
-        except (AttributeError, ConfigurationError):  # which is told as E002
+        except (AttributeError, ConfigurationError):  # which is reported as E002
             continue
-        for rule in rules:
-            if misnamed := rule.misnamed():
-                why, meant = misnamed
-                yield Warning(
-                    f"{where}['RULES'] names {rule.type!r}, {why}: no object meets the rule.",
-                    hint=f"Did you mean {meant!r}?" if meant else _AS_SHOWN,
-                    id="contextcache.W009",
-                )
-
-
-_AS_SHOWN = "Write the name of the type as findings show it."
-
-
-def _logger() -> Iterator[CheckMessage]:
-    if is_disabled():
-        yield Warning(DISABLED, hint=ENABLE, id="contextcache.W012")
+        yield from unmatched_rules(rules, f"{where}['RULES']")
+        yield from unmatched_patterns(config, f"{where}['IGNORE']")
 
 
 def _own_settings() -> Iterator[tuple[str, Any, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import glob
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from flask import current_app
@@ -13,7 +13,15 @@ from flask.cli import AppGroup
 from flask.sessions import SecureCookieSessionInterface
 
 from contextcache import ConfigurationError
-from contextcache.base.logs import DISABLED, ENABLE, is_disabled
+from contextcache.commands.checks import (
+    Check,
+    disabled_logger,
+    misspelled_settings,
+    report,
+    unmatched_patterns,
+    unmatched_rules,
+    unreachable,
+)
 from contextcache.commands.options import (
     AUDIT_DETAILS,
     AUDIT_OF_APPLICATION,
@@ -22,14 +30,13 @@ from contextcache.commands.options import (
     STATUS,
 )
 from contextcache.servers import NAME_A_SERVER
-from contextcache_flask.settings import NO_SERVER, settings_of
+from contextcache_flask.settings import KEYS, NO_SERVER, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from flask import Flask
 
-    from contextcache import Config
     from contextcache.commands.audit import Place
     from contextcache.commands.audit_entries import Trust
     from contextcache.commands.options import Option
@@ -116,31 +123,18 @@ def explain_command(**given: Any) -> None:
 
 @group.command("check")
 def check_command() -> None:
-    """Name what is not guarded or not safe; exit with 1 if there is anything."""
-    found = list(checked(_app()))
-    for one in found:
-        click.echo(f"{one.code}: {one.text}\n    HINT: {one.hint}")
-    if not found:
-        click.echo("contextcache: everything is guarded")
-    sys.exit(1 if found else 0)
+    """Name what is misconfigured, not guarded or not safe, and connect to each Redis.
 
-
-class Check(NamedTuple):
-    """Something that is not guarded or not safe.
-
-    Attributes:
-        code: Stable, such as `W001`.
-        text: What it is.
-        hint: What to do about it.
+    The exit status is 1 if there is any problem.
     """
-
-    code: str
-    text: str
-    hint: str
+    lines, status = report(checked(_app()))
+    for line in lines:
+        click.echo(line)
+    sys.exit(status)
 
 
 def checked(app: Flask) -> Iterator[Check]:
-    """Yield what is not guarded or not safe in an application that has been initialised.
+    """Yield what is misconfigured or not guarded in an application that has been initialised.
 
     For most mistakes in the settings `init_app` has raised, but then what they name may not have
     been imported yet.
@@ -150,37 +144,41 @@ def checked(app: Flask) -> Iterator[Check]:
         settings.guards.get("cache in redis")
     except ConfigurationError as error:
         hint = "Correct the setting; until then nothing can be cached or read."
-        yield Check("E001", str(error), hint)
+        yield Check("E002", str(error), hint)
         return
     config = settings.config
     secrets = config.secret_keys or app.config.get("SECRET_KEY")
     if config.sign is False:
         yield Check(
-            "W001",
+            "W005",
             "Payloads are not signed: CONTEXTCACHE_SIGN is False.",
             "Whoever can write to Redis can run code in this application; remove the setting.",
         )
     elif not secrets:
         yield Check(
-            "W001",
+            "W005",
             "Payloads are not signed: there is no SECRET_KEY.",
             "Set SECRET_KEY, or CONTEXTCACHE_SECRET_KEYS.",
         )
     if config.accept_unsigned:
         yield Check(
-            "W002",
+            "W005",
             "Payloads that are not signed are read: CONTEXTCACHE_ACCEPT_UNSIGNED is True.",
             "Remove the setting when `flask contextcache audit` finds none of them any more.",
         )
     yield from _unguarded(app)
-    yield from _unmet(config)
-    if is_disabled():
-        yield Check("W007", DISABLED, ENABLE)
+    yield from misspelled_settings(app.config, KEYS)
+    yield from unmatched_rules(config.rules, "CONTEXTCACHE_RULES")
+    yield from unmatched_patterns(config, "CONTEXTCACHE_IGNORE")
+    yield from disabled_logger()
+    places = list(_places(app))
+    for place in places:
+        yield from unreachable(place.name, place.client)
     if settings.uses_embedded_by_default and not settings.debug:
-        yield Check("E002", f"{NO_SERVER}.", f"Set it to {NAME_A_SERVER}.")
-    elif not settings.debug and any(_is_embedded(place.client) for place in _places(app)):
+        yield Check("E005", f"{NO_SERVER}.", f"Set it to {NAME_A_SERVER}.")
+    elif not settings.debug and any(_is_embedded(place.client) for place in places):
         yield Check(
-            "W005",
+            "W010",
             "Redis is embedded, fakeredis://, so each process keeps its own.",
             "In production, set CONTEXTCACHE_REDIS_URL to a redis:// URL.",
         )
@@ -190,7 +188,7 @@ def _unguarded(app: Flask) -> Iterator[Check]:
     for backend in _backends(app):
         if not hasattr(backend, "guard_with") and type(backend).__name__ != "NullCache":
             yield Check(
-                "W003",
+                "W001",
                 f"The cache {type(backend).__qualname__} is not guarded.",
                 "Only backends of cachelib's kind are; contextcache_flask.RedisCache is one.",
             )
@@ -202,22 +200,10 @@ def _unguarded(app: Flask) -> Iterator[Check]:
         and not isinstance(interface, SecureCookieSessionInterface)
     ):
         yield Check(
-            "W004",
+            "W002",
             f"Sessions are kept by {type(interface).__qualname__}, which is not guarded.",
             "Set CONTEXTCACHE_SESSION = True to keep them in Redis behind the guard.",
         )
-
-
-def _unmet(config: Config) -> Iterator[Check]:
-    for rule in config.rules:
-        if misnamed := rule.misnamed():
-            why, meant = misnamed
-            as_shown = "Write the name of the type as findings show it."
-            yield Check(
-                "W006",
-                f"CONTEXTCACHE_RULES names {rule.type!r}, {why}: no object meets the rule.",
-                f"Did you mean {meant!r}?" if meant else as_shown,
-            )
 
 
 def _places(app: Flask) -> Iterator[Place]:

@@ -33,6 +33,7 @@ from urllib.parse import quote
 from contextcache import Config, ConfigurationError
 from contextcache.base.logs import log
 from contextcache.base.words import silence_template, unknown_name
+from contextcache.commands.checks import misspelled_settings
 from contextcache.servers import DEFAULT_URL, EMBEDDED, NAME_A_SERVER, connect
 from contextcache.storage.guards import Guards
 
@@ -74,6 +75,8 @@ class Settings:
         self.uses_embedded_by_default = False
         self.session = _switch(own.pop(SESSION, False))
         self.page_networks = _networks(own.pop(PAGE, LOOPBACK))
+        for check in misspelled_settings(app_config, KEYS):
+            log("warning", "%s %s", check.text, check.hint)
         for key in own.keys() - KEYS:
             raise ConfigurationError(unknown_name(key, KEYS, "unknown setting"))
         if "CONTEXTCACHE" in app_config:

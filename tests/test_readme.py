@@ -133,6 +133,7 @@ settings.configure(
     ],
     CACHES={"default": {"BACKEND": "contextcache_django.cache.RedisCache", "LOCATION": REDIS_URL}},
     SESSION_ENGINE="contextcache_django.sessions",
+    CONTEXTCACHE={"IGNORE": []},
     LOGGING={"version": 1, "loggers": {"django": {"level": "ERROR"}}},
 )
 django.setup()

@@ -30,20 +30,28 @@ def pluralize(number: int, noun: str) -> str:
 
 def suggest(name: object, names: Iterable[str]) -> str:
     """Return the one of `names` that is most like `name`, in any case; empty if none is."""
+    known = sorted(names)
+    return near(str(name), known, MIN_LIKENESS) or near(str(name).upper(), known, MIN_LIKENESS)
+
+
+def near(name: str, names: Iterable[str], likeness: float) -> str:
+    """Return the one of `names` that is most like `name`; empty if none is.
+
+    Args:
+        name: Any text.
+        names: What it may stand for.
+        likeness: The least ratio of difflib, from 0 to 1.
+    """
     from difflib import get_close_matches  # noqa: PLC0415  # only a mistake needs it
 
-    known = sorted(names)
-    for text in (str(name), str(name).upper()):
-        if near := get_close_matches(text, known, n=1, cutoff=MIN_LIKENESS):
-            return near[0]
-    return ""
+    return next(iter(get_close_matches(name, list(names), n=1, cutoff=likeness)), "")
 
 
 def unknown_name(name: object, names: Iterable[str], what: str) -> str:
     """Return the message for a name that is not among `names`, with the one that may be meant."""
     known = sorted(map(str, names))
-    near = suggest(name, known)
-    hint = f" (did you mean {near!r}?)" if near else ""
+    meant = suggest(name, known)
+    hint = f" (did you mean {meant!r}?)" if meant else ""
     return f"{what} {str(name)[:MAX_NAME_LENGTH]!r}{hint}; valid: {', '.join(known)}"
 
 

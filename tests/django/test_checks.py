@@ -16,9 +16,10 @@ from django.core.handlers.wsgi import WSGIHandler
 from contextcache import Config
 from contextcache.base.logs import DISABLED, ENABLE
 from contextcache.servers.urls import SCHEMES
-from contextcache_django.checks import check_coverage, check_settings
+from contextcache_django.checks import BACKEND, check_coverage, check_settings
 from contextcache_django.conf import guard_for, project_config
 from contextcache_django.leftovers import INSTEAD
+from tests.redis_server import free_port
 
 if TYPE_CHECKING:
     from pytest_django.fixtures import SettingsWrapper
@@ -465,7 +466,7 @@ def test_a_rule_that_no_object_meets(
     settings.CONTEXTCACHE = {"RULES": {"tests.django.shop.Client": "strip", name: "strip"}}
     assert found() == [
         Warning(
-            f"CONTEXTCACHE['RULES'] names {name!r}, {why}: no object meets the rule.",
+            f"CONTEXTCACHE['RULES'] names {name!r}, {why}: the rule applies to no object.",
             hint=hint,
             id="contextcache.W009",
         )
@@ -693,3 +694,64 @@ def test_a_disabled_logger_is_reported() -> None:
     finally:
         logger.disabled = False
     assert "contextcache.W012" not in [one.id for one in check_coverage()]
+
+
+@pytest.mark.parametrize(
+    ("engine", "why", "hint"),
+    [
+        (
+            "contextcache_django.session",
+            "'contextcache_django.session' cannot be imported",
+            "Did you mean 'contextcache_django.sessions'?",
+        ),
+        (
+            "contextcache_django.sessions.SessionStore",
+            "'contextcache_django.sessions.SessionStore' cannot be imported",
+            "Did you mean 'contextcache_django.sessions'?",
+        ),
+        (
+            "contextcache_django.serializers",
+            "'contextcache_django.serializers' has no SessionStore",
+            "Did you mean 'contextcache_django.sessions'?",
+        ),
+    ],
+)
+def test_a_session_engine_that_does_not_exist(
+    settings: SettingsWrapper, engine: str, why: str, hint: str
+) -> None:
+    """The check says so before the first request fails."""
+    settings.SESSION_ENGINE = engine
+    assert Error(f"SESSION_ENGINE {why}.", hint=hint, id="contextcache.E006") in found()
+
+
+@pytest.mark.parametrize("name", ["CONTEXT_CACHE", "CONTEXTCACHES", "CONTEXCACHE"])
+def test_a_misspelled_setting(settings: SettingsWrapper, name: str) -> None:
+    """It would have no effect, and nothing would say so."""
+    setattr(settings, name, {"MODE": "raise"})
+    assert found() == [
+        Warning(
+            f"{name} is not a setting that is read.",
+            hint="Did you mean CONTEXTCACHE?",
+            id="contextcache.W014",
+        )
+    ]
+
+
+def test_an_ignored_pattern_with_a_misspelled_root(settings: SettingsWrapper) -> None:
+    """No path begins so; roots of a project's own are left alone."""
+    settings.CONTEXTCACHE = {"IGNORE": ["sesion['cart'].lock", "session['a']", "report.lock"]}
+    assert found() == [
+        Warning(
+            """CONTEXTCACHE['IGNORE'] has "sesion['cart'].lock", and no path begins with """
+            "'sesion'.",
+            hint="Did you mean 'session'?",
+            id="contextcache.W013",
+        )
+    ]
+
+
+def test_the_checks_do_not_connect(settings: SettingsWrapper) -> None:
+    """Django runs them with every command, whether or not Redis is there."""
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    settings.CACHES = {"default": {"BACKEND": BACKEND, "LOCATION": url}}
+    assert found() == []

@@ -13,6 +13,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from contextcache.commands.options import STATUS
+from contextcache_django.checks import BACKEND
 from tests.django.shop import Item, dirty_cart
 from tests.redis_server import free_port
 
@@ -312,3 +313,39 @@ def test_the_command_is_found_by_manage_py(capsys: pytest.CaptureFixture[str]) -
     told = capsys.readouterr().out
     assert "\n                      user:42             an entry of the cache, by its key\n" in told
     assert told.endswith(f"\n{STATUS}\n")
+
+
+def test_the_check_says_that_everything_is_guarded(configure: Any, redis_url: str) -> None:
+    """In the same words as `flask contextcache check`."""
+    configure(redis_url)
+    assert run("check") == (0, "contextcache: everything is guarded\n")
+
+
+def test_the_check_names_what_the_system_checks_do(
+    configure: Any, redis_url: str, settings: Any
+) -> None:
+    """Without those that are silenced; the exit status is 1."""
+    configure(redis_url)
+    settings.CONTEXTCACHE = {"SIGN": False}
+    status, report = run("check")
+    assert status == 1
+    assert report.startswith("contextcache.W005: CONTEXTCACHE['SIGN'] is False: ")
+    assert report.splitlines()[1].startswith("    HINT: ")
+    settings.SILENCED_SYSTEM_CHECKS = ["contextcache.W005"]
+    assert run("check") == (0, "contextcache: everything is guarded\n")
+
+
+@pytest.mark.parametrize("backend", [BACKEND, "django.core.cache.backends.redis.RedisCache"])
+def test_the_check_connects_to_each_redis(settings: Any, redis_url: str, backend: str) -> None:
+    """Replicas, too; one that does not answer is named, without its password."""
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    location = [redis_url, url.replace("//", "//:canary@")]
+    if backend != BACKEND:  # whose own client says nothing of its replicas
+        location.reverse()
+    settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": location}}
+    status, report = run("check")
+    assert status == 1
+    assert "contextcache.E007: " in report
+    assert f"{url if backend == BACKEND else 'CACHES'}" in report
+    assert "cannot be reached: connection refused.\n    HINT: Start the server or" in report
+    assert "canary" not in report

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import re
 from typing import TYPE_CHECKING, Any
 
 import flask
@@ -16,6 +17,7 @@ from contextcache.base.logs import DISABLED, ENABLE
 from contextcache.commands.options import AUDIT_OF_APPLICATION, EXPLAIN_WITH_KEYS, Option
 from contextcache_flask import ContextCache
 from tests.flask import shop
+from tests.redis_server import free_port
 
 if TYPE_CHECKING:
     import redis
@@ -193,9 +195,9 @@ def test_everything_may_be_guarded(redis_url: str) -> None:
 @pytest.mark.parametrize(
     ("config", "code", "text"),
     [
-        ({"CONTEXTCACHE_SIGN": False}, "W001", "CONTEXTCACHE_SIGN is False."),
-        ({"CONTEXTCACHE_ACCEPT_UNSIGNED": True}, "W002", "CONTEXTCACHE_ACCEPT_UNSIGNED is True."),
-        ({"CONTEXTCACHE_REDIS_URL": "fakeredis://"}, "W005", "each process keeps its own."),
+        ({"CONTEXTCACHE_SIGN": False}, "W005", "CONTEXTCACHE_SIGN is False."),
+        ({"CONTEXTCACHE_ACCEPT_UNSIGNED": True}, "W005", "CONTEXTCACHE_ACCEPT_UNSIGNED is True."),
+        ({"CONTEXTCACHE_REDIS_URL": "fakeredis://"}, "W010", "each process keeps its own."),
     ],
 )
 def test_what_is_not_safe_is_named(
@@ -208,7 +210,7 @@ def test_what_is_not_safe_is_named(
     shop.add_cache(app)
     status, report = run(app, "check")
     assert status == 1
-    assert report.startswith(f"{code}: ")
+    assert report.startswith(f"contextcache.{code}: ")
     assert report.splitlines()[0].endswith(text)
     assert report.splitlines()[1].startswith("    HINT: ")
 
@@ -232,7 +234,10 @@ def test_a_setting_that_only_the_first_use_would_tell_is_named(
     ContextCache(app)
     assert run(app, "check") == (
         1,
-        f"E001: {text}\n    HINT: Correct the setting; until then nothing can be cached or read.\n",
+        (
+            f"contextcache.E002: {text}\n"
+            "    HINT: Correct the setting; until then nothing can be cached or read.\n"
+        ),
     )
     assert run(app, "audit") == (2, f"Error: {text}\n")
 
@@ -257,8 +262,8 @@ def test_a_rule_that_no_object_meets_is_named(
 ) -> None:
     """It would do nothing, and say nothing."""
     app = make_app(redis_url, CONTEXTCACHE_RULES={name: "strip"}, CONTEXTCACHE_SESSION=True)
-    text = f"CONTEXTCACHE_RULES names {name!r}, {why}: no object meets the rule."
-    assert run(app, "check") == (1, f"W006: {text}\n    HINT: {hint}\n")
+    text = f"CONTEXTCACHE_RULES names {name!r}, {why}: the rule applies to no object."
+    assert run(app, "check") == (1, f"contextcache.W009: {text}\n    HINT: {hint}\n")
 
 
 def test_a_rule_for_a_package_that_is_not_installed_is_none_of_that(redis_url: str) -> None:
@@ -283,8 +288,71 @@ def test_a_missing_secret_is_named(redis_url: str) -> None:
     app = make_app(redis_url)
     app.config["SECRET_KEY"] = None
     assert run(app, "check")[1].startswith(
-        "W001: Payloads are not signed: there is no SECRET_KEY.\n"
+        "contextcache.W005: Payloads are not signed: there is no SECRET_KEY.\n"
     )
+
+
+def test_the_check_connects_to_each_redis(redis_url: str) -> None:
+    """One that does not answer is named with its reason and what to do; no password is shown."""
+    app = make_app(redis_url, CONTEXTCACHE_SESSION=True)
+    assert run(app, "check")[0] == 0
+    app = make_app(f"redis://:canary@127.0.0.1:{free_port()}/0", CONTEXTCACHE_SESSION=True)
+    status, report = run(app, "check")
+    assert status == 1
+    assert re.fullmatch(
+        r"contextcache\.E007: Redis at redis://127\.0\.0\.1:\d+/0 cannot be reached: "
+        r"connection refused\.\n    HINT: Start the server or correct the URL\.\n",
+        report,
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "code", "text"),
+    [
+        (
+            {"CONTEXT_CACHE_MODE": "warn"},
+            "W014",
+            (
+                "CONTEXT_CACHE_MODE is not a setting that is read.\n"
+                "    HINT: Did you mean CONTEXTCACHE_MODE?"
+            ),
+        ),
+        (
+            {"CONTEXCACHE_SESSION": True},
+            "W014",
+            (
+                "CONTEXCACHE_SESSION is not a setting that is read.\n"
+                "    HINT: Did you mean CONTEXTCACHE_SESSION?"
+            ),
+        ),
+        (
+            {"CONTEXTCACHE_IGNORE": ["sesion['cart'].lock"]},
+            "W013",
+            (
+                """CONTEXTCACHE_IGNORE has "sesion['cart'].lock", and no path begins with """
+                "'sesion'.\n    HINT: Did you mean 'session'?"
+            ),
+        ),
+    ],
+)
+def test_a_misspelled_name_is_noticed(
+    redis_url: str, config: dict[str, Any], code: str, text: str
+) -> None:
+    """It would have no effect, and nothing would say so."""
+    app = make_app(redis_url, CONTEXTCACHE_SESSION=True, **config)
+    assert run(app, "check") == (1, f"contextcache.{code}: {text}\n")
+
+
+def test_other_names_are_left_alone(redis_url: str) -> None:
+    """Settings of the application and of Flask-Caching, and roots of its own."""
+    others = {
+        "CONTENT_CACHE_TTL": 1,
+        "CACHE_TIMEOUT": 5,
+        "CONTEXT_CACHE_POLICY_FOR_PAGES": 1,
+        "CONTEXTCACHE_IGNORE": ["session['a']", "cache['b']", "*['c']", "report.lock"],
+    }
+    app = make_app(redis_url, CONTEXTCACHE_SESSION=True, **others)
+    assert run(app, "check") == (0, "contextcache: everything is guarded\n")
 
 
 def test_what_is_not_guarded_is_named(redis_url: str) -> None:
@@ -298,8 +366,8 @@ def test_what_is_not_guarded_is_named(redis_url: str) -> None:
     app.session_interface = OwnSessions()
     status, report = run(app, "check")
     assert status == 1
-    assert "W003: The cache object is not guarded." in report
-    assert "W004: Sessions are kept by " in report
+    assert "contextcache.W001: The cache object is not guarded." in report
+    assert "contextcache.W002: Sessions are kept by " in report
     assert "OwnSessions, which is not guarded." in report
 
 
@@ -311,7 +379,7 @@ def test_check_reports_a_disabled_logger() -> None:
     ContextCache(app)
     logger.disabled = True
     try:
-        assert run(app, "check") == (1, f"W007: {DISABLED}\n    HINT: {ENABLE}\n")
+        assert run(app, "check") == (1, f"contextcache.W012: {DISABLED}\n    HINT: {ENABLE}\n")
     finally:
         logger.disabled = False
     assert run(app, "check")[0] == 0

@@ -47,7 +47,7 @@ def test_an_embedded_redis_that_nobody_asked_for_is_warned_of_at_start(caplog, u
     ]
     done = app.test_cli_runner().invoke(args=["contextcache", "check"])
     assert done.exit_code == 1
-    assert done.output.startswith("E002: CONTEXTCACHE_REDIS_URL is not set, ")
+    assert done.output.startswith("contextcache.E005: CONTEXTCACHE_REDIS_URL is not set, ")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_it_is_said_once_in_either_order(caplog, first):
         extension(app)
     assert len(warnings(caplog)) == 1
     done = app.test_cli_runner().invoke(args=["contextcache", "check"])
-    assert done.output.startswith("E002: CONTEXTCACHE_REDIS_URL is not set, ")
+    assert done.output.startswith("contextcache.E005: CONTEXTCACHE_REDIS_URL is not set, ")
 
 
 def test_the_options_of_another_kind_of_cache_are_none_of_redis_py(redis_url, redis_client):

@@ -1,4 +1,4 @@
-"""`manage.py contextcache audit|explain`: what a cache holds, and what a value would cost it."""
+"""`manage.py contextcache audit|check|explain`: what is stored, and whether it is guarded."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from contextcache.commands.audit import (
     named_failures,
 )
 from contextcache.commands.audit_entries import Trust
+from contextcache.commands.checks import PREFIX, Check, report, unreachable
 from contextcache.commands.explain import UNUSABLE, codes_in
 from contextcache.commands.explain import run as explain
 from contextcache.commands.options import (
@@ -31,11 +32,14 @@ from contextcache.commands.options import (
     STATUS,
     add_options,
 )
+from contextcache_django import checks
 from contextcache_django.cache import RedisCache
 from contextcache_django.conf import guard_for, project_config
 from contextcache_django.serializers import CacheSerializer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from contextcache import Guard
 
 
@@ -59,6 +63,8 @@ class Command(BaseCommand):
         one = commands.add_parser("audit", help=text, description=text, formatter_class=raw)
         one.add_argument("alias", nargs="?", default="default", help="which of CACHES (default)")
         add_options(one, AUDIT_OF_APPLICATION, f"{AUDIT_DETAILS}\n\n{STATUS}")
+        text = "name what is misconfigured, not guarded or not safe, and connect to each Redis"
+        commands.add_parser("check", help=text, description=f"{text}; exit with 1 if anything is")
         text = "show what is in an entry or a value, how large each part is, and what is wrong"
         one = commands.add_parser("explain", help=text, description=text, formatter_class=raw)
         one.add_argument("--cache", default="default", metavar="ALIAS", help="which of CACHES")
@@ -69,6 +75,9 @@ class Command(BaseCommand):
         given = argparse.Namespace(**options)
         if options["subcommand"] == "audit":
             status = self._audit(options["alias"], given)
+        elif options["subcommand"] == "check":
+            lines, status = report(checked())
+            self.stdout.write("\n".join(lines))
         else:
             status = self._explain(options["target"], options["cache"], given)
         if status:
@@ -106,6 +115,26 @@ class Command(BaseCommand):
             pass
         config = project_config()
         return explain(options, self._out, config=config, caches=asked, failure=failure)
+
+
+def checked() -> Iterator[Check]:
+    """Yield what the system checks of contextcache find, and each Redis that does not answer.
+
+    Checks that `SILENCED_SYSTEM_CHECKS` names are left out.
+    """
+    messages = checks.check_settings()
+    if not messages:
+        messages = [*checks.check_coverage(), *checks.check_deployment()]
+    for message in messages:
+        if not message.is_silenced():
+            yield Check(str(message.id).removeprefix(PREFIX), message.msg, message.hint or "")
+    for alias in settings.CACHES:
+        try:
+            cache, _, client = opened(alias)
+        except CommandError:  # not in Redis, or reported above
+            continue
+        for one in cache._cache.clients if isinstance(cache, RedisCache) else [client]:
+            yield from unreachable(f"CACHES[{alias!r}]", one)
 
 
 class Output:
