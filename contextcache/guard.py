@@ -12,6 +12,7 @@ import pickle
 from typing import TYPE_CHECKING, Any
 
 from contextcache.base.logs import show_findings
+from contextcache.base.steps import in_thread
 from contextcache.config import Config
 from contextcache.engine.budget import PROCESS_BUDGET
 from contextcache.engine.diagnosis import Diagnosis
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from contextcache.findings.finding import Finding
     from contextcache.payload.allow_list import AllowList
     from contextcache.payload.envelope import Envelope
+
+LARGE = 2**20  # bytes of a body from which an event loop does not wait for its signature
+LARGE_COMPRESSED = 2**16  # of one that is compressed
 
 
 class Guard:
@@ -177,6 +181,30 @@ class Guard:
             if scope is not None:
                 scope.note_loaded(value)
         return value
+
+    # --- For event loops: what is large is compressed, signed and verified in a thread ----------
+
+    async def dumps_async(
+        self, value: object, *, label: str = "value", key: str | bytes = ""
+    ) -> bytes:
+        """Do what `dumps` does; the value is looked at and pickled in the caller's context."""
+        if self._seal is None or writers or collectors or self.config.debug:
+            return self.dumps(value, label=label, key=key)
+        body = self._body(value, label)
+        if len(body) < LARGE:
+            return self._seal(body, key)
+        return await in_thread(self._seal, body, key)
+
+    async def loads_async(
+        self, payload: bytes, *, label: str = "value", key: str | bytes = ""
+    ) -> Any:
+        """Do what `loads` does; the value is built in the caller's context."""
+        large = len(payload) >= (LARGE if payload[2:3] == b"\0" else LARGE_COMPRESSED)
+        if not large or payload[:1] != MAGIC or self._envelope is None or label == SESSION:
+            return self.loads(payload, label=label, key=key)
+        label = self.config.shown(label)
+        body = await in_thread(self._envelope.open, payload, key, label)
+        return load(body, self._allowed, label)
 
     def explain(self, value: object, *, label: str = "value", fresh: bool = False) -> list[Finding]:
         """Find everything in `value` that cannot or should not be stored.

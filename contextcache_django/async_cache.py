@@ -18,21 +18,25 @@ if TYPE_CHECKING:
 class AsyncMethods(Guarded):
     """What `RedisCache` is for event loops: each method does what the one without the `a` does.
 
-    The guard runs in the caller's task, before anything is waited for.
+    The guard runs in the caller's task; only a large payload is signed in a thread.
     """
 
     if TYPE_CHECKING:  # of `RedisCache`, and of Django's
         _cache: Any
-
-        def _encode(
-            self, store: Any, key: Any, value: Any, version: int | None
-        ) -> tuple[str, Any]: ...
 
         def get_backend_timeout(self, timeout: Any = DEFAULT_TIMEOUT) -> int | None:
             """Return the seconds until a value expires; None for never."""
 
         @staticmethod
         def _not_stored(encoded: dict[Any, tuple[str, Any]], failed: list[str]) -> list[Any]: ...
+
+    async def _aencode(
+        self, store: Any, key: Any, value: Any, version: int | None
+    ) -> tuple[str, Any]:
+        """Return the key in Redis, and the payload of `value` or `SKIPPED`."""
+        redis_key = self.make_key(key, version)
+        self.validate_key(redis_key)
+        return redis_key, await store.async_keyed.encode(key, value, redis_key)
 
     @property
     def _async_store(self) -> AsyncRedisStore:
@@ -44,15 +48,17 @@ class AsyncMethods(Guarded):
         redis_key = self.make_key(key, version)
         self.validate_key(redis_key)
         store = self._cache
-        payload = await self._async_store.get(redis_key)
-        return default if payload is None else store.keyed.decode(key, payload, redis_key, default)
+        payload = await store.asynchronous.get(redis_key)
+        if payload is None:
+            return default
+        return await store.async_keyed.decode(key, payload, redis_key, default)
 
     async def aget_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
         """Return the values that are there and can be read, in one trip."""
         asked = {self.make_and_validate_key(key, version): key for key in keys}
         store, found = self._cache, {}
         for redis_key, payload in (await self._async_store.get_many([*asked])).items():
-            value = store.keyed.decode(asked[redis_key], payload, redis_key, MISSING)
+            value = await store.async_keyed.decode(asked[redis_key], payload, redis_key, MISSING)
             if value is not MISSING:
                 found[asked[redis_key]] = value
         return found
@@ -66,7 +72,7 @@ class AsyncMethods(Guarded):
     ) -> None:
         """Store `value` under `key`."""
         store = self._cache
-        redis_key, payload = self._encode(store, key, value, version)
+        redis_key, payload = await self._aencode(store, key, value, version)
         await self._async_store.set(redis_key, payload, self.get_backend_timeout(timeout))
 
     async def aadd(
@@ -74,7 +80,7 @@ class AsyncMethods(Guarded):
     ) -> bool:
         """Store `value` under `key` if that is free, and return whether it was stored."""
         store = self._cache
-        redis_key, payload = self._encode(store, key, value, version)
+        redis_key, payload = await self._aencode(store, key, value, version)
         seconds = self.get_backend_timeout(timeout)
         return await self._async_store.add(redis_key, payload, seconds)
 
@@ -86,7 +92,9 @@ class AsyncMethods(Guarded):
     ) -> list[Any]:
         """Store every value that can be, and return the keys of those that cannot."""
         store = self._cache
-        encoded = {key: self._encode(store, key, value, version) for key, value in data.items()}
+        encoded = {
+            key: await self._aencode(store, key, value, version) for key, value in data.items()
+        }
         seconds = self.get_backend_timeout(timeout)
         failed = await self._async_store.set_many(dict(encoded.values()), seconds)
         return self._not_stored(encoded, failed)

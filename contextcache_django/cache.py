@@ -11,7 +11,7 @@ from django.utils.functional import cached_property
 
 from contextcache import ConfigurationError
 from contextcache.servers import DEFAULT_URL, asynchronous, connect
-from contextcache.storage.async_store import AsyncRedisStore
+from contextcache.storage.async_store import AsyncKeyedGuard, AsyncRedisStore
 from contextcache.storage.keyed_guard import MISSING, SKIPPED, KeyedGuard
 from contextcache.storage.redis_store import RedisStore
 from contextcache.storage.sessions import AsyncSessionStorage, SessionStorage
@@ -243,6 +243,7 @@ class _Store(RedisStore, _DjangoClient):
         self._policy: Any = {"config": lambda: guard.config, "sink": guard.sink}
         RedisStore.__init__(self, *clients, **self._policy)
         self.keyed = KeyedGuard(guard)
+        self.async_keyed = AsyncKeyedGuard(self.keyed, guard)
         self.project = project_config()
         self.sessions: SessionStorage | None = None
         self.async_sessions: AsyncSessionStorage | None = None

@@ -47,6 +47,13 @@ async def run_async(steps: Steps[R]) -> R:
         return result
 
 
+async def in_thread(function: Callable[P, R], *args: P.args, **options: P.kwargs) -> R:
+    """Return what `function` returns, without holding up the event loop."""
+    import asyncio  # noqa: PLC0415  # only where there is a loop
+
+    return await asyncio.to_thread(function, *args, **options)
+
+
 def blocking(steps: Callable[P, Steps[R]]) -> Callable[P, R]:
     """Return the method that runs `steps` over a client that blocks."""
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from contextcache.base.steps import awaitable
-from contextcache.exceptions import ServerError
+from contextcache.exceptions import ServerError, UncacheableValueError
+from contextcache.guard import LARGE_COMPRESSED
+from contextcache.storage.commands import LABEL as SESSION
+from contextcache.storage.keyed_guard import SKIPPED, label_of
 from contextcache.storage.redis_store import SCANNED, StoreSteps, set_command
+from contextcache.storage.sessions import as_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from contextcache.guard import Guard
+    from contextcache.storage.keyed_guard import KeyedGuard
     from contextcache.storage.redis_store import Command, Payload
 
 
@@ -65,3 +71,41 @@ class AsyncRedisStore(StoreSteps):
             return keys
 
         return next_keys
+
+
+class AsyncKeyedGuard:
+    """What a cache holds under its keys, for event loops; see `KeyedGuard`.
+
+    Args:
+        keyed: The same for threads.
+        guard: Its guard.
+    """
+
+    def __init__(self, keyed: KeyedGuard, guard: Guard) -> None:
+        self._keyed = keyed
+        self._guard = guard
+
+    async def encode(self, key: object, value: object, redis_key: str) -> Payload:
+        """Return what is stored for `value`, or `SKIPPED`."""
+        if type(value) is int:
+            return value
+        try:
+            return await self._guard.dumps_async(value, label=label_of(key), key=redis_key)
+        except UncacheableValueError:
+            if self._guard.config.mode == "strip":
+                return SKIPPED
+            raise
+
+    async def decode(self, key: object, payload: bytes, redis_key: str, default: object) -> Any:
+        """Return the value of `payload`; one that cannot be read is reported, and `default`."""
+        if len(payload) < LARGE_COMPRESSED:
+            return self._keyed.decode(key, payload, redis_key, default)
+        label = label_of(key)
+        try:
+            value = await self._guard.loads_async(payload, label=label, key=redis_key)
+            return value if label != SESSION else as_session(value)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  # a serializer of the application's own
+            self._guard.report_unreadable(error, label=label)
+            return default
