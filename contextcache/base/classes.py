@@ -6,6 +6,7 @@ import functools
 import sys
 import weakref
 from collections import deque
+from types import GetSetDescriptorType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from contextcache.base.importing import importable
@@ -121,3 +122,34 @@ def is_native(cls: type) -> bool:
     """
     marks = ("__dict__", "__weakref__", "__slots__")
     return not any(mark in base.__dict__ for base in class_mro(cls)[:-1] for mark in marks)
+
+
+def has_slots(cls: type) -> bool:
+    """Return True if `cls` itself, and not a base of it, has a slot."""
+    return any(type(held) is MemberDescriptorType for held in cls.__dict__.values())
+
+
+_HOOKS = (
+    "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__",
+    "__getnewargs_ex__", "__new__", "__getattr__", "__getattribute__", "__setattr__", "__class__",
+)  # fmt: skip
+
+
+@once_per_class
+def is_ordinary(cls: type) -> bool:
+    """Return True if `cls` leaves pickling and attributes to `object`, and has no slots.
+
+    All that its objects hold is in their `__dict__`, which no code of the application returns.
+    """
+    bases = class_mro(cls)[:-1]
+    dicts = [type(base.__dict__["__dict__"]) for base in bases if "__dict__" in base.__dict__]
+    if (
+        type(cls) is not type
+        or not dicts
+        or any(kind is not GetSetDescriptorType for kind in dicts)
+    ):
+        return False
+    return not any(
+        is_native(base) or has_slots(base) or any(name in base.__dict__ for name in _HOOKS)
+        for base in bases
+    )

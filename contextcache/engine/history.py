@@ -11,9 +11,9 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from contextcache.base.classes import is_ordinary
 from contextcache.base.masking import generalised
 from contextcache.engine.children import ATOMS, iter_children, resolve_without_code
-from contextcache.engine.reducers import is_plain
 from contextcache.findings.finding import Action
 from contextcache.findings.path import Path, Step, StepKind
 from contextcache.reports.reporter import key_of
@@ -254,7 +254,7 @@ def _objects_at(value: object, steps: Steps) -> list[object]:
 def _children_by(holders: list[Any], step: Step) -> list[object]:
     """Return what a step leads to from each of the holders, most of which are of one class."""
     name, usual = step.name, type(holders[0]) if holders else None
-    if usual is None or step.kind is not StepKind.ATTRIBUTE or not is_plain(usual):
+    if usual is None or step.kind is not StepKind.ATTRIBUTE or not is_ordinary(usual):
         usual = None
     children = [
         holder.__dict__.get(name)

@@ -13,6 +13,7 @@ from collections import deque
 from types import BuiltinFunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
+from contextcache.base.classes import is_ordinary
 from contextcache.base.introspection import attributes, instance_dict
 from contextcache.engine.children import (
     ATOMS,
@@ -137,6 +138,7 @@ class Locator:
         self._captured = dump.captured or {}
         self._replacement_by_id = dump.replacement_by_id
         self._proxies = {id(hit.leaf) for hit in dump.hits if hit.rule.is_proxy}
+        self._ordinary: dict[int, bool] = {}  # by the id of the class
         self._names: dict[int, dict[int, Step]] = {}
         self._inner: dict[int, dict[int, tuple[object, Step, Step]]] = {}
         self._kept: list[object] = []  # made while walking: an id must stay taken
@@ -198,8 +200,8 @@ class Locator:
         if id(obj) in self._replacement_by_id:
             return [Node(self._replacement_by_id[id(obj)], node)]
         if id(type(obj)) in CONTAINERS:
-            if node.owner is None and id(type(obj)) in MAPPINGS:
-                return self._values(obj, node)
+            if node.owner is None:
+                return self._items(obj, node)
             return [
                 self._node_of_item(child, step, node)
                 for step, child in iter_items(obj)
@@ -208,15 +210,33 @@ class Locator:
         captured = self._captured.get(id(obj))
         if captured is None:
             return []
-        parts = self._nodes_of_parts(node, captured[1])
+        reduced = captured[1]
+        if len(reduced) == 3 and self._is_ordinary(type(obj)) and reduced[2] is obj.__dict__:
+            return self._attributes(reduced[2], node)
+        parts = self._nodes_of_parts(node, reduced)
         related = relations(obj)
         if related or hides_attributes(type(obj)):
             for part in parts:
                 part.private = part.owner is not None or hides_attributes(type(obj))
         return [_related(steps, child, node) for steps, child in related] + parts
 
-    def _values(self, obj: dict[Any, Any], node: Node) -> list[Node]:
-        """Return the nodes of what may matter of a dict, the keys that are objects included."""
+    def _is_ordinary(self, cls: type) -> bool:
+        known = self._ordinary.get(id(cls))
+        if known is None:
+            known = self._ordinary[id(cls)] = is_ordinary(cls)
+        return known
+
+    def _items(self, obj: Any, node: Node) -> list[Node]:
+        """Return the nodes of what a container holds, the keys that are objects included."""
+        if id(type(obj)) not in MAPPINGS:
+            is_set = type(obj) is set or type(obj) is frozenset
+            return [
+                Node(child, node, Step(StepKind.ELEMENT, index))
+                if is_set
+                else Node.under(index, index, child, node)
+                for index, child in enumerate(list(obj))
+                if id(type(child)) not in self._skipped
+            ]
         found = []
         for index, (key, child) in enumerate(list(obj.items())):
             if id(type(key)) not in self._skipped:
@@ -224,6 +244,15 @@ class Locator:
             if id(type(child)) not in self._skipped:
                 found.append(Node.under(key, index, child, node))
         return found
+
+    def _attributes(self, state: dict[str, object], node: Node) -> list[Node]:
+        if self._skipped.issuperset(map(id, map(type, state.values()))):
+            return []
+        return [
+            Node(child, node, attribute(name))
+            for name, child in list(state.items())
+            if id(type(child)) not in self._skipped
+        ]
 
     def _nodes_of_parts(self, node: Node, reduced: tuple[Any, ...]) -> list[Node]:
         obj = node.obj
@@ -246,11 +275,7 @@ class Locator:
             found.append(Node.under(key, index, child, node))
         if state is not None:
             if type(state) is dict and state is instance_dict(obj) and _PRIVATE not in state:
-                found += [
-                    Node(child, node, attribute(name))
-                    for name, child in list(state.items())
-                    if id(type(child)) not in self._skipped
-                ]
+                found += self._attributes(state, node)
             else:
                 found.append(self._node_of_part(state, Step(StepKind.STATE, None), node))
         return found

@@ -59,15 +59,15 @@ class CarefulPickler(pickle.Pickler):
             dump.repeated += 1
             if dump.repeated > MAX_REPEATS:
                 raise SelfReferenceError(obj)
+        if len(reduced) < 4:
+            captured[id(obj)] = obj, reduced
+            return reduced
         try:
             items = {at: list(reduced[at]) for at in range(3, min(5, len(reduced))) if reduced[at]}
         except (RecursionError, MemoryError, RuntimeError):  # another thread changes it: once more
             raise
         except Exception:  # noqa: BLE001  # an iterator of its own, which pickle would have run
             return dump.strip(obj, RAISED)  # type: ignore[return-value]
-        if not items:
-            captured[id(obj)] = (obj, reduced)
-            return reduced
         captured[id(obj)] = obj, tuple(items.get(at, part) for at, part in enumerate(reduced))
         return tuple(iter(items[at]) if at in items else part for at, part in enumerate(reduced))
 

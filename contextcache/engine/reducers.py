@@ -11,7 +11,6 @@ from dis import opname
 from types import (
     EllipsisType,
     FunctionType,
-    GetSetDescriptorType,
     MemberDescriptorType,
     MethodDescriptorType,
     NoneType,
@@ -19,7 +18,7 @@ from types import (
 )
 from typing import TYPE_CHECKING, Any
 
-from contextcache.base.classes import is_native
+from contextcache.base.classes import has_slots, is_ordinary
 from contextcache.base.importing import importable
 from contextcache.base.introspection import attributes, class_mro
 from contextcache.engine.handles import holds_handle
@@ -334,12 +333,6 @@ def is_reducer(reducer: object) -> bool:
     return isinstance(reducer, FunctionType) and reducer.__module__ == __name__
 
 
-_HOOKS = (
-    "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__",
-    "__getnewargs_ex__", "__new__", "__getattr__", "__getattribute__", "__setattr__", "__class__",
-)  # fmt: skip
-
-
 _KEEPERS = (set, frozenset, bytearray, deque, array)  # whose reducers in C ask for a dictionary
 
 
@@ -362,26 +355,12 @@ def drops_attributes(cls: type) -> bool:
 
 
 def _adds_attributes(cls: type) -> bool:
-    return "__dict__" in cls.__dict__ or _has_slots(cls)
-
-
-def _has_slots(cls: type) -> bool:
-    return any(type(held) is MemberDescriptorType for held in cls.__dict__.values())
+    return "__dict__" in cls.__dict__ or has_slots(cls)
 
 
 def is_plain(cls: type) -> bool:
-    """Return True if `cls` is an ordinary class that leaves pickling and attributes to `object`.
+    """Return True if `cls` is an ordinary class that a reader finds by its name.
 
-    Its objects have a dictionary and no slots. They can always be reduced, and they load whatever
-    they hold, so no trial is needed.
+    Its objects can always be reduced, and they load whatever they hold, so no trial is needed.
     """
-    if type(cls) is not type or not importable(cls):
-        return False
-    bases = class_mro(cls)[:-1]
-    dicts = [type(base.__dict__["__dict__"]) for base in bases if "__dict__" in base.__dict__]
-    if not dicts or any(kind is not GetSetDescriptorType for kind in dicts):
-        return False
-    return not any(
-        is_native(base) or _has_slots(base) or any(name in base.__dict__ for name in _HOOKS)
-        for base in bases
-    )
+    return importable(cls) and is_ordinary(cls)
