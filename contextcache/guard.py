@@ -18,13 +18,13 @@ from contextcache.engine.budget import PROCESS_BUDGET
 from contextcache.engine.diagnosis import Diagnosis
 from contextcache.engine.preload import preload
 from contextcache.engine.serializer import Serializer
-from contextcache.engine.verbs import PROTOCOL
 from contextcache.exceptions import (
     ConfigurationError,
     UnreadablePayloadError,
     UntrustedPayloadError,
 )
 from contextcache.payload.loading import MAGIC, load, unreadable
+from contextcache.payload.wire import PROTOCOL
 from contextcache.reports.reporter import (
     A_MISS,
     Reporter,
@@ -229,6 +229,7 @@ class Guard:
             nodes=100_000_000,
             hidden=self.config.redact_keys,
             fresh=fresh,
+            searched=True,
         )
         diagnosis.run(value)
         return diagnosis.findings + diagnosis.secrets

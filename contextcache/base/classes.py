@@ -110,9 +110,13 @@ def is_permanent(cls: type) -> bool:
     """Return True if `cls` stays as long as the process: one in C, or of the standard library."""
     if not cls.__flags__ & _HEAP_TYPE or is_native(cls):
         return True
+    return is_standard(cls) and importable(cls)
+
+
+def is_standard(cls: type) -> bool:
+    """Return True if `cls` says that it comes from the standard library."""
     module = type.__dict__["__module__"].__get__(cls)
-    top = module.partition(".")[0] if isinstance(module, str) else ""
-    return top in sys.stdlib_module_names and top != "__main__" and importable(cls)
+    return isinstance(module, str) and module.partition(".")[0] in sys.stdlib_module_names
 
 
 def is_native(cls: type) -> bool:
@@ -135,7 +139,6 @@ _HOOKS = (
 )  # fmt: skip
 
 
-@once_per_class
 def is_ordinary(cls: type) -> bool:
     """Return True if `cls` leaves pickling and attributes to `object`, and has no slots.
 

@@ -93,6 +93,11 @@ def has_default(cls: type, name: str) -> bool:
     return False
 
 
+def base_names(cls: type) -> list[str]:
+    """Return the qualified names of `cls` and its bases, in the order in which they are asked."""
+    return [qualified_name(base) for base in class_mro(cls)]
+
+
 def qualified_name(cls: type) -> str:
     """Return `module.QualName` of `cls`, without `builtins.`, whatever its metaclass says."""
     module = type.__dict__["__module__"].__get__(cls)

@@ -245,6 +245,7 @@ def _looked(value: object, label: str, config: Config, *, fresh: bool = False) -
         nodes=100_000_000,
         hidden=config.redact_keys,
         fresh=fresh,
+        searched=True,
     ).run(value)
     look.findings += look.secrets
     return look

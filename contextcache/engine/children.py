@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import builtins
-import sys
 from collections import deque
+from itertools import chain
 from types import (
     AsyncGeneratorType,
     BuiltinFunctionType,
@@ -20,12 +20,13 @@ from types import (
 )
 from typing import TYPE_CHECKING, Any
 
+from contextcache.base.classes import is_standard
 from contextcache.base.introspection import attributes, class_mro, instance_dict
 from contextcache.engine.relations import relations
 from contextcache.findings.path import Step, StepKind, attribute, item
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 # By id, because the metaclass of a type may refuse to be hashed or compared
 ATOMS = frozenset(map(id, (type(None), bool, int, float, complex, str, bytes, bytearray)))
@@ -39,14 +40,18 @@ _RUNNING = (FrameType, TracebackType, GeneratorType, CoroutineType, AsyncGenerat
 def iter_items(obj: Any) -> Iterator[tuple[Step, object]]:
     """Yield the items of a builtin container with the steps that lead to them."""
     if id(type(obj)) in MAPPINGS:
-        for index, (key, child) in enumerate(list(obj.items())):
-            if id(type(key)) not in ATOMS:
-                yield Step(StepKind.KEY, index), key
-            yield item(key, index), child
+        yield from _iter_pairs(obj.items())
     else:
-        kind = StepKind.ITEM if _is_sequence(obj) else StepKind.ELEMENT
+        kind = StepKind.ITEM if type(obj) is list or type(obj) is tuple else StepKind.ELEMENT
         for index, child in enumerate(list(obj)):
             yield Step(kind, index), child
+
+
+def _iter_pairs(pairs: Iterable[tuple[object, object]]) -> Iterator[tuple[Step, object]]:
+    for index, (key, child) in enumerate(list(pairs)):
+        if id(type(key)) not in ATOMS:
+            yield Step(StepKind.KEY, index), key
+        yield item(key, index), child
 
 
 def iter_children(obj: Any) -> Iterator[tuple[Step, object]]:
@@ -60,9 +65,7 @@ def iter_children(obj: Any) -> Iterator[tuple[Step, object]]:
         return
     if is_stored_by_name(obj) or issubclass(kind, _RUNNING):
         return  # they lead to all that the program holds
-    for name, child in attributes(obj).items():
-        yield attribute(name), child
-    for name, child in _members(obj):
+    for name, child in chain(attributes(obj).items(), _members(obj)):
         yield attribute(name), child
     mro = class_mro(kind)
     for base in (list, tuple, deque, set, frozenset):
@@ -74,19 +77,12 @@ def iter_children(obj: Any) -> Iterator[tuple[Step, object]]:
                 yield attribute(names[index]) if named else Step(step, index), child
     mapping = next((one for one in mro if id(one) in MAPPINGS), None)
     if mapping is not None:
-        for index, (key, child) in enumerate(list(mapping.items(obj))):  # type: ignore[attr-defined]
-            if id(type(key)) not in ATOMS:
-                yield Step(StepKind.KEY, index), key
-            yield item(key, index), child
+        yield from _iter_pairs(mapping.items(obj))  # type: ignore[attr-defined]
 
 
 def _field_names(mro: tuple[type, ...]) -> tuple[str, ...]:
     """Return the names of the fields of a named tuple, in their order."""
     return next((base.__dict__["_fields"] for base in mro if "_fields" in base.__dict__), ())
-
-
-def _is_sequence(obj: object) -> bool:
-    return type(obj) is list or type(obj) is tuple
 
 
 def is_stored_by_name(obj: object) -> bool:
@@ -104,7 +100,7 @@ def _member(obj: object, name: str) -> object:
 def _members(obj: object) -> Iterator[tuple[str, object]]:
     """Yield the members a type of the standard library keeps in C, such as `args`."""
     for base in class_mro(type(obj))[:-1]:
-        if base.__module__.partition(".")[0] not in sys.stdlib_module_names:
+        if not is_standard(base):
             continue
         for name, descriptor in list(base.__dict__.items()):
             readable = isinstance(descriptor, (MemberDescriptorType, GetSetDescriptorType))

@@ -23,6 +23,7 @@ from contextcache.engine.trial import loads_again
 from contextcache.engine.wording import FindingBuilder
 from contextcache.findings.finding import Action, Finding
 from contextcache.findings.path import StepKind
+from contextcache.rules.replacements import state_of
 from contextcache.rules.verdicts import (
     CHANGING,
     CIRCULAR,
@@ -62,11 +63,12 @@ class Diagnosis:
         nodes: How many objects locating may look at, each time.
         hidden: Whether no key is shown, as `Config.redact_keys` says.
         fresh: Whether what is stored is loaded in a fresh process, too.
+        searched: Whether to look for what has the shape of a secret in what is stored.
 
     Attributes:
         payload: What is stored; None if nothing can be.
         findings: Every offender, in pickle's order.
-        secrets: What has the shape of a secret in what is stored, for a developer.
+        secrets: What has the shape of a secret, where that is searched for.
         table: What is known about types now.
         is_endless: Whether pickling the value goes as deep as the stack allows.
         dropped: The types of what was left out with its top-level key.
@@ -86,6 +88,7 @@ class Diagnosis:
         nodes: int,
         hidden: bool = False,
         fresh: bool = False,
+        searched: bool = False,
     ) -> None:
         self.table = table
         self.label = label
@@ -96,8 +99,8 @@ class Diagnosis:
         self.dropped: set[str] = set()
         self.seen: dict[int, Seen] = {}
         self._session = session
-        self._debug = debug
         self._fresh = fresh
+        self._searched = searched
         self._exact = exact
         self._seconds = seconds  # that are left
         self._nodes = nodes
@@ -143,7 +146,7 @@ class Diagnosis:
             for cls in dump.unverified:
                 self.table = self.table.learn(cls, sound=True)
             self._build_findings(builder, dump, locator)
-            if self._debug:
+            if self._searched:
                 self._find_secrets(builder, value, dump, payload)
             return self
         dump.hits.append(Hit(value, UNLOADABLE, Action.REFUSED, NOTHING))
@@ -221,7 +224,7 @@ class Diagnosis:
                 dropped.add(qualified_name(type(hit.leaf)))
             cls = type(holder.obj)
             if node.step.kind is StepKind.ATTRIBUTE:
-                state = _state(dump, holder.obj)
+                state = state_of(dump.reduced_to(holder.obj))
                 if name in state and has_default(cls, name) and self.table.strips(hit.leaf):
                     self.table = self.table.learn(cls, unset=frozenset({name}))
                     news = True
@@ -324,9 +327,3 @@ def _candidates(dump: Dump, locator: Locator) -> Iterator[object]:
 def refuses(hit: Hit, value: object) -> bool:
     """Return True if nothing of `value` can be stored because of this hit."""
     return hit.action is Action.REFUSED or (hit.leaf is value and hit.action is Action.STRIPPED)
-
-
-def _state(dump: Dump, obj: object) -> dict[str, object]:
-    reduced = (dump.captured or {}).get(id(obj), (None, ()))[1]
-    state = reduced[2] if len(reduced) > 2 else None
-    return state if type(state) is dict else {}

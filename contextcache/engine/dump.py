@@ -24,10 +24,10 @@ from contextcache.engine.hits import Hit, kind_of, running
 from contextcache.engine.picklers import CarefulPickler, CleaningPickler
 from contextcache.engine.size import overruns_stack
 from contextcache.engine.trial import LOADS, Failure
-from contextcache.engine.verbs import DID_RECREATE, PROTOCOL
+from contextcache.engine.verbs import DID_RECREATE
 from contextcache.findings.finding import Action
 from contextcache.findings.path import printed_root
-from contextcache.payload.wire import Stripped
+from contextcache.payload.wire import PROTOCOL, Stripped
 from contextcache.reports.request_scope import current_credentials, may_hold_credentials
 from contextcache.rules.replacements import now
 from contextcache.rules.rule import Verb
@@ -55,7 +55,7 @@ _MADE_WHEN_USED: Mapping[str, Callable[[], Any]] = {
     "failure": lambda: LOADS,
     "repeated": int,
     "_is_named_by_id": dict,
-    "_now": str,
+    "_now": now,
 }
 
 _MET = (
@@ -211,6 +211,10 @@ class Dump:
         memo: dict[int, tuple[int, object]] = self._pickler.memo.copy()
         return memo
 
+    def reduced_to(self, obj: object) -> tuple[Any, ...]:
+        """Return what `obj` was reduced to, as far as that was captured; else nothing."""
+        return (self.captured or {}).get(id(obj), (None, ()))[1]
+
     def for_trial(self) -> Dump:
         """Return a dump of a part of the value, for which what was tried is known."""
         trial = Dump(self.table, self.label, capture=self.captured is not None)
@@ -285,5 +289,4 @@ class Dump:
         proxy = self.hit_by_target_id.get(id(leaf))  # which stands in the value, before `leaf`
         at = id(leaf) if proxy is None else id(proxy.leaf)
         where = self.where.get(at) or printed_root(self.label)
-        self._now = self._now or now()
         return Stripped, (rule.code, kind, where, self._now)

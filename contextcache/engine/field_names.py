@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING
 
-from contextcache.base.introspection import attributes, class_mro, instance_dict, qualified_name
+from contextcache.base.introspection import attributes, base_names, class_mro, instance_dict
 from contextcache.findings.path import StepKind
 from contextcache.reports import call_site
 from contextcache.reports.call_site import is_installed, is_library
@@ -90,8 +90,7 @@ def _is_user_awaited(leaf: object) -> bool:
 def _is_of_users(leaf: object) -> bool:
     """Return True if `leaf` is a queryset of users, whose rows carry password hashes."""
     model = (instance_dict(leaf) or {}).get("model")
-    bases = class_mro(model) if isinstance(model, type) else ()
-    names = {qualified_name(base) for base in bases}
+    names = base_names(model) if isinstance(model, type) else ()
     return "django.contrib.auth.base_user.AbstractBaseUser" in names
 
 
@@ -102,7 +101,7 @@ def _target_fix(rule: Verdict, leaf: object, target: object, *, can_store: bool)
         return USER_OF_REQUEST
     if is_row(cls):
         return ROW
-    names = {qualified_name(base) for base in class_mro(cls)}
+    names = base_names(cls)
     if is_flask_user(cls):
         login = sys.modules.get("flask_login.utils")
         is_current = leaf is getattr(login, "__dict__", {}).get("current_user")
@@ -150,8 +149,8 @@ def is_row(cls: type) -> bool:
 
 def is_flask_user(cls: type) -> bool:
     """Return True if `cls` is that of a user of Flask-Login."""
-    names = {qualified_name(base).partition(".")[0] for base in class_mro(cls)}
-    return "flask_login" in names and any("get_id" in base.__dict__ for base in class_mro(cls))
+    packages = [name.partition(".")[0] for name in base_names(cls)]
+    return "flask_login" in packages and any("get_id" in base.__dict__ for base in class_mro(cls))
 
 
 def has_password(obj: object) -> bool:
@@ -170,8 +169,8 @@ def _import_fix(leaf: object) -> str:
         return MADE_ANEW
     kind = type(leaf)
     named = leaf if kind is FunctionType or issubclass(kind, type) else kind
-    bases = class_mro(named) if issubclass(type(named), type) else ()  # type: ignore[arg-type]
-    if any(qualified_name(base) == "django.db.models.manager.BaseManager" for base in bases):
+    names = base_names(named) if issubclass(type(named), type) else ()  # type: ignore[arg-type]
+    if "django.db.models.manager.BaseManager" in names:
         return ROWS
     module = sys.modules.get(str(getattr(named, "__module__", "")))
     name = str(getattr(named, "__qualname__", "<"))

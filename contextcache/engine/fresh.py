@@ -82,8 +82,7 @@ def differences(
 
 def _is_built(dump: Dump, obj: object) -> bool:
     """Return True if the payload makes `obj` anew, rather than look it up or call a function."""
-    _, reduced = (dump.captured or {}).get(id(obj), (None, ()))
-    name = getattr(reduced[0], "__name__", "") if reduced else ""
+    name = getattr(next(iter(dump.reduced_to(obj)), None), "__name__", "")
     return name in ("__newobj__", "__newobj_ex__", "_reconstructor")
 
 

@@ -6,12 +6,12 @@ for the first thing he does with it. So it is cut whole, at the field of the app
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
-from contextcache.base.introspection import attributes, class_mro, qualified_name
+from contextcache.base.classes import is_standard
+from contextcache.base.introspection import attributes, base_names, qualified_name
 from contextcache.findings.path import StepKind
-from contextcache.reports.call_site import is_library
+from contextcache.reports.call_site import file_of, is_installed
 from contextcache.rules.verdicts import REFUSES
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ def lost_handle(hit: Hit, node: Node | None) -> tuple[type, ...]:
 
 def is_handle(cls: type) -> bool:
     """Return True if pickle refuses objects of `cls` because C keeps what they stand for."""
-    names = {qualified_name(base).replace("builtins.", "") for base in class_mro(cls)}
-    last = {name.rpartition(".")[2] for name in names}
-    return not names.isdisjoint(_HANDLES) or not last.isdisjoint(_HANDLES) or _is_extension(cls)
+    names = base_names(cls)
+    last = [name.rpartition(".")[2] for name in names]
+    return not _HANDLES.isdisjoint(names + last) or _is_extension(cls)
 
 
 def holds_handle(obj: object, refused: frozenset[str], levels: int = MAX_LEVELS) -> bool:
@@ -73,16 +73,9 @@ def holds_handle(obj: object, refused: frozenset[str], levels: int = MAX_LEVELS)
 
 def _is_installed(cls: type) -> bool:
     """Return True if `cls` comes with an installed package, and not with Python."""
-    module = type.__dict__["__module__"].__get__(cls)
-    top = module.partition(".")[0] if isinstance(module, str) else ""
-    return top not in sys.stdlib_module_names and is_library(_file(module))
+    return is_installed(cls) and not is_standard(cls)
 
 
 def _is_extension(cls: type) -> bool:
     """Return True if an installed package has written `cls` in C."""
-    return _is_installed(cls) and _file(cls.__module__).endswith((".so", ".pyd"))
-
-
-def _file(module: object) -> str:
-    file = getattr(sys.modules.get(str(module)), "__file__", None)
-    return file if isinstance(file, str) else ""
+    return _is_installed(cls) and file_of(cls).endswith((".so", ".pyd"))

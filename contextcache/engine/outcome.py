@@ -11,10 +11,10 @@ from contextcache.engine.diagnosis import KEY_LEFT_OUT, Diagnosis
 from contextcache.engine.dump import Dump
 from contextcache.engine.refusal import NOTHING, refusal, uncacheable
 from contextcache.engine.size import heaviest, stack_is_at_risk
-from contextcache.engine.verbs import PROTOCOL
 from contextcache.exceptions import without_text
 from contextcache.findings.finding import Action, Finding
 from contextcache.findings.path import Path
+from contextcache.payload.wire import PROTOCOL
 from contextcache.reports.reporter import key_of, report_internal
 from contextcache.rules.verdicts import OVERSIZED, TOO_DEEP
 
@@ -156,9 +156,9 @@ class Outcome:
 
         if shapes_in(body):
             with self._budget.charged():
-                self._reporter.report(self._diagnose(value, label).secrets)
+                self._reporter.report(self._diagnose(value, label, searched=True).secrets)
 
-    def _diagnose(self, value: object, label: str) -> Diagnosis:
+    def _diagnose(self, value: object, label: str, *, searched: bool = False) -> Diagnosis:
         seconds = self._budget.left()
         if self.wants_sources:
             seconds = self._budget.look * PATIENCE
@@ -172,6 +172,7 @@ class Outcome:
             seconds=seconds,
             nodes=self._budget.nodes,
             hidden=self._config.redact_keys,
+            searched=searched,
         ).run(value)
 
     def _unchanged(self, value: object, findings: Sequence[Finding], *, is_endless: bool) -> bytes:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from contextcache.base.introspection import instance_dict
 from contextcache.engine.hits import Hit, SelfReferenceError
 from contextcache.engine.reducers import NAMELESS, is_reducer, reduce_plainly, reduce_unverified
-from contextcache.engine.verbs import PROTOCOL, unimportable
+from contextcache.engine.verbs import unimportable
 from contextcache.findings.finding import Action
+from contextcache.payload.wire import PROTOCOL
 from contextcache.rules.verdicts import BY_HAND, ENVIRON, RAISED, REFUSES
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from contextcache.engine.knowledge import Knowledge
 from contextcache.engine.outcome import Outcome
 from contextcache.engine.size import MAY_CRASH, stack_is_at_risk
 from contextcache.engine.trial import loads_again
-from contextcache.engine.verbs import PROTOCOL
 from contextcache.exceptions import UncacheableValueError
+from contextcache.payload.wire import PROTOCOL
 from contextcache.reports.reporter import is_milestone, report_internal
 from contextcache.reports.request_scope import may_hold_credentials
 from contextcache.rules.book import RuleBook

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from contextcache.base.introspection import class_mro, qualified_name
 from contextcache.base.logs import error_name
 from contextcache.base.masking import type_text
+from contextcache.payload.wire import PROTOCOL
 from contextcache.reports.call_site import is_library
 
 if TYPE_CHECKING:
@@ -125,4 +126,4 @@ def _use_stack(levels: int) -> None:
     nested: list[object] = []
     for _ in range(MIN_ROOM):
         nested = [nested]
-    pickle.dumps(nested, 5)
+    pickle.dumps(nested, PROTOCOL)

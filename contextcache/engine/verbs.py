@@ -11,6 +11,7 @@ from contextcache.base.importing import importable, is_only_here
 from contextcache.base.introspection import qualified_name
 from contextcache.base.masking import type_text
 from contextcache.findings.finding import Action
+from contextcache.payload.wire import PROTOCOL
 from contextcache.reports.reporter import report_internal
 from contextcache.rules.annotations import Marker
 from contextcache.rules.replacements import ByName, current_values
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     Reduced = str | tuple[Any, ...]
     Reducer = Callable[[Any], Reduced]
 
-PROTOCOL = 5
 reduce_as_pickle_does: Reducer = operator.methodcaller("__reduce_ex__", PROTOCOL)
 
 DID_RECREATE = "stored the rest; on load this field is a new one"

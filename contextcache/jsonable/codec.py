@@ -14,7 +14,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from contextcache.base.classes import is_permanent
-from contextcache.base.introspection import attributes, class_mro, qualified_name
+from contextcache.base.introspection import attributes, base_names, class_mro
 from contextcache.base.logs import class_name
 from contextcache.rules.rule import Verb, Verdict
 
@@ -235,7 +235,7 @@ def _article(noun: str) -> str:
 
 def fix_for(cls: type) -> str:
     """Return what to do about an object that cannot be stored as JSON."""
-    names = [qualified_name(base) for base in class_mro(cls)]
+    names = base_names(cls)
     if any("__dataclass_fields__" in vars(base) for base in class_mro(cls)):
         names.append("dataclass")
     return next((FIXES[name] for name in names if name in FIXES), PLAIN_DATA)

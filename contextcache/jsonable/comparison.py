@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from contextcache.base.introspection import attributes, class_mro, qualified_name
+from contextcache.base.introspection import attributes, base_names, qualified_name
 from contextcache.base.masking import type_text
 from contextcache.jsonable.codec import LOST, AnyDataclass, Codec, changed
 from contextcache.jsonable.frames import position
@@ -100,7 +100,7 @@ def _lost_values(
     obj: Any, keys: list[tuple[object, object, object]], back: dict[Any, Any]
 ) -> Verdict | None:
     """Return what is lost of a dict that shows one value of several under a key."""
-    names = [qualified_name(base) for base in class_mro(type(obj))]
+    names = base_names(type(obj))
     fix = next((MULTI_VALUE_FIXES[name] for name in names if name in MULTI_VALUE_FIXES), "")
     values = dict(type(obj).lists(obj)) if fix else {}
     shown = [

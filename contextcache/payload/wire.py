@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+PROTOCOL = 5
+"""The pickle protocol of every payload."""
+
+
 class Stripped:
     """Mark the place of a field that was not stored.
 

@@ -50,18 +50,20 @@ def _libraries() -> tuple[str, ...]:
 
 def is_own(cls: type) -> bool:
     """Return True if `cls` is defined in a file of the user's own code."""
-    path = _file_of(cls)
+    path = file_of(cls)
     return bool(path) and not is_library(path)
 
 
 def is_installed(cls: type) -> bool:
     """Return True if `cls` comes with Python or an installed package."""
-    path = _file_of(cls)
+    path = file_of(cls)
     return bool(path) and is_library(path)
 
 
-def _file_of(cls: type) -> str:
-    path = getattr(sys.modules.get(cls.__module__), "__file__", None)
+def file_of(cls: type) -> str:
+    """Return the path of the module of `cls`; empty where it has none."""
+    module = type.__dict__["__module__"].__get__(cls)
+    path = getattr(sys.modules.get(str(module)), "__file__", None)
     return path if isinstance(path, str) else ""
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from contextcache.base.introspection import (
     attributes,
+    base_names,
     class_mro,
     has_default,
     instance_dict,
@@ -207,8 +208,8 @@ def _with_conditions(
 
 def _can_keep_items(cls: type, name: str, offence: Offence) -> bool:
     """Return True if an object may hold a list of what it would else use up when it is stored."""
-    names = {qualified_name(base) for base in class_mro(cls)}
-    is_plain = not issubclass(cls, tuple) and names.isdisjoint(_EXTENDED) and not _is_frozen(cls)
+    is_extended = any(name in _EXTENDED for name in base_names(cls))
+    is_plain = not issubclass(cls, tuple) and not is_extended and not _is_frozen(cls)
     return is_plain and offence.ways == 1 and not has_default(cls, name)
 
 
@@ -254,7 +255,7 @@ def _partners(owner: object, name: str, held: object) -> list[str]:
 def _methods(owner: object, changes: list[Change], names: Names) -> list[str]:
     """Return the methods with which `owner` is pickled with these changes."""
     cls = type(owner)
-    bases = {qualified_name(base) for base in class_mro(cls)}
+    bases = base_names(cls)
     extended = next((name for name in _EXTENDED if name in bases), "")
     if extended:
         return _extending(owner, changes, _EXTENDED[extended])

@@ -7,7 +7,13 @@ import threading
 from types import MethodType
 from typing import TYPE_CHECKING
 
-from contextcache.base.introspection import attributes, class_mro, mangled, qualified_name
+from contextcache.base.introspection import (
+    attributes,
+    base_names,
+    class_mro,
+    mangled,
+    qualified_name,
+)
 from contextcache.base.syntax import parse_expression
 from contextcache.reports.call_site import is_own
 from contextcache.reports.field_source import class_source, field_values
@@ -118,7 +124,7 @@ class FieldMaker:
                 return f"{names.spell(cls)}()" if names.spell(cls) else ""
             names.need((code.partition(".")[0],))
             return code
-        bases = {qualified_name(base) for base in class_mro(cls)}
+        bases = base_names(cls)
         if "asgiref.local.Local" in bases:
             made, (critical,) = asgiref_local(self._held)
             arguments = "thread_critical=True" if critical else ""

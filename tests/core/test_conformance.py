@@ -20,8 +20,8 @@ from contextcache.engine.dispatch import DispatchTable
 from contextcache.engine.dump import Dump
 from contextcache.engine.hits import running
 from contextcache.engine.picklers import CarefulPickler
-from contextcache.engine.verbs import PROTOCOL
 from contextcache.exceptions import without_text
+from contextcache.payload.wire import PROTOCOL
 from contextcache.rules.book import RuleBook
 
 pickletester: Any = pytest.importorskip(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+from contextcache.payload.wire import PROTOCOL
 from contextcache.rules.replacements import fields
 from contextcache.rules.rule import Verb, rows
 
@@ -13,7 +14,7 @@ _FILE_FIX = "store the file's name or its content"
 def refuses_pickle(obj: object) -> bool:
     """Return True if a file written in Python cannot be stored; some hold no more than content."""
     try:
-        pickle.dumps(obj, 5)
+        pickle.dumps(obj, PROTOCOL)
     except (RecursionError, MemoryError):
         raise
     except Exception:  # noqa: BLE001  # whatever it is, there is something open in it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from contextcache.base.introspection import class_mro, qualified_name
+from contextcache.base.introspection import base_names
 from contextcache.base.logs import error_name
 from contextcache.rules.replacements import NothingThere, fields
 from contextcache.rules.rule import Verb, rows
@@ -60,7 +60,7 @@ def stands_for_object(obj: object) -> bool:
     """
     held = lazy_value(obj)
     for _ in range(MAX_LAZY):  # a pattern of Django's validators stands behind two
-        names = {qualified_name(base) for base in class_mro(type(held))}
+        names = base_names(type(held))
         if "django.utils.functional.LazyObject" not in names:
             return _DATA.isdisjoint(names)
         held = lazy_value(held)
