@@ -6,6 +6,7 @@ request or process, and names each such field. The Django and Flask adapters are
 """
 
 from contextcache.base.logs import show_findings as show_findings
+from contextcache.base.version import __version__ as __version__
 from contextcache.config import Config as Config
 from contextcache.exceptions import ConfigurationError as ConfigurationError
 from contextcache.exceptions import ContextCacheError as ContextCacheError

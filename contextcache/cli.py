@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import platform
 import sys
 import traceback
 from typing import TYPE_CHECKING
 
+from contextcache.base.version import __version__
 from contextcache.commands import audit, explain
 from contextcache.commands.explain import UNUSABLE
-from contextcache.commands.options import AUDIT, AUDIT_DETAILS, EXPLAIN, STATUS, add_options
+from contextcache.commands.options import (
+    AUDIT,
+    AUDIT_DETAILS,
+    EXPLAIN,
+    STATUS,
+    add_options,
+    exit_status,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-INTERRUPTED = 130  # as shells have it: 128, and the number of SIGINT
 
 COMMANDS = {
     "audit": (audit, AUDIT, f"{AUDIT_DETAILS}\n\n{STATUS}"),
@@ -30,11 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Those of the command line; by default this process's own.
 
     Returns:
-        0 if nothing was found, 1 if something was, 2 if it cannot be looked at, 130 if it was
-        interrupted.
+        The exit status, which `contextcache.commands.options.STATUS` explains.
     """
-    parser = argparse.ArgumentParser(prog="contextcache", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parser = argparse.ArgumentParser(prog="contextcache", description=__doc__, epilog=STATUS)
+    version = f"contextcache {__version__} (Python {platform.python_version()})"
+    parser.add_argument("--version", action="version", version=version)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, (module, own, epilog) in COMMANDS.items():
         text = (module.__doc__ or "").partition("\n")[0]
         command = commands.add_parser(
@@ -42,15 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         add_options(command, own, epilog)
     options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return UNUSABLE
     try:
-        status: int = COMMANDS[options.command][0].run(options, sys.stdout)
-        return status
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        sys.stderr.close()
-        return 0
+        return exit_status(lambda: COMMANDS[options.command][0].run(options, sys.stdout))
     except Exception:  # noqa: BLE001  # our own mistake is not "something was found"
         traceback.print_exc()
         return UNUSABLE
-    except KeyboardInterrupt:  # a person has waited long enough
-        sys.stderr.write("contextcache: interrupted\n")
-        return INTERRUPTED

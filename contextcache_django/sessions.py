@@ -226,7 +226,7 @@ class SessionStore(Store):
                 "BACKEND to 'contextcache_django.cache.RedisCache', or SESSION_CACHE_ALIAS to "
                 "the name of a cache that has it"
             )
-        self._cache = cache
+        self.cache = cache
         self._hashed = ("", "")
 
     # --- Reading --------------------------------------------------------------------------------
@@ -234,20 +234,20 @@ class SessionStore(Store):
     def load(self) -> dict[str, Any]:
         """Return the stored session, or an empty one, without its id, where there is none."""
         if self.session_key is not None:
-            session = self._storage.read(self._redis_key(self.session_key))
+            session = self._storage.read(self.redis_key(self.session_key))
             if session is not None:
                 return session
         return self._miss(self.session_key)
 
     def exists(self, session_key: str) -> bool:
         """Return whether there is a session with this id."""
-        return bool(session_key) and self._storage.exists(self._redis_key(session_key))
+        return bool(session_key) and self._storage.exists(self.redis_key(session_key))
 
     async def aload(self) -> dict[str, Any]:
         """Return the stored session; see `load`."""
         if self.session_key is not None:
-            redis_key = self._redis_key(self.session_key)
-            session = await self._cache.async_sessions.read(redis_key)
+            redis_key = self.redis_key(self.session_key)
+            session = await self.cache.async_sessions.read(redis_key)
             if session is not None:
                 return session
         return self._miss(self.session_key)
@@ -256,7 +256,7 @@ class SessionStore(Store):
         """Return whether there is a session with this id."""
         if not session_key:
             return False
-        return await self._cache.async_sessions.exists(self._redis_key(session_key))
+        return await self.cache.async_sessions.exists(self.redis_key(session_key))
 
     # --- Writing: the guard runs in the caller's thread and context -----------------------------
 
@@ -284,7 +284,7 @@ class SessionStore(Store):
             return
         session = await self._aget_session(no_load=must_create)  # type: ignore[attr-defined]
         redis_key, payload = self._encoded(session)
-        storage = self._cache.async_sessions
+        storage = self.cache.async_sessions
         put = storage.create if must_create else storage.replace
         if not await put(redis_key, payload, int(await self.aget_expiry_age()), twice=self._left):
             raise CreateError if must_create else UpdateError
@@ -303,7 +303,7 @@ class SessionStore(Store):
             self._create()
             new = self.session_key
             if old is not None and new is not None:
-                keys = self._redis_key(old), self._redis_key(new)
+                keys = self.redis_key(old), self.redis_key(new)
                 if not self._storage.rotate(*keys):
                     raise LoggedOutError
         except BaseException:
@@ -319,8 +319,8 @@ class SessionStore(Store):
             await self._acreate()
             new = self.session_key
             if old is not None and new is not None:
-                keys = self._redis_key(old), self._redis_key(new)
-                if not await self._cache.async_sessions.rotate(*keys):
+                keys = self.redis_key(old), self.redis_key(new)
+                if not await self.cache.async_sessions.rotate(*keys):
                     raise LoggedOutError
         except BaseException:
             self._session_key = old
@@ -330,7 +330,7 @@ class SessionStore(Store):
         gone = self._id_to_delete(session_key)
         if gone is None:
             return False
-        existed = self._storage.delete(self._redis_key(gone))
+        existed = self._storage.delete(self.redis_key(gone))
         self._left = self._left or session_key is None
         return existed
 
@@ -338,7 +338,7 @@ class SessionStore(Store):
         gone = self._id_to_delete(session_key)
         if gone is None:
             return False
-        existed = await self._cache.async_sessions.delete(self._redis_key(gone))
+        existed = await self.cache.async_sessions.delete(self.redis_key(gone))
         self._left = self._left or session_key is None
         return existed
 
@@ -354,16 +354,17 @@ class SessionStore(Store):
 
     @cached_property
     def _storage(self) -> SessionStorage:
-        return self._cache.sessions
+        return self.cache.sessions
 
-    def _redis_key(self, session_key: str) -> str:
+    def redis_key(self, session_key: str) -> str:
+        """Return the key in Redis of the session with this id."""
         if self._hashed[0] != session_key:
-            redis_key = self._cache.make_key(KEY_PREFIX + hashed_id(session_key))
+            redis_key = self.cache.make_key(KEY_PREFIX + hashed_id(session_key))
             self._hashed = session_key, redis_key
         return self._hashed[1]
 
     def _encoded(self, session: dict[str, Any]) -> tuple[str, bytes]:
         """Return where the session is stored, and its payload."""
         self._refuse_what_is_lost(session)
-        redis_key = self._redis_key(self.session_key or "")
+        redis_key = self.redis_key(self.session_key or "")
         return redis_key, self._storage.encode(session, redis_key)

@@ -27,7 +27,9 @@ from contextcache.commands.options import (
     AUDIT_OF_APPLICATION,
     EXPLAIN_WITH_KEYS,
     LARGE,
+    NO_TARGET,
     STATUS,
+    exit_status,
 )
 from contextcache.servers import NAME_A_SERVER
 from contextcache_flask.settings import KEYS, NO_SERVER, settings_of
@@ -63,7 +65,8 @@ def with_options(options: Sequence[Option]) -> Callable[[_Function], _Function]:
         for option in reversed(options):
             kind = None if option.least is None else click.IntRange(min=option.least)
             if not option.name.startswith("-"):
-                function = click.argument(option.name, nargs=-1, required=True)(function)
+                required = not option.is_optional
+                function = click.argument(option.name, nargs=-1, required=required)(function)
             elif option.is_flag:
                 function = click.option(option.name, is_flag=True, help=option.help)(function)
             else:
@@ -98,7 +101,7 @@ def audit_command(**given: Any) -> None:
         raise CannotLookError("nothing of this application is in Redis")
     if any(_is_embedded(place.client) for place in places):
         click.echo(IN_THIS_PROCESS, err=True)
-    sys.exit(audit(places, trust, options, sys.stdout))
+    sys.exit(exit_status(lambda: audit(places, trust, options, sys.stdout)))
 
 
 @group.command("explain", epilog=_epilog(EXPLAIN_WITH_KEYS[0].help, STATUS))
@@ -109,16 +112,26 @@ def explain_command(**given: Any) -> None:
     from contextcache.commands.explain import codes_in, run  # noqa: PLC0415
 
     options = argparse.Namespace(**given)
-    if len(options.target) > 1 or codes_in(options.target):
-        sys.exit(run(options, sys.stdout))
-    app = _app()
-    found, failure = _stored(app, options.target[0])
-    if found is None:
-        asked = "a cache that answers" if any(_caches_in_redis(app)) else ""
-        config = settings_of(app).config
-        sys.exit(run(options, sys.stdout, config=config, caches=asked, failure=failure))
-    client, key = found
-    sys.exit(explain_entry(client, key, _trust(app), options, sys.stdout))
+    if not options.target and options.session is None:
+        raise click.UsageError(NO_TARGET)
+
+    def explain() -> int:
+        app = _app()
+        if not options.target:
+            client, key = _stored_session(app, options.session)
+            trust = _trust(app)
+            return explain_entry(client, key, trust, options, sys.stdout, label="session")
+        if len(options.target) != 1 or options.session is not None or codes_in(options.target):
+            return run(options, sys.stdout)
+        found, failure = _stored(app, options.target[0])
+        if found is None:
+            asked = "a cache that answers" if any(_caches_in_redis(app)) else ""
+            config = settings_of(app).config
+            return run(options, sys.stdout, config=config, caches=asked, failure=failure)
+        client, key = found
+        return explain_entry(client, key, _trust(app), options, sys.stdout)
+
+    sys.exit(exit_status(explain))
 
 
 @group.command("check")
@@ -241,6 +254,21 @@ def _stored(app: Flask, target: str) -> tuple[tuple[Any, str] | None, str]:
                 failure = str(error)  # a value of the application needs no cache to be explained
                 break
     return None, failure
+
+
+def _stored_session(app: Flask, session_id: str) -> tuple[Any, str]:
+    """Return the client and key of the session with this id.
+
+    Raises:
+        CannotLookError: The sessions are not in Redis, or not kept there by contextcache.
+    """
+    interface: Any = app.session_interface
+    if type(interface).__module__ != "contextcache_flask.sessions":
+        raise CannotLookError(
+            f"sessions are kept by {type(interface).__qualname__}; only those that "
+            "CONTEXTCACHE_SESSION = True keeps in Redis can be looked up"
+        )
+    return interface._storage(app).client, interface.redis_key(session_id)
 
 
 def _is_embedded(client: object) -> bool:

@@ -137,6 +137,10 @@ class RedisSessionInterface(SessionInterface):
 
     # --- Redis ----------------------------------------------------------------------------------
 
+    def redis_key(self, sid: str) -> str:
+        """Return the key in Redis of the session with this id."""
+        return self._key_prefix + hashed_id(sid)
+
     def _storage(self, app: Flask) -> SessionStorage:
         """Return the storage for `app`, the same until it is initialised again."""
         settings, storage = self._kept
@@ -154,7 +158,7 @@ class RedisSessionInterface(SessionInterface):
         prolong = _lifetime(app) if app.config["SESSION_REFRESH_EACH_REQUEST"] else None
         storage = self._storage(app)
         try:
-            return storage.read(self._key_prefix + hashed_id(sid), prolong=prolong)
+            return storage.read(self.redis_key(sid), prolong=prolong)
         except Exception as error:
             raise _unavailable(app, storage.client, error) from error
 
@@ -164,7 +168,7 @@ class RedisSessionInterface(SessionInterface):
         """Write the session, and return whether Redis holds it now."""
         old = session.sid
         sid = old if old and not session.rotating else secrets.token_urlsafe()
-        key, lifetime = self._key_prefix + hashed_id(sid), _lifetime(app)
+        key, lifetime = self.redis_key(sid), _lifetime(app)
         with WithinRequest():
             payload = storage.encode(data, key)
         if old == sid:
@@ -180,7 +184,7 @@ class RedisSessionInterface(SessionInterface):
         old = session.id_to_delete
         if old is None:
             return True
-        old = self._key_prefix + hashed_id(old)
+        old = self.redis_key(old)
         if session.sid and session.was_read:
             if storage.rotate(old, new):
                 return True
@@ -193,7 +197,7 @@ class RedisSessionInterface(SessionInterface):
 
     def _delete(self, storage: SessionStorage, session: RedisSession) -> None:
         if session.id_to_delete is not None:
-            storage.delete(self._key_prefix + hashed_id(session.id_to_delete))
+            storage.delete(self.redis_key(session.id_to_delete))
 
     # --- The cookie -----------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ FOLDERS = (
 # Each module may import those before it.
 ORDER = [
     "base.locks",
+    "base.version",
     "base.steps",
     "base.masking",
     "base.syntax",

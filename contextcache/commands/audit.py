@@ -180,9 +180,24 @@ def key_bytes(key: str) -> bytes:
 
 
 def explain_entry(
-    client: Any, key: str, trust: Trust, options: argparse.Namespace, out: TextIO
+    client: Any,
+    key: str,
+    trust: Trust,
+    options: argparse.Namespace,
+    out: TextIO,
+    *,
+    label: str = "",
 ) -> int:
-    """Show one entry as a tree with sizes, without loading it, and return the exit status."""
+    """Show one entry as a tree with sizes, without loading it, and return the exit status.
+
+    Args:
+        client: The client of its Redis.
+        key: Its key there.
+        trust: By what it is trusted.
+        options: Those of `explain`.
+        out: Where to print.
+        label: The root of the paths in it; by default its key.
+    """
     if getattr(options, "fresh", False):  # the audit of the core has no such option
         sys.stderr.write(f"contextcache: {NO_FRESH_PAYLOAD}\n")
         return UNUSABLE
@@ -210,7 +225,7 @@ def explain_entry(
         else:
             body = payload
         config = Config(redact_keys=trust.redact)
-        seen = examine_payload(body, label=name, config=config, smallest=options.min_size)
+        seen = examine_payload(body, label=label or name, config=config, smallest=options.min_size)
     except ServerError as error:
         sys.stderr.write(f"contextcache: {error}\n")
         return UNUSABLE

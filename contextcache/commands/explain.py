@@ -16,10 +16,11 @@ import sys
 import traceback
 from contextlib import redirect_stdout
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from contextcache.base.masking import one_line, type_text
-from contextcache.base.words import pluralize
+from contextcache.base.words import near, pluralize
 from contextcache.commands.analysis import (
     Examination,
     examine,
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from contextcache.findings.finding import Finding
 
 MAX_SHOWN_DEPTH = 100
+LIKENESS = 0.7  # of a name that is suggested for one that does not exist (difflib)
+MAX_ERROR_LENGTH = 300  # characters of the text of an error of the application
 CLEAN, FOUND, UNUSABLE = 0, 1, 2
 NO_FRESH_PAYLOAD = (
     "--fresh loads what it looks at, so it takes a value of the application, named as module:name, "
@@ -75,7 +78,7 @@ def run(
     """
     if codes := codes_in(options.target):
         return _write_pages(codes, out)
-    if len(options.target) > 1:
+    if len(options.target) != 1 or getattr(options, "session", None) is not None:
         sys.stderr.write("contextcache: name one target, or codes such as CC102\n")
         return UNUSABLE
     [target] = options.target
@@ -157,9 +160,9 @@ def _write_findings(seen: Examination, paper: Paper) -> None:
         paper.write()
         paper.write(paper.paint(head, "yellow"))
         if finding.field:
-            paper.write(f"  field   {one_line(finding.field)}")
-        paper.write(f"  result  {one_line(finding.did)}")
-        paper.write(paper.paint(f"  fix     {one_line(finding.fix)}", "green"))
+            paper.write_entry("field", one_line(finding.field))
+        paper.write_entry("result", one_line(finding.did))
+        paper.write_entry("fix", one_line(finding.fix), "green")
         if finding.patch in shown:
             paper.write(f"          with the code above, of {shown[finding.patch]}")
             continue
@@ -179,7 +182,7 @@ def _examined(target: str, options: argparse.Namespace, config: Config) -> Exami
             return examine_payload(
                 payload, label=label, config=config, smallest=smallest, progress=progress
             )
-        value = _loaded(target) if is_file else _imported(target)
+        value = _loaded(target, options) if is_file else _imported(target, options)
         label = options.label or "value"
         seen = examine(
             value,
@@ -216,14 +219,14 @@ def _named(target: str) -> str:
     return "standard input" if target == "-" else target
 
 
-def _loaded(target: str) -> object:
+def _loaded(target: str, options: argparse.Namespace) -> object:
     payload = pickle_in(_payload(target))
     _look_here_too()
     try:
         return pickle.loads(payload)
     except Exception as error:  # noqa: BLE001  # whatever its classes raise
         raise UnusableError(
-            f"{_named(target)} cannot be loaded: {_failure(error, target)}"
+            f"{_named(target)} cannot be loaded: {_failure(error, target, options)}"
         ) from None
 
 
@@ -233,23 +236,29 @@ def _look_here_too() -> None:
         sys.path.insert(0, os.getcwd())
 
 
-def _imported(target: str) -> Any:
+def _imported(target: str, options: argparse.Namespace) -> Any:
     """Return the object called `module:name`, or what it returns if it is a function."""
     module, colon, name = target.partition(":")
-    if not colon or not name:
-        raise UnusableError(f"there is no file {target}; a value is named as module:name")
     _look_here_too()
+    if not colon or not name:
+        raise UnusableError(f"there is no file {target}; {_how_to_name(target)}")
     with redirect_stdout(sys.stderr):  # what the application prints is not our output
         try:
             value: Any = import_module(module)
             for part in name.split("."):
                 if not hasattr(value, part):
-                    raise UnusableError(f"{target} cannot be imported: there is no {part} in it")
+                    meant = near(part, dir(value), LIKENESS)
+                    hint = f"; did you mean {meant}?" if meant else ""
+                    raise UnusableError(
+                        f"{target} cannot be imported: there is no {part} in it{hint}"
+                    )
                 value = getattr(value, part)
         except UnusableError:
             raise
         except Exception as error:  # noqa: BLE001  # whatever the application raises
-            raise UnusableError(f"{target} cannot be imported: {_failure(error, target)}") from None
+            raise UnusableError(
+                f"{target} cannot be imported: {_failure(error, target, options)}"
+            ) from None
         if isinstance(value, type):
             raise UnusableError(
                 f"{target} is a class; name an object of it, or a function that returns one"
@@ -261,7 +270,7 @@ def _imported(target: str) -> Any:
         try:
             return value()
         except Exception as error:  # noqa: BLE001  # whatever the application raises
-            raise UnusableError(f"{target}() failed: {_failure(error, target)}") from None
+            raise UnusableError(f"{target}() failed: {_failure(error, target, options)}") from None
 
 
 def _needs_arguments(function: Any) -> bool:
@@ -274,8 +283,30 @@ def _needs_arguments(function: Any) -> bool:
     return False
 
 
-def _failure(error: BaseException, target: str) -> str:
-    """Name an error by its type and place; its text may hold a value."""
+def _how_to_name(target: str) -> str:
+    """Return how to name a value, with what was meant by `shop.cart` if there is a module."""
+    module, dot, name = target.rpartition(".")
+    if _is_module(target):
+        return f"to look at a value in that module, name it as {target}:name"
+    if dot and _is_module(module):
+        return f"did you mean {module}:{name}?"
+    return "a value is named as module:name"
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except Exception:  # noqa: BLE001  # to find it, its parents are imported
+        return False
+
+
+def _failure(error: BaseException, target: str, options: argparse.Namespace) -> str:
+    """Name an error of the application by its type, place and text; print its traceback if asked.
+
+    The text may name keys, so `--redact-keys` leaves it out.
+    """
+    if options.traceback:
+        traceback.print_exception(error)
     if isinstance(error, ModuleNotFoundError):
         return f"there is no module {error.name}"
     frames = traceback.extract_tb(error.__traceback__)
@@ -287,4 +318,12 @@ def _failure(error: BaseException, target: str) -> str:
         return f"{kind.__name__}{at}; try manage.py contextcache explain {target}"
     if kind is RuntimeError and inner.endswith("werkzeug/local.py"):
         return f"{kind.__name__}{at}; try flask contextcache explain {target}"
-    return f"{kind.__name__}{at}"
+    text = "" if options.redact_keys else one_line(_text_of(error))[:MAX_ERROR_LENGTH]
+    return f"{kind.__name__}{at}{text and ': '}{text}"
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error).strip()
+    except Exception:  # noqa: BLE001  # an error class of the application
+        return ""

@@ -6,15 +6,18 @@ The command line of Flask is click's; that of Django, and `contextcache` itself,
 from __future__ import annotations
 
 import dataclasses
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 DEPTH = 8  # levels
 RATE = 2000  # keys a second
 LARGE = 1_000_000  # bytes
+INTERRUPTED = 130  # as shells have it: 128, and the number of SIGINT
 SECRET = "CONTEXTCACHE_SECRET_KEY"  # noqa: S105  # the name of a variable
 
 
@@ -30,6 +33,7 @@ class Option:
         metavar: What stands for its value in the help.
         is_flag: Whether it is given without a value.
         is_list: Whether it can be given several times; of an argument, at least once.
+        is_optional: Whether an argument can be left out.
         is_hidden: Whether the help leaves it out.
     """
 
@@ -40,12 +44,13 @@ class Option:
     metavar: str | None = None
     is_flag: bool = False
     is_list: bool = False
+    is_optional: bool = False
     is_hidden: bool = False
 
 
-STATUS = (
-    "The exit status is 0 if nothing was found, 1 if something was, 2 if it cannot be looked at."
-)
+STATUS = """\
+The exit status is 0 if nothing was found, 1 if something was, 2 if the command is wrong or
+what it names cannot be looked at, 130 if it was interrupted."""
 AUDIT_DETAILS = """\
 Every key is read once, with SCAN, TYPE, STRLEN and GET, and nothing is written. For a
 Redis that evicts what was not used lately, GET counts as a use. A key that is written
@@ -84,11 +89,18 @@ _HOW_TO_EXPLAIN = (
         "load a pickle, which runs whatever code it names;\nwithout it, findings go by names",
         is_flag=True,
     ),
+    Option("--traceback", "print the traceback of an error in the application", is_flag=True),
 )
+
+NO_TARGET = "name a target, or a session with --session ID"
 
 EXPLAIN = (Option("target", _TARGET, is_list=True), *_HOW_TO_EXPLAIN)
 
-EXPLAIN_WITH_KEYS = (Option("target", _TARGET + _KEY, is_list=True), *_HOW_TO_EXPLAIN)
+EXPLAIN_WITH_KEYS = (
+    Option("target", _TARGET + _KEY, is_list=True, is_optional=True),
+    Option("--session", "show the session with this id, from Redis", metavar="ID"),
+    *_HOW_TO_EXPLAIN,
+)
 """For a framework, which knows its caches."""
 
 AUDIT_OF_APPLICATION = (
@@ -116,6 +128,25 @@ AUDIT = (
 )
 
 
+def exit_status(command: Callable[[], int]) -> int:
+    """Run a command, and return its exit status also where it is interrupted.
+
+    Args:
+        command: Runs it and returns its own exit status.
+    """
+    try:
+        status = command()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        # What is left in the buffer cannot be written when Python exits, either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:  # a person has waited long enough
+        sys.stderr.write("contextcache: interrupted\n")
+        return INTERRUPTED
+    return status
+
+
 def add_options(parser: argparse.ArgumentParser, options: Iterable[Option], epilog: str) -> None:
     """Add options to a parser of argparse.
 
@@ -138,7 +169,8 @@ def add_options(parser: argparse.ArgumentParser, options: Iterable[Option], epil
             if option.least is not None:
                 given["type"] = _at_least(option.least)
         if option.is_list:
-            given.update({"action": "append"} if option.name.startswith("-") else {"nargs": "+"})
+            nargs = {"nargs": "*" if option.is_optional else "+"}
+            given.update({"action": "append"} if option.name.startswith("-") else nargs)
         parser.add_argument(option.name, **given)
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MOST_BRANCHES = 10  # of one part that are shown for their size; as many again for their findings
 MOST_NAMES = 12
+HEADS = f"{'bytes':>13} {'%':>4}  part"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,8 +83,9 @@ class Tree:
         found += seen.notes
         paper.write(f"{paper.paint(seen.title, 'bold')}: {', '.join([told, *found])}")
         paper.write()
+        paper.write_row(paper.paint(HEADS, "dim"))
         for numbers, text in self._lines(paper, seen.root, seen.title, 0):
-            paper.write(f"{numbers}  {text}")
+            paper.write_row(f"{numbers}  {text}")
         if not seen.loaded:
             self._draw_names(paper, "Loading it would import:", "bold", seen.names)
         heading = "Loading it may run code, by what no data needs:"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
+import textwrap
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import TextIO
 
+INDENT = 10  # columns of a name in a block
 PATIENCE = 1.0  # seconds before a person wants to see that something happens
 
 _COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33;1", "cyan": "36"}
@@ -32,9 +35,11 @@ _PAINT = re.compile(r"(\x1b\[[0-9;]*m|\n)")  # our own colours, and the end of a
 class Paper:
     """What a command writes on.
 
+    On a terminal, lines are cut or wrapped at its width; in a file or pipe they are whole.
+
     Args:
         out: The stream.
-        colour: Whether to colour; by default on a terminal, unless `NO_COLOR` is set.
+        colour: Whether to colour; see `wants_colour` for the default.
     """
 
     def __init__(self, out: TextIO, *, colour: bool | None = None) -> None:
@@ -43,6 +48,7 @@ class Paper:
         self._encoding = getattr(out, "encoding", None) or "utf-8"
         knows_lines = self._encoding.lower().startswith("utf")
         self._shapes = _SHAPES["utf" if knows_lines else "ascii"]
+        self._width = shutil.get_terminal_size().columns if is_terminal(out) else 0
 
     def write(self, line: str = "") -> None:
         """Write one line; what the stream cannot show is escaped, and what rules a terminal."""
@@ -52,6 +58,31 @@ class Paper:
         )
         shown = line.encode(self._encoding, "backslashreplace").decode(self._encoding)
         self._out.write(shown + "\n")
+
+    def write_row(self, line: str) -> None:
+        """Write one line, cut at the width of the terminal."""
+        room = self._width
+        if not room or len(_PAINT.sub("", line)) <= room:
+            self.write(line)
+            return
+        room -= len(self.shape("more"))
+        parts = []
+        for part in _PAINT.split(line):
+            kept = part if _PAINT.fullmatch(part) else part[: max(0, room)]
+            room -= 0 if _PAINT.fullmatch(part) else len(kept)
+            parts.append(kept)
+        self.write("".join(parts) + self.shape("more"))
+
+    def write_entry(self, name: str, text: str, colour: str = "") -> None:
+        """Write a named text of a block, wrapped at the width of the terminal."""
+        lines = [text]
+        if self._width > 2 * INDENT:
+            lines = textwrap.wrap(
+                text, self._width - INDENT, break_long_words=False, break_on_hyphens=False
+            )
+        for number, line in enumerate(lines or [""]):
+            head = " " * INDENT if number else f"  {name:<{INDENT - 2}}"
+            self.write(self.paint(f"{head}{line}", colour) if colour else f"{head}{line}")
 
     def shape(self, name: str) -> str:
         """Return a piece of a drawing as the stream can show it."""
@@ -115,5 +146,13 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def wants_colour(stream: TextIO) -> bool:
-    """Return True if to colour what is written to `stream`."""
-    return is_terminal(stream) and not os.environ.get("NO_COLOR")
+    """Return True if to colour what is written to `stream`.
+
+    A terminal is coloured, unless it is a dumb one. `NO_COLOR` switches colours off, and
+    `FORCE_COLOR` switches them on, for a log of CI (see no-color.org and force-color.org).
+    """
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return is_terminal(stream) and os.environ.get("TERM") != "dumb"

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import decimal
+import fcntl
+import importlib.metadata
 import io
 import json
 import os
 import pickle
+import platform
 import pty
+import re
+import struct
 import subprocess
 import sys
+import termios
 import textwrap
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import contextcache
 from contextcache import Guard
 from contextcache.cli import main
 from contextcache.commands.code_pages import page
 from contextcache.findings.finding import CODES
 from contextcache.reports.terminal import Paper
 from tests.child import ROOT
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,6 +131,7 @@ def test_the_tree_of_a_session(capsys: pytest.CaptureFixture[str]) -> None:
     tree = """\
         session: 49.9 kB, 51 findings
 
+                bytes    %  part
                49,861 100%  session  dict, 5
                20,763  42%  ├─ ['cart']  shop.Cart
                20,656  41%  │  ├─ .rows  list, 1,000 × dict
@@ -200,6 +209,7 @@ def test_a_clean_value(capsys: pytest.CaptureFixture[str]) -> None:
     assert out.splitlines() == [
         "value: 27 B, nothing found",
         "",
+        "        bytes    %  part",
         "           27 100%  value  dict, 1",
         "           12  44%  └─ ['user_id']  int",
     ]
@@ -373,6 +383,15 @@ def test_two_values_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
         ("a\x1b[31m\n", "there is no file a\\x1b[31m\\n; a value is named as module:name\n"),
         ("nowhere:value", "nowhere:value cannot be imported: there is no module nowhere\n"),
         ("shop:nothing", "shop:nothing cannot be imported: there is no nothing in it\n"),
+        (
+            "shop:valeu",
+            "shop:valeu cannot be imported: there is no valeu in it; did you mean value?\n",
+        ),
+        ("shop.value", "there is no file shop.value; did you mean shop:value?\n"),
+        (
+            "shop",
+            "there is no file shop; to look at a value in that module, name it as shop:name\n",
+        ),
         ("shop:priced", "shop:priced takes arguments; name a function that takes none\n"),
         (
             "shop:outside",
@@ -388,7 +407,6 @@ def test_two_values_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
                 "try manage.py contextcache explain shop:unset\n"
             ),
         ),
-        ("shop:fails", "shop:fails() failed: ValueError at shop.py:53\n"),
         (
             "shop:Cart",
             "shop:Cart is a class; name an object of it, or a function that returns one\n",
@@ -401,13 +419,26 @@ def test_two_values_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_cannot_be_looked_at(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, target: str, message: str
 ) -> None:
-    """Status 2 and one line that says why, without the text of an error."""
+    """Status 2 and one line that says why."""
     (tmp_path / "empty.pickle").write_bytes(b"\n")
     status, out, err = explained(capsys, target)
     assert (status, out) == (2, "")
     assert err.startswith(f"contextcache: {message}")
     assert err.count("\n") == 1
     assert "canary" not in err
+
+
+def test_an_error_of_the_application_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """With its text, as the developer needs it; the text may name keys, the traceback is long."""
+    expected = "contextcache: shop:fails() failed: ValueError at shop.py:53"
+    status, out, err = explained(capsys, "shop:fails")
+    assert (status, out, err) == (2, "", f"{expected}: canary-7f3a9c\n")
+    assert explained(capsys, "shop:fails", "--redact-keys")[2] == f"{expected}\n"
+    status, _, err = explained(capsys, "shop:fails", "--traceback")
+    assert status == 2
+    assert err.startswith("Traceback (most recent call last):\n")
+    assert 'shop.py", line 53, in fails' in err
+    assert err.endswith(f"{expected}: canary-7f3a9c\n")
 
 
 def test_an_interrupt_is_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
@@ -485,3 +516,110 @@ def test_nothing_that_is_shown_rules_the_terminal() -> None:
     paper = Paper(out)
     paper.write("a\x1b[31mred\x1b[0m \x1b[2J \u202e b\nc")
     assert out.getvalue() == "a\x1b[31mred\x1b[0m \\x1b[2J \\u202e b\nc\n"
+
+
+def command(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, in the folder of the shop."""
+    return subprocess.run(
+        [sys.executable, "-m", "contextcache", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def test_the_bare_command_shows_its_help() -> None:
+    """And fails, as a script that forgot the rest should."""
+    done = command()
+    assert (done.returncode, done.stderr) == (2, "")
+    assert done.stdout.startswith("usage: contextcache ")
+    assert "audit" in done.stdout
+    assert "130 if it was interrupted" in " ".join(done.stdout.split())
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    """One source for both."""
+    expected = f"contextcache {contextcache.__version__} (Python {platform.python_version()})\n"
+    assert (command("--version").returncode, command("--version").stdout) == (0, expected)
+    assert re.fullmatch(r"\d+\.\d+\.\d+", contextcache.__version__)
+    assert importlib.metadata.version("contextcache-web") == contextcache.__version__
+
+
+@pytest.mark.parametrize(
+    ("variables", "coloured"),
+    [
+        ({}, False),
+        ({"FORCE_COLOR": "1"}, True),
+        ({"FORCE_COLOR": ""}, False),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+    ],
+)
+def test_colours_in_a_pipe_are_asked_for(variables: dict[str, str], coloured: bool) -> None:
+    """As a log of CI shows them; `NO_COLOR` wins."""
+    done = command("explain", "shop:clean", **variables)
+    assert ("\x1b[" in done.stdout) is coloured
+
+
+def shown(columns: int, **variables: str) -> str:
+    """Return what `explain` writes on a terminal of this width."""
+    reader, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", **variables}
+    variables.pop("COLUMNS", None)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "contextcache", "explain", "shop:session"],
+        stdout=terminal,
+        env=variables,
+    )
+    os.close(terminal)
+    written = b""
+    try:
+        while chunk := os.read(reader, 4096):
+            written += chunk
+    except OSError:  # Linux answers EIO once the other end is closed
+        pass
+    finally:
+        os.close(reader)
+    assert process.wait(timeout=PATIENCE) == 1
+    return written.decode().replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize("columns", [40, 60, 100])
+def test_a_terminal_is_filled_and_not_exceeded(columns: int) -> None:
+    """Rows of the tree are cut, the texts of a finding wrapped; code stays as it is."""
+    plain = re.sub("\x1b\\[[0-9;]*m", "", shown(columns))
+    tree, _, findings = plain.partition("\n\nCC102")
+    assert max(map(len, tree.splitlines()[1:])) <= columns
+    fix = re.search(r"^  fix     (.*?)^            ", findings, re.MULTILINE | re.DOTALL)
+    assert fix is not None
+    lines = fix[0].splitlines()[:-1]
+    assert max(map(len, lines)) <= columns
+    words = "leave it out in __getstate__ of Client; across processes it protects nothing"
+    assert " ".join(fix[1].split()) == words
+    assert (len(lines) > 1) is (columns < 86)
+
+
+def test_a_dumb_terminal_gets_no_colour() -> None:
+    """It would show the codes."""
+    assert "\x1b[" in shown(100)
+    assert "\x1b[" not in shown(100, TERM="dumb")
+    assert "\x1b[" not in shown(100, NO_COLOR="1")
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly() -> None:
+    """As `head` does; the pipe is closed before anything is written."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as pipe:
+        done = subprocess.run(
+            [sys.executable, "-m", "contextcache", "explain", "shop:session"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import secrets
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +16,16 @@ from django.core.management import CommandError, call_command
 
 from contextcache.commands.options import STATUS
 from contextcache_django.checks import BACKEND
+from contextcache_django.sessions import SessionStore
+from tests.child import ROOT
 from tests.django.shop import Item, dirty_cart
 from tests.redis_server import free_port
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     import redis
 
 
@@ -349,3 +357,95 @@ def test_the_check_connects_to_each_redis(settings: Any, redis_url: str, backend
     assert f"{url if backend == BACKEND else 'CACHES'}" in report
     assert "cannot be reached: connection refused.\n    HINT: Start the server or" in report
     assert "canary" not in report
+
+
+def test_a_session_is_shown_by_its_id(
+    configure: Any, redis_url: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its key in Redis is a hash that nobody types; it is verified and not loaded."""
+    cache = configure(redis_url)
+    settings.SESSION_ENGINE = "contextcache_django.sessions"
+    session = SessionStore()
+    session["cart"] = {"items": ["tea"]}
+    session.save()
+    status, report = run("explain", "--session", str(session.session_key))
+    assert status == 0
+    assert report.startswith("session: ")
+    assert "['cart']  dict" in report
+    assert "read without loading it" in report
+    cache.connection().set(session.redis_key(str(session.session_key)), b"torn")
+    assert run("explain", "--session", str(session.session_key))[0] != 0
+    assert run("explain", "--session", "unknown")[0] == 2
+
+
+def test_a_session_of_another_engine_cannot_be_shown(
+    configure: Any, redis_url: str, settings: Any
+) -> None:
+    """The message says which can."""
+    configure(redis_url)
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.db"
+    with pytest.raises(
+        CommandError, match=r"only those of 'contextcache_django\.sessions'"
+    ) as told:
+        run("explain", "--session", "x")
+    assert told.value.returncode == 2
+
+
+def test_without_a_target_the_command_says_what_it_needs(configure: Any, redis_url: str) -> None:
+    """With the status of every command that cannot look."""
+    configure(redis_url)
+    with pytest.raises(CommandError, match="name a target, or a session with --session ID") as told:
+        run("explain")
+    assert told.value.returncode == 2
+
+
+@pytest.fixture
+def manage(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return what runs `manage.py contextcache` in a process of its own."""
+    script = tmp_path / "manage.py"
+    script.write_text(
+        "import sys; from django.core.management import execute_from_command_line\n"
+        "execute_from_command_line(sys.argv)\n"
+    )
+    variables = {
+        "DJANGO_SETTINGS_MODULE": "tests.django.settings",
+        "PYTHONPATH": str(ROOT),
+    }
+
+    def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(script), "contextcache", *arguments],
+            cwd=ROOT,
+            env={**os.environ, **variables},
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+            **options,
+        )
+
+    return run
+
+
+def test_the_bare_command_shows_its_help(
+    manage: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    """As `contextcache` does."""
+    done = manage(stdout=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert done.stdout.startswith("usage: manage.py contextcache ")
+    for name in ("audit", "check", "explain"):
+        assert f"\n    {name} " in done.stdout
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(
+    manage: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    """As `head` does; the pipe is closed before anything is written."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as pipe:
+        done = manage("explain", "tests.django.shop:dirty_cart", stdout=pipe)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+    assert "Pipe" not in done.stderr

@@ -300,7 +300,7 @@ def test_a_tombstone_logs_nobody_in_and_is_signed(
     assert store(key).load() == {}  # under the key of a session it is worth nothing
     redis_client.delete(old)
     other = store(logged_in(store))
-    [victim] = set(redis_client.keys()) - {place, page._redis_key(page.session_key).encode()}
+    [victim] = set(redis_client.keys()) - {place, page.redis_key(page.session_key).encode()}
     redis_client.set(place, victim)
     store(key).delete(key)
     assert other.load() == {"uid": 777}

@@ -410,3 +410,24 @@ def test_an_option_that_cannot_be_is_an_error_of_the_command_line(
     status, text = run(make_app("redis://127.0.0.1:1/0"), *arguments)
     assert status == 2
     assert "Usage: " in text
+
+
+def test_a_session_is_shown_by_its_id(redis_url: str) -> None:
+    """Its key in Redis is a hash that nobody types; it is verified and not loaded."""
+    app = make_app(redis_url, CONTEXTCACHE_SESSION=True)
+    client = app.test_client()
+    client.put("/cart")
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+    status, report = run(app, "explain", "--session", cookie.value)
+    assert report.startswith("session: ")
+    assert "read without loading it" in report
+    assert status in (0, 1)
+    assert run(app, "explain", "--session", "unknown")[0] == 2
+
+
+def test_a_session_in_the_cookie_cannot_be_shown(redis_url: str) -> None:
+    """The message says which can."""
+    status, report = run(make_app(redis_url), "explain", "--session", "x")
+    assert status == 2
+    assert "only those that CONTEXTCACHE_SESSION = True keeps in Redis can be looked up" in report

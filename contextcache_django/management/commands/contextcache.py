@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import glob
+import sys
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from django.conf import settings
@@ -29,13 +31,16 @@ from contextcache.commands.options import (
     AUDIT_OF_APPLICATION,
     EXPLAIN_WITH_KEYS,
     LARGE,
+    NO_TARGET,
     STATUS,
     add_options,
+    exit_status,
 )
 from contextcache_django import checks
 from contextcache_django.cache import RedisCache
 from contextcache_django.conf import guard_for, project_config
 from contextcache_django.serializers import CacheSerializer
+from contextcache_django.sessions import SessionStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +62,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add the subcommands."""
-        commands = parser.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
+        commands = parser.add_subparsers(dest="subcommand", metavar="COMMAND")
         text = "look through the entries of a cache, and exit with 1 if something is wrong"
         raw = argparse.RawTextHelpFormatter
         one = commands.add_parser("audit", help=text, description=text, formatter_class=raw)
@@ -73,15 +78,20 @@ class Command(BaseCommand):
     def handle(self, *_: Any, **options: Any) -> None:
         """Do it; the exit status is that of `contextcache audit` and `contextcache explain`."""
         given = argparse.Namespace(**options)
-        if options["subcommand"] == "audit":
-            status = self._audit(options["alias"], given)
-        elif options["subcommand"] == "check":
-            lines, status = report(checked())
-            self.stdout.write("\n".join(lines))
-        else:
-            status = self._explain(options["target"], options["cache"], given)
-        if status:
+        if given.subcommand is None:
+            self.print_help(*sys.argv[:2])
+            raise SystemExit(UNUSABLE)
+        if status := exit_status(lambda: self._run(given)):
             raise SystemExit(status)
+
+    def _run(self, options: argparse.Namespace) -> int:
+        if options.subcommand == "audit":
+            return self._audit(options.alias, options)
+        if options.subcommand == "explain":
+            return self._explain(options.target, options.cache, options)
+        lines, status = report(checked())
+        self.stdout.write("\n".join(lines))
+        return status
 
     @property
     def _out(self) -> TextIO:
@@ -97,7 +107,15 @@ class Command(BaseCommand):
     def _explain(self, targets: list[str], alias: str, options: argparse.Namespace) -> int:
         if alias not in settings.CACHES:
             raise unknown(alias)
-        if len(targets) > 1 or codes_in(targets):
+        if not targets and options.session is None:
+            raise CommandError(NO_TARGET, returncode=UNUSABLE)
+        if not targets:
+            cache, key = stored_session(options.session)
+            trust = Trust.of(cache.guard("session in redis", session=True), LARGE)
+            return explain_entry(
+                cache.connection(), key, trust, options, self._out, label="session"
+            )
+        if len(targets) != 1 or options.session is not None or codes_in(targets):
             return explain(options, self._out)
         [target] = targets
         name, asked, failure = f"CACHES[{alias!r}]", "", ""
@@ -179,6 +197,23 @@ def opened(alias: str) -> tuple[Any, Guard | None, Any]:
     raise CommandError(
         f"CACHES[{alias!r}] is not in Redis: there is nothing to look through", returncode=UNUSABLE
     )
+
+
+def stored_session(session_id: str) -> tuple[RedisCache, str]:
+    """Return the cache that keeps the sessions, and the key in Redis of the one with this id.
+
+    Raises:
+        CommandError: The sessions are not in Redis, or not kept there by contextcache.
+    """
+    engine: Any = import_module(settings.SESSION_ENGINE)
+    store = engine.SessionStore(session_id)
+    if not isinstance(store, SessionStore):
+        raise CommandError(
+            f"SESSION_ENGINE {settings.SESSION_ENGINE!r} does not keep sessions in Redis; only "
+            "those of 'contextcache_django.sessions' can be looked up",
+            returncode=UNUSABLE,
+        )
+    return store.cache, store.redis_key(session_id)
 
 
 def unknown(alias: str) -> CommandError:
