@@ -8,11 +8,12 @@ where the generator waits, in both.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 
     Steps = Generator[Any, Any, "R"]
 
@@ -45,6 +46,52 @@ async def run_async(steps: Steps[R]) -> R:
     except StopIteration as end:
         result: R = end.value
         return result
+
+
+class Found(list[Any]):
+    """What steps have found until now, for `items` and `items_async`."""
+
+
+def items(steps: Steps[None]) -> Iterator[Any]:
+    """Yield what `steps` find over a client that blocks."""
+    answer = None
+    with contextlib.suppress(StopIteration):
+        while True:
+            step = steps.send(answer)
+            answer = None if isinstance(step, Found) else step
+            if isinstance(step, Found):
+                yield from step
+
+
+async def items_async(steps: Steps[None]) -> AsyncIterator[Any]:
+    """Yield what `steps` find over an asynchronous client."""
+    step = next(steps, None)
+    while step is not None:
+        answer = None
+        if isinstance(step, Found):
+            for item in step:
+                yield item
+        else:
+            try:
+                answer = await step
+            except BaseException as error:  # noqa: BLE001  # a cancellation, too
+                step = _thrown(steps, error)
+                continue
+        step = _sent(steps, answer)
+
+
+def _sent(steps: Steps[None], answer: Any) -> Any:
+    try:
+        return steps.send(answer)
+    except StopIteration:
+        return None
+
+
+def _thrown(steps: Steps[None], error: BaseException) -> Any:
+    try:
+        return steps.throw(error)
+    except StopIteration:
+        return None
 
 
 async def in_thread(function: Callable[P, R], *args: P.args, **options: P.kwargs) -> R:

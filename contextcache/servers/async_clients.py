@@ -7,7 +7,6 @@ the few methods that stores of contextcache use, and no other ones of redis-py's
 # mypy: allow-untyped-calls
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -17,7 +16,7 @@ from contextcache.servers.errors import diagnose
 from contextcache.servers.operations import RESULTS, Operation, Server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from contextcache.servers.operations import Client
 
@@ -30,6 +29,8 @@ class AsyncClient:
     Args:
         client: The client of the same server that blocks.
     """
+
+    address: tuple[str, int]  # of a node of a cluster
 
     def __init__(self, client: Client) -> None:
         self.server: Server = client.server
@@ -54,13 +55,18 @@ class AsyncClient:
         return self._result(command, answer)
 
     async def execute_many(
-        self, commands: Sequence[Command], *, raise_on_error: bool = True
+        self,
+        commands: Sequence[Command],
+        *,
+        raise_on_error: bool = True,
+        options: object = None,  # noqa: ARG002  # of redis-py, as for clients that block
     ) -> list[Any]:
         """Send commands together and return their answers.
 
         Args:
             commands: The commands.
             raise_on_error: Whether to raise, once all are answered, what one of them failed with.
+            options: None of redis-py's are known here.
         """
         if not commands:
             return []
@@ -131,12 +137,10 @@ class EmbeddedAsyncClient:
 
     Args:
         client: The client that blocks, as far as there is anything to wait for.
-        threads: Whether there is, so that it is called in a thread.
     """
 
-    def __init__(self, client: Any, *, threads: bool = False) -> None:
+    def __init__(self, client: Any) -> None:
         self._client = client
-        self._threads = threads
 
     async def execute_many(
         self, commands: Sequence[Command], *, raise_on_error: bool = True
@@ -145,21 +149,18 @@ class EmbeddedAsyncClient:
         pipeline = self._client.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
-        answers: list[Any] = await self._call(pipeline.execute, raise_on_error)
+        answers: list[Any] = pipeline.execute(raise_on_error)
         return answers
-
-    async def _call(self, method: Callable[..., Any], *args: Any) -> Any:
-        return await asyncio.to_thread(method, *args) if self._threads else method(*args)
 
     async def scan_iter(self, match: Any, count: int) -> AsyncIterator[Any]:
         """Yield the keys that match."""
-        for key in await self._call(lambda: list(self._client.scan_iter(match, count))):
+        for key in self._client.scan_iter(match, count):
             yield key
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)
 
         async def ask(*args: Any) -> Any:
-            return await self._call(method, *args)
+            return method(*args)
 
         return ask

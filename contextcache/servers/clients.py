@@ -12,6 +12,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 import redis.asyncio
+import redis.asyncio.cluster
 import redis.cluster
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
@@ -37,6 +38,7 @@ from contextcache.servers.cluster import ClusterClient
 from contextcache.servers.connections import adapted
 from contextcache.servers.operations import Client, Server
 from contextcache.servers.sentinels import Sentinels
+from contextcache.servers.urls import shown_host
 
 try:
     from redis.maint_notifications import MaintNotificationsConfig
@@ -109,7 +111,9 @@ def asynchronous(client: Any) -> Any:
     """Return the asynchronous twin of a client that `connect` has made."""
     if isinstance(client, Client):
         return AsyncClient(client)
-    return EmbeddedAsyncClient(client, threads=isinstance(client, ClusterClient))
+    if isinstance(client, ClusterClient):
+        return client.asynchronous
+    return EmbeddedAsyncClient(client)
 
 
 def _async_pools(
@@ -126,6 +130,8 @@ def _async_pools(
     kind: Any = next(twin for base, twin in _ASYNC_CONNECTIONS.items() if issubclass(plain, base))
     options = {name: value for name, value in settings.items() if name not in _NOT_ASYNC}
     # The deadline is that of the whole operation.
+    if "async_parser_class" in options:
+        options["parser_class"] = options.pop("async_parser_class")
     options.update(retry=AsyncRetry(NoBackoff(), 0), socket_timeout=None)
     options["socket_connect_timeout"] = None
     limit = settings.get("max_connections", _UNBOUNDED)
@@ -177,7 +183,7 @@ def _sentinel_pool(address: Address, seconds: float, settings: dict[str, Any]) -
         make_pool = functools.partial(
             adapted(ConnectionPool), connection_class=adapted(plain), host=host, port=port, **asking
         )
-        name = f"{address.transport}://{host}:{port}"
+        name = f"{address.transport}://{shown_host(host, port)}"
         server = Server(name, share, make_pool, is_part=True, pause=SENTINEL_PAUSE)
         server.async_pools = _async_pools(plain, {**asking, "host": host, "port": port})
         sentinels.append(Client(connection_pool=server.pool))
@@ -203,6 +209,14 @@ def _cluster(address: Address, seconds: float, settings: dict[str, Any]) -> Clus
     )
     host, port = address.hosts[0]
 
+    def new_server(name: str, host: str, port: int) -> Server:
+        server = Server(name, seconds, lambda: make_node_pool(host, port), is_part=True)
+        options = {**settings, "host": host, "port": port}
+        if (parser := getattr(redis.asyncio.cluster, "ClusterParser", None)) is not None:
+            options["async_parser_class"] = parser
+        server.async_pools = _async_pools(_CONNECTIONS[address.transport][0], options)
+        return server
+
     def make_node_pool(host: str, port: int) -> ConnectionPool:
         options = {**settings, "retry": Retry(NoBackoff(), 0)}
         # The parser for one server gives ASK, MOVED and TRYAGAIN no types in older versions.
@@ -220,13 +234,13 @@ def _cluster(address: Address, seconds: float, settings: dict[str, Any]) -> Clus
             options.pop("maint_notifications_config", None)
         return RedisCluster(
             # With a URL it takes the class of connections; the rest of it is in `settings`.
-            url=f"redis://[{host}]:{port}" if ":" in host else f"redis://{host}:{port}",
+            url=f"redis://{shown_host(host, port)}",
             startup_nodes=[ClusterNode(*node) for node in address.hosts[1:]],
             retry=Retry(NoBackoff(), 0),
             **options,
         )
 
-    return ClusterClient(address, seconds, make_node_pool, make_cluster)
+    return ClusterClient(address, seconds, new_server, make_cluster)
 
 
 _CONNECTIONS = {
@@ -241,7 +255,7 @@ _ASYNC_CONNECTIONS: dict[type, type] = {
 }
 _NOT_ASYNC = {
     *("connection_class", "max_connections", "parser_class", "timeout"),
-    *("sentinel_username", "sentinel_password"),
+    *("require_full_coverage", "sentinel_username", "sentinel_password"),
 }
 _CLUSTER_SETTINGS = {*REDIS_ALLOWED_KEYS, "maint_notifications_config", "require_full_coverage"} - {
     *("host", "port", "db", "retry", "connection_class", "connection_pool_class"),

@@ -9,59 +9,37 @@ stays for what has no key, and for transactions.
 # mypy: allow-untyped-calls
 from __future__ import annotations
 
+import asyncio
 import functools
 import time
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import redis
 from redis.cluster import RedisCluster
 from redis.commands import CoreCommands, RedisClusterCommands
-from redis.crc import key_slot
 
-from contextcache.exceptions import ServerError
-from contextcache.servers.deadline import Deadline
-from contextcache.servers.errors import diagnose, worded
-from contextcache.servers.everywhere import EveryNode, complete
+from contextcache.base.steps import awaitable, blocking, items, items_async, run, run_async
+from contextcache.servers.async_clients import AsyncClient
+from contextcache.servers.everywhere import ClusterSteps, complete
 from contextcache.servers.operations import Client, Operation, QuickParser, Server
 from contextcache.servers.slots import SlotMap
+from contextcache.servers.urls import shown_host
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 
     from contextcache.servers.urls import Address
 
-    _ClusterBase = EveryNode
+    _ClusterBase = ClusterSteps
 
     class _PipelineBase: ...
 else:
 
-    class _ClusterBase(EveryNode, QuickParser, RedisClusterCommands):
+    class _ClusterBase(ClusterSteps, QuickParser, RedisClusterCommands):
         """Quick for what is asked most, and redis-py's methods for the rest."""
 
     class _PipelineBase(QuickParser, CoreCommands):
         """The same of a pipeline."""
-
-
-REDIRECTIONS = 5  # that one command follows
-TRY_AGAIN_PAUSE = 0.02  # seconds
-
-# Commands whose first argument is their only key, or which take several of one slot.
-_KEY_FIRST = frozenset(
-    word
-    for line in (
-        "APPEND BITCOUNT BITFIELD BITPOS DECR DECRBY GET GETBIT GETDEL GETEX GETRANGE GETSET INCR",
-        "INCRBY INCRBYFLOAT PSETEX SET SETBIT SETEX SETNX SETRANGE STRLEN SUBSTR",
-        "DEL DUMP EXISTS EXPIRE EXPIREAT EXPIRETIME PERSIST PEXPIRE PEXPIREAT PEXPIRETIME PTTL",
-        "RENAME RENAMENX RESTORE TOUCH TTL TYPE UNLINK",
-        "HDEL HEXISTS HGET HGETALL HINCRBY HINCRBYFLOAT HKEYS HLEN HMGET HMSET HSCAN HSET HSETNX",
-        "HSTRLEN HVALS",
-        "LINDEX LINSERT LLEN LPOP LPOS LPUSH LPUSHX LRANGE LREM LSET LTRIM RPOP RPUSH RPUSHX",
-        "SADD SCARD SISMEMBER SMEMBERS SMISMEMBER SPOP SRANDMEMBER SREM SSCAN",
-        "ZADD ZCARD ZCOUNT ZINCRBY ZPOPMAX ZPOPMIN ZRANGE ZRANGEBYSCORE ZRANK ZREM",
-        "ZREMRANGEBYRANK ZREMRANGEBYSCORE ZREVRANGE ZREVRANGEBYSCORE ZREVRANK ZSCAN ZSCORE",
-    )
-    for word in line.split()
-)
 
 
 class ClusterClient(_ClusterBase):
@@ -74,7 +52,7 @@ class ClusterClient(_ClusterBase):
     Args:
         address: Some of its nodes.
         seconds: How long an operation may take, on however many nodes.
-        make_node_pool: Makes the pool of the node with this host and port.
+        new_server: Returns the server of a node, given its name, host and port.
         make_cluster: Makes redis-py's client of the cluster.
     """
 
@@ -82,13 +60,25 @@ class ClusterClient(_ClusterBase):
         self,
         address: Address,
         seconds: float,
-        make_node_pool: Callable[[str, int], Any],
+        new_server: Callable[[str, str, int], Server],
         make_cluster: Callable[[], Any],
     ) -> None:
         self._seconds = seconds
         self._whole = Server(address.public, seconds, make_cluster)
-        self._map = SlotMap(address, seconds, make_node_pool)
+
+        def new_node(host: str, port: int) -> Client:
+            server = new_server(f"{address.transport}://{shown_host(host, port)}", host, port)
+            node = Client(connection_pool=server.pool)
+            node.address = (host, port)
+            return node
+
+        self._map = SlotMap(address, new_node)
         self._encode = self._map.nodes()[0].connection_pool.get_encoder().encode
+
+    @cached_property
+    def asynchronous(self) -> AsyncClusterClient:
+        """The asynchronous twin, with the same nodes and circuit breakers."""
+        return AsyncClusterClient(self)
 
     def start_afresh(self) -> None:
         """Forget every connection, as in a forked child."""
@@ -115,75 +105,40 @@ class ClusterClient(_ClusterBase):
         with Operation(self._whole):
             return getattr(self._whole.pool, name)(*args, **options)
 
-    # --- Commands of one key ----------------------------------------------------------------------
+    def _ask_whole(self, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
+        return self._ask("execute_command", *args, **options)
 
-    def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Send one command to the node that has its key, and return the answer."""
-        if args[0] not in _KEY_FIRST or "target_nodes" in options:
-            return self._ask("execute_command", *args, **options)
-        with Deadline(self._seconds):
-            return self._execute(args, options)
+    def _pause(self, seconds: float) -> Any:
+        time.sleep(seconds)
 
-    def _execute(self, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
-        slot = key_slot(self._encode(args[1]))
-        node = self._map.node(slot)
-        asking = False
-        failure: Exception = redis.exceptions.ClusterError()
-        for _ in range(REDIRECTIONS):
-            try:
-                if not asking:
-                    return node.execute_command(*args, **options)
-                return _after_asking(node, args, options)
-            except redis.exceptions.MovedError as error:
-                node, asking = self._map.moved(error, node), False
-            except redis.exceptions.AskError as error:
-                node, asking = self._map.node_at(error.host, error.port, node), True
-            except redis.exceptions.TryAgainError as error:
-                failure = error
-                time.sleep(TRY_AGAIN_PAUSE)
-            except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.ClusterDownError):
-                self._map.learn()  # for the next command: this one may have been executed
-                raise
-        raise self._map.failed(failure)
-
-    # --- Commands of many keys --------------------------------------------------------------------
+    execute_command = blocking(ClusterSteps._execute)
 
     def mget(self, keys: Any, *others: Any) -> Any:
         """Return the values under `keys`."""
-        answers = self._each("GET", _listed(keys, others))
-        return complete([None if _is_no_value(answer) else answer for answer in answers])
+        return run(self._mget(_listed(keys, others)))
 
     def mset(self, mapping: Mapping[Any, Any]) -> Any:
         """Store every value of `mapping` under its key."""
-        pipeline = ClusterPipeline(self)
-        for item in mapping.items():
-            pipeline.execute_command("SET", *item)
-        complete(pipeline.execute(raise_on_error=False))
+        complete(run(self._execute_all([(("SET", *item), {}) for item in mapping.items()])))
         return True
 
     mget_nonatomic, mset_nonatomic = mget, mset
 
     def delete(self, *keys: Any) -> Any:
         """Delete `keys`, and return how many there were."""
-        return sum(complete(self._each("DEL", keys)))
+        return run(self._count("DEL", *keys))
 
     def exists(self, *keys: Any) -> Any:
         """Return how many of `keys` there are."""
-        return sum(complete(self._each("EXISTS", keys)))
+        return run(self._count("EXISTS", *keys))
 
     def touch(self, *keys: Any) -> Any:
         """Note that `keys` have been used, and return how many there are."""
-        return sum(complete(self._each("TOUCH", keys)))
+        return run(self._count("TOUCH", *keys))
 
     def unlink(self, *keys: Any) -> Any:
         """Delete `keys`, and return how many there were."""
-        return sum(complete(self._each("UNLINK", keys)))
-
-    def _each(self, command: str, keys: Iterable[Any]) -> list[Any]:
-        pipeline = ClusterPipeline(self)
-        for key in keys:
-            pipeline.execute_command(command, key)
-        return pipeline.execute(raise_on_error=False)
+        return run(self._count("UNLINK", *keys))
 
     def pipeline(self, transaction: bool = False, shard_hint: Any = None) -> Any:
         """Return a pipeline, which asks each node once; or a transaction, of keys of one slot."""
@@ -199,56 +154,80 @@ class ClusterClient(_ClusterBase):
         pipeline.execute = executed
         return pipeline
 
-    def execute_many(self, commands: list[tuple[Any, Any]]) -> list[Any]:
-        """Send each command to the node of its key, each node once, and return the answers.
+    execute_many = blocking(ClusterSteps._execute_all)
 
-        Returns:
-            An answer for each command, which is an exception where it failed.
+    # --- Every node -------------------------------------------------------------------------------
+
+    def flushdb(self, asynchronous: bool = False, **_: Any) -> Any:
+        """Delete everything on every node that can be reached."""
+        return run(self._flushdb(*["ASYNC"] * asynchronous))
+
+    def dbsize(self, **_: Any) -> Any:
+        """Return how many keys there are."""
+        return sum(run(self._ask_each("DBSIZE")))
+
+    def keys(self, pattern: Any = "*", **_: Any) -> Any:
+        """Return all keys that match `pattern`."""
+        return [key for found in run(self._ask_each("KEYS", pattern)) for key in found]
+
+    def scan_iter(
+        self, match: Any = None, count: int | None = None, _type: str | None = None, **_others: Any
+    ) -> Iterator[Any]:
+        """Yield the keys of every node; some twice while keys move from one to another.
+
+        Raises:
+            ServerError: A node failed. What is on the others has been yielded.
         """
-        with Deadline(self._seconds):
-            answers: list[Any] = [None] * len(commands)
-            places: dict[Client, list[int]] = {}
-            for place, (args, options) in enumerate(commands):
-                try:
-                    if args[0] in _KEY_FIRST:
-                        node = self._map.node(key_slot(self._encode(args[1])))
-                        places.setdefault(node, []).append(place)
-                    else:
-                        answers[place] = self._ask("execute_command", *args, **options)
-                except redis.RedisError as error:
-                    answers[place] = error
-            # A node that has failed lately comes last: it may take all the time that is left.
-            for node in sorted(places, key=lambda node: node.failures):
-                self._execute_on(node, places[node], commands, answers)
-            return answers
+        named = {"MATCH": match, "COUNT": count, "TYPE": _type}
+        return items(self._scan(*(x for one in named.items() if one[1] is not None for x in one)))
 
-    def _execute_on(
-        self, node: Client, places: list[int], commands: list[tuple[Any, Any]], answers: list[Any]
-    ) -> None:
-        pipeline = node.pipeline(transaction=False)
-        for place in places:
-            args, options = commands[place]
-            pipeline.execute_command(*args, **options)
-        try:
-            found = pipeline.execute(raise_on_error=False)
-        except redis.RedisError as error:
-            self._map.learn()
-            found = [error] * len(places)
-        for place, answer in zip(places, found, strict=True):
-            answers[place] = answer
-            if isinstance(answer, _REDIRECTIONS):
-                if isinstance(answer, redis.exceptions.MovedError):
-                    self._map.moved(answer, node)
-                try:
-                    answers[place] = self._execute(*commands[place])
-                except redis.RedisError as error:
-                    answers[place] = error
-            elif isinstance(answer, redis.ResponseError) and not isinstance(answer, ServerError):
-                diagnosis = diagnose(answer)
-                if diagnosis is not None:
-                    if isinstance(answer, redis.exceptions.ClusterDownError):
-                        self._map.learn()
-                    answers[place] = worded(node.name, diagnosis, answer)
+
+class AsyncClusterClient(ClusterSteps):
+    """The asynchronous client of a cluster.
+
+    Args:
+        client: The one that blocks; its nodes are asked.
+    """
+
+    def __init__(self, client: ClusterClient) -> None:
+        self._client = client
+        self._seconds, self._encode = client._seconds, client._encode
+
+        def new_node(host: str, port: int) -> AsyncClient:
+            node = AsyncClient(client._map.node_at(host, port))
+            node.address = (host, port)
+            return node
+
+        self._map = SlotMap(client._map.address, new_node)
+
+    def _ask_whole(self, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
+        return asyncio.to_thread(self._client.execute_command, *args, **options)
+
+    def _pause(self, seconds: float) -> Any:
+        return asyncio.sleep(seconds)
+
+    execute_command = awaitable(ClusterSteps._execute)
+    mget = awaitable(ClusterSteps._mget)
+    flushdb = awaitable(ClusterSteps._flushdb)
+
+    async def execute_many(
+        self, commands: Iterable[Sequence[Any]], *, raise_on_error: bool = True
+    ) -> list[Any]:
+        """Send commands, each node's together, and return their answers."""
+        answers = await run_async(self._execute_all([(command, {}) for command in commands]))
+        return complete(answers) if raise_on_error else answers
+
+    async def delete(self, *keys: Any) -> int:
+        """Delete `keys`, and return how many there were."""
+        return await run_async(self._count("DEL", *keys))
+
+    async def unlink(self, *keys: Any) -> int:
+        """Delete `keys`, and return how many there were."""
+        return await run_async(self._count("UNLINK", *keys))
+
+    def scan_iter(self, match: Any, count: int) -> AsyncIterator[Any]:
+        """Yield the keys that match, of every node."""
+        return items_async(self._scan("MATCH", match, "COUNT", count))
 
 
 class ClusterPipeline(_PipelineBase):
@@ -298,22 +277,6 @@ class ClusterPipeline(_PipelineBase):
                 if isinstance(answer, Exception):
                     raise answer
         return answers
-
-
-_REDIRECTIONS = (redis.exceptions.AskError, redis.exceptions.TryAgainError)  # MOVED is an AskError
-
-
-def _after_asking(node: Client, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
-    """Return what `node` answers about a slot that is being moved to it."""
-    pipeline = node.pipeline(transaction=False)
-    pipeline.execute_command("ASKING")
-    pipeline.execute_command(*args, **options)
-    return pipeline.execute()[1]
-
-
-def _is_no_value(answer: object) -> bool:
-    """Return whether there is something else than a string, for which MGET answers nothing."""
-    return isinstance(answer, redis.ResponseError) and "WRONGTYPE" in str(answer)
 
 
 def _listed(keys: Any, others: tuple[Any, ...]) -> list[Any]:

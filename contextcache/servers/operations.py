@@ -3,6 +3,7 @@
 # mypy: allow-untyped-calls
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 import weakref
@@ -16,7 +17,7 @@ from contextcache.servers.deadline import Deadline, current
 from contextcache.servers.errors import UNREACHABLE, Diagnosis, diagnose, worded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from redis.connection import ConnectionPool
@@ -249,12 +250,24 @@ class Client(QuickParser, redis.Redis):
                 if not self.connection:
                     pool.release(connection)
 
-    def execute_many(self, commands: Iterable[Any]) -> list[Any]:
-        """Send commands together and return their answers, or raise what one failed with."""
+    def execute_many(
+        self,
+        commands: Sequence[Any],
+        *,
+        raise_on_error: bool = True,
+        options: Iterable[Mapping[str, Any]] = itertools.repeat({}),
+    ) -> list[Any]:
+        """Send commands together and return their answers.
+
+        Args:
+            commands: The commands.
+            raise_on_error: Whether to raise, once all are answered, what one of them failed with.
+            options: Those of redis-py for each.
+        """
         pipeline = self.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        return pipeline.execute()
+        for command, its_options in zip(commands, options, strict=False):
+            pipeline.execute_command(*command, **its_options)
+        return pipeline.execute(raise_on_error)
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> ClientPipeline:
         """Return a pipeline, which is one operation however many commands it holds."""

@@ -14,12 +14,14 @@ import redis
 
 from contextcache.exceptions import ServerError
 from contextcache.servers.errors import UNREACHABLE, Diagnosis, diagnose, worded
-from contextcache.servers.operations import Client, Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from contextcache.base.steps import Steps
     from contextcache.servers.urls import Address
+
+    Node = Any  # a client of one server, which blocks or does not
 
 SLOTS = 16384
 LEARN_PAUSE = 1.0  # seconds between two questions for the map
@@ -28,24 +30,22 @@ LEARN_PAUSE = 1.0  # seconds between two questions for the map
 class SlotMap:
     """The nodes of a cluster, each with its own connections and circuit breaker.
 
+    What asks them is in steps; see `contextcache.base.steps`.
+
     Args:
         address: Some of its nodes.
-        seconds: How long an operation may take.
-        make_node_pool: Makes the pool of the node with this host and port.
+        new_node: Makes the client of the node with this host and port.
     """
 
-    def __init__(
-        self, address: Address, seconds: float, make_node_pool: Callable[[str, int], Any]
-    ) -> None:
-        self._address = address
-        self._seconds = seconds
-        self._make_node_pool = make_node_pool
-        self._named = [self._new_node(*host) for host in address.hosts]
+    def __init__(self, address: Address, new_node: Callable[[str, int], Node]) -> None:
+        self.address = address
+        self._new_node = new_node
+        self._named = [new_node(*host) for host in address.hosts]
         self._nodes = {one.address: one for one in self._named}
-        self._slots: list[Client | None] = []  # none are known yet
+        self._slots: list[Node | None] = []  # none are known yet
         self._learned = float("-inf")
 
-    def nodes(self) -> list[Client]:
+    def nodes(self) -> list[Node]:
         """Return all nodes, first those that the URL names.
 
         A node may have a slot and no place among the others, where two threads made it at once.
@@ -53,37 +53,37 @@ class SlotMap:
         known = [*self._named, *list(self._nodes.values()), *filter(None, list(self._slots))]
         return list(dict.fromkeys(known))
 
-    def node(self, slot: int) -> Client:
+    def node(self, slot: int) -> Steps[Node]:
         """Return the node that has `slot`, as far as is known."""
         if not self._slots or self._slots[slot] is None:
-            self.learn()
+            yield from self.learn()
         if not self._slots:
-            self.learn(at_once=True)
+            yield from self.learn(at_once=True)
         node = self._slots[slot]
         if node is None:
             raise self.failed(redis.exceptions.SlotNotCoveredError())
         return node
 
-    def primaries(self) -> list[Client]:
+    def primaries(self) -> Steps[list[Node]]:
         """Return the nodes that have slots."""
-        self.learn()
+        yield from self.learn()
         if not self._slots:
-            self.learn(at_once=True)
+            yield from self.learn(at_once=True)
         return list(dict.fromkeys(node for node in self._slots if node is not None))
 
-    def holders(self, *, anew: bool = False) -> tuple[list[Client], object]:
+    def holders(self, *, anew: bool = False) -> Steps[tuple[list[Node], object]]:
         """Return the nodes that hold keys, and which slots they have; None while some move.
 
         Args:
             anew: Whether to ask for a new map in any case.
         """
         if anew:
-            self.learn(at_once=True)
-        nodes = self.primaries()
+            yield from self.learn(at_once=True)
+        nodes = yield from self.primaries()
         layout: list[object] | None = []
         for node in list(nodes):
             try:
-                known = list(node.execute_command("CLUSTER NODES").items())
+                known = list((yield node.execute_command("CLUSTER NODES")).items())
             except redis.RedisError:  # it may not be asked for this; a command will tell the rest
                 layout = None
                 continue
@@ -104,15 +104,15 @@ class SlotMap:
                 ]
         return list(dict.fromkeys(nodes)), layout
 
-    def moved(self, error: Any, asked: Client) -> Client:
+    def moved(self, error: Any, asked: Node) -> Steps[Node]:
         """Return the node to which `asked` refers, and note that it has the slot."""
         node = self.node_at(error.host, error.port, asked)
         if self._slots:
             self._slots[error.slot_id] = node
-        self.learn()
+        yield from self.learn()
         return node
 
-    def node_at(self, host: str | bytes | None, port: int | str, asked: Client) -> Client:
+    def node_at(self, host: str | bytes | None, port: int | str, asked: Node = None) -> Node:
         """Return the node with this address, of which `asked` has told."""
         address = _text(host) or asked.address[0], int(port)  # some leave out their own host
         node = self._nodes.get(address)
@@ -120,26 +120,18 @@ class SlotMap:
             node = self._nodes[address] = self._new_node(*address)
         return node
 
-    def _new_node(self, host: str, port: int) -> Client:
-        shown = f"[{host}]" if ":" in host else host
-        name = f"{self._address.transport}://{shown}:{port}"
-        server = Server(name, self._seconds, lambda: self._make_node_pool(host, port), is_part=True)
-        node = Client(connection_pool=server.pool)
-        node.address = (host, port)
-        return node
-
-    def learn(self, *, at_once: bool = False) -> None:
+    def learn(self, *, at_once: bool = False) -> Steps[None]:
         """Ask a node for the map, if none has been asked lately, and keep the one there is."""
         now = time.monotonic()
         if now - self._learned < LEARN_PAUSE and not at_once:
             return
         self._learned = now
         failure: Exception = redis.exceptions.RedisClusterException()
-        best: list[Client | None] = []
-        members: dict[tuple[str, int], Client] = {}
+        best: list[Node | None] = []
+        members: dict[tuple[str, int], Node] = {}
         for node in sorted(self.nodes(), key=lambda node: node.failures):
             try:
-                slots, mentioned = self._map_of(node)
+                slots, mentioned = yield from self._map_of(node)
             except redis.RedisError as error:
                 failure = error
                 continue
@@ -154,11 +146,11 @@ class SlotMap:
         elif not self._slots:
             raise self.failed(failure)
 
-    def _map_of(self, asked: Client) -> tuple[list[Client | None], dict[tuple[str, int], Client]]:
+    def _map_of(self, asked: Node) -> Steps[tuple[list[Node | None], dict[tuple[str, int], Node]]]:
         """Return the node of each slot, and all nodes that are mentioned, as `asked` knows them."""
-        slots: list[Client | None] = [None] * SLOTS
-        mentioned: dict[tuple[str, int], Client] = {}
-        for first, last, *nodes in asked.execute_command("CLUSTER SLOTS"):
+        slots: list[Node | None] = [None] * SLOTS
+        mentioned: dict[tuple[str, int], Node] = {}
+        for first, last, *nodes in (yield asked.execute_command("CLUSTER SLOTS")):
             found = [self.node_at(host, port, asked) for host, port, *_ in nodes]
             mentioned.update((node.address, node) for node in found)
             slots[first : last + 1] = [found[0]] * (last + 1 - first)
@@ -171,7 +163,7 @@ class SlotMap:
         diagnosis = diagnose(error) or Diagnosis(
             UNREACHABLE, "it is no Redis Cluster", "begin the URL with redis://"
         )
-        return worded(self._address.public, diagnosis, error)
+        return worded(self.address.public, diagnosis, error)
 
 
 def _text(host: str | bytes | None) -> str:

@@ -72,7 +72,7 @@ def parse(url: str) -> Address:
     if topology == "cluster" and database.strip("0"):
         raise ConfigurationError("a Redis Cluster has database 0 only: remove it from the URL")
     credentials, at, _ = parts.netloc.rpartition("@")
-    shown = ",".join(_shown(host, port) for host, port in hosts)
+    shown = ",".join(shown_host(host, port) for host, port in hosts)
     return Address(
         transport,
         topology,
@@ -129,5 +129,6 @@ def _hosts(parts: SplitResult) -> list[tuple[str, int | None]]:
     return hosts
 
 
-def _shown(host: str, port: int | None) -> str:
+def shown_host(host: str, port: int | None) -> str:
+    """Return host and port as they stand in a URL."""
     return (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")

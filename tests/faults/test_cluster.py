@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,9 @@ from django.core.cache import caches
 from redis.crc import key_slot
 
 from contextcache.exceptions import ServerError
-from contextcache.servers import connect
+from contextcache.servers import asynchronous, connect
 from tests.faults.clusters import SLOTS, move_slot, node_id, running_cluster
-from tests.faults.places import DjangoCache, FlaskCache
+from tests.faults.places import AsyncDjangoCache, DjangoCache, FlaskCache
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -238,7 +239,7 @@ def test_a_node_with_another_password_costs_what_it_holds(
             admin.config_set("requirepass", "")
 
 
-@pytest.mark.parametrize("kind", [DjangoCache, FlaskCache])
+@pytest.mark.parametrize("kind", [DjangoCache, AsyncDjangoCache, FlaskCache])
 def test_a_cache_has_what_the_other_nodes_have(
     nodes: list[RedisServer], client: Any, kind: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -268,7 +269,7 @@ def test_a_cache_has_what_the_other_nodes_have(
             assert cache.read() == set()
 
 
-@pytest.mark.parametrize("kind", [DjangoCache, FlaskCache])
+@pytest.mark.parametrize("kind", [DjangoCache, AsyncDjangoCache, FlaskCache])
 def test_a_cache_that_raises_does_so_for_a_part(
     nodes: list[RedisServer], client: Any, kind: Any
 ) -> None:
@@ -316,15 +317,79 @@ class Opened:
         self.backend.delete_many(*keys) if self.is_flask else self.backend.delete_many(keys)
 
 
+class InLoop:
+    """A cache whose asynchronous methods are called by the names of the others."""
+
+    def __init__(self, place: AsyncDjangoCache) -> None:
+        self._place = place
+        self.make_key = caches["default"].make_key
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in dir(caches["default"]):
+            raise AttributeError(name)
+        method = getattr(caches["default"], f"a{name}")
+        return lambda *args: self._place.run(method(*args))
+
+
+numbers = itertools.count()
+
+
 @contextlib.contextmanager
 def opened(kind: Any, url: str, **options: Any) -> Iterator[Opened]:
     """Open a cache of Django's or of Flask-Caching."""
-    with kind(url, TIMEOUT=2, **options) as place:
+    # Clients of its own: a circuit breaker may still be open.
+    with kind(f"{url}?client_name=opened-{next(numbers)}", TIMEOUT=2, **options) as place:
         if isinstance(place, DjangoCache):
-            yield Opened(caches["default"])
+            in_loop = isinstance(place, AsyncDjangoCache)
+            yield Opened(InLoop(place) if in_loop else caches["default"])
         else:
             with place.app.app_context():
                 yield Opened(place.cache)
+
+
+# --- Without threads ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [redis.__version__, "99.0.0"], ids=["private", "public"])
+def test_asynchronous_clients_know_the_cluster(
+    nodes: list[RedisServer], client: Any, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    """Keys of any slot, one that moves, and a node that is gone."""
+    monkeypatch.setattr(redis, "__version__", version)
+    blocking: Any = connect(url_of(nodes), timeout=2, client_name=f"async-{version}")
+    asking = asynchronous(blocking)
+    everything = [*KEYS, *TAGGED]
+
+    async def use() -> None:
+        sets = [("SET", key, key) for key in everything]
+        await asking.execute_many(sets)
+        assert await asking.flushdb()
+        assert await asking.mget(everything) == [None] * len(everything)
+        assert await asking.execute_many(sets) == [True] * len(sets)
+        assert await asking.execute_command("SET", "number", 1)
+        assert await asking.execute_command("INCRBY", "number", 2) == 3
+        assert await asking.execute_command("PING")  # which has no key
+        await asking.delete("number")
+        with moving(nodes, TAGGED[:3]):
+            assert await asking.mget(everything) == [key.encode() for key in everything]
+            for key in TAGGED:
+                assert await asking.execute_command("GET", key) == key.encode()
+            found = {key async for key in asking.scan_iter("*", 10)}
+            assert found == {key.encode() for key in everything}
+            assert await asking.delete(*TAGGED) == 6
+        with gone(nodes[1], client):
+            with pytest.raises(ServerError) as caught:
+                await asking.mget(KEYS)
+            answers = zip(KEYS, caught.value.answers, strict=True)
+            assert all(one == key.encode() for key, one in answers if not holds(1, key))
+            lost = next(key for key in KEYS if holds(1, key))
+            for _ in range(3):
+                with pytest.raises(ServerError):
+                    await asking.execute_command("GET", lost)
+            with pytest.raises(ServerError, match="is left alone"):
+                blocking.get(lost)  # the breaker of the node is shared
+
+    asyncio.run(use())
 
 
 # --- Another version of redis-py ------------------------------------------------------------------
