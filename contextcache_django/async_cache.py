@@ -121,6 +121,9 @@ class AsyncMethods(Guarded):
         redis_keys = [self.make_and_validate_key(key, version) for key in keys]
         await self._async_store.delete_many(redis_keys)
 
+    async def aclose(self, **_: Any) -> None:
+        """Keep the connections, which end with their event loop."""
+
     async def aclear(self) -> Any:
         """Delete everything in the database, and return whether that was possible."""
         return await self._async_store.clear()
