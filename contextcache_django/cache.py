@@ -17,7 +17,7 @@ from contextcache.storage.redis_store import RedisStore
 from contextcache.storage.sessions import AsyncSessionStorage, SessionStorage
 from contextcache_django.async_cache import AsyncMethods
 from contextcache_django.cache_proxy import GuardedCache
-from contextcache_django.conf import alias_of, project_config, warn_of_embedded
+from contextcache_django.conf import alias_of, names_of, project_config, warn_of_embedded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -70,9 +70,8 @@ class RedisCache(AsyncMethods, backend.RedisCache):
         self._overrides: Mapping[str, Any] | None = self._options.pop("CONTEXTCACHE", None)
         if not server:
             warn_of_embedded(alias)
-        self._sink = "cache in " if alias is None else f"cache {alias!r} in "
-        self._sink += "fakeredis" if self.is_embedded else "redis"
-        self._where = f"CACHES[{alias or '...'!r}]['OPTIONS']['CONTEXTCACHE']"
+        label = "fakeredis" if self.is_embedded else "redis"
+        self._sink, self._where = names_of(alias, label)
         # A mistake in the settings raises at the first use and not here: Django's own system
         # checks make every cache, and would end in a traceback before ours can report it.
 

@@ -17,7 +17,7 @@ from contextcache.storage.commands import LABEL as SESSION
 from contextcache.storage.keyed_guard import MISSING, SKIPPED, KeyedGuard, label_of
 from contextcache.storage.sessions import as_session
 from contextcache_django.cache_mixin import Guarded
-from contextcache_django.conf import alias_of, backend_label, project_config
+from contextcache_django.conf import alias_of, backend_label, names_of, project_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -185,13 +185,13 @@ class GuardedCache(Guarded, Wrapper):
     def __init__(self, location: str | list[str], params: dict[str, Any]) -> None:
         options = params.get("OPTIONS") or {}
         alias = alias_of(location, params)
-        label = backend_label(options.get("BACKEND"))
+        sink, where = names_of(alias, backend_label(options.get("BACKEND")))
         super().__init__(
             location,
             params,
             _overrides=options.get("CONTEXTCACHE"),
-            _sink=f"cache in {label}" if alias is None else f"cache {alias!r} in {label}",
-            _where=f"CACHES[{alias or '...'!r}]['OPTIONS']['CONTEXTCACHE']",
+            _sink=sink,
+            _where=where,
         )
 
     @property

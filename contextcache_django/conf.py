@@ -147,6 +147,12 @@ def alias_of(server: str | list[str], params: Mapping[str, Any]) -> str | None:
     return described[0] if len(described) == 1 else None
 
 
+def names_of(alias: str | None, label: str) -> tuple[str, str]:
+    """Return the display name of a cache, and what a message calls its settings."""
+    sink = f"cache in {label}" if alias is None else f"cache {alias!r} in {label}"
+    return sink, f"CACHES[{alias or '...'!r}]['OPTIONS']['CONTEXTCACHE']"
+
+
 def is_deployed() -> bool:
     """Return whether the project neither is in debug mode nor runs its tests."""
     mail = sys.modules.get("django.core.mail")  # where Django keeps what a test has sent

@@ -29,6 +29,7 @@ from contextcache import (
 )
 from contextcache.base.logs import log
 from contextcache.rules.credentials import Credentials
+from contextcache.servers import RETRY_AFTER
 from contextcache_django.aliases import embedded_by_default
 from contextcache_django.cache_observer import observe_caches
 from contextcache_django.conf import observes, project_config, warn_of_embedded
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
 
-RETRY_AFTER = 5  # seconds, told to the visitor's browser while Redis cannot be reached
 
 _SCOPE = "_contextcache_scope"
 

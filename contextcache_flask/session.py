@@ -11,14 +11,13 @@ from flask.sessions import SessionMixin
 from werkzeug.exceptions import ServiceUnavailable
 
 from contextcache import ServerError, current_scope
+from contextcache.servers import RETRY_AFTER
 from contextcache.storage.sessions import carries_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from flask import Flask
-
-RETRY_AFTER = 5  # seconds, told to the visitor's browser during an outage
 
 
 class SessionUnavailableError(ServerError, ServiceUnavailable):

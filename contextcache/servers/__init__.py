@@ -31,7 +31,7 @@ from urllib.parse import parse_qs, urlsplit
 from contextcache.base.locks import ProcessLock
 from contextcache.config import TIMEOUT as DEFAULT_TIMEOUT
 from contextcache.exceptions import ConfigurationError
-from contextcache.servers.errors import server_error, warn
+from contextcache.servers.errors import RETRY_AFTER, server_error, warn
 from contextcache.servers.urls import parse, public_url
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_TIMEOUT",
     "DEFAULT_URL",
+    "RETRY_AFTER",
     "asynchronous",
     "connect",
     "public_url",

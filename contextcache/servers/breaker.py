@@ -22,28 +22,24 @@ class Breaker:
 
     Args:
         server: The server as it may be shown in a log.
-        patience: The seconds an operation waits for this server. A pause is at least twice as
+        timeout: The seconds an operation waits for this server. A pause is at least twice as
             long, so that only one at a time tries.
 
     Attributes:
+        pause: The seconds between two attempts while it is open.
         failures: Failures in a row until now. While there are none, there is nothing to ask the
             breaker and nothing to tell it.
     """
 
-    __slots__ = ("_lock", "_opened", "_pause", "_retry_at", "_server", "failures")
+    __slots__ = ("_lock", "_opened", "_retry_at", "_server", "failures", "pause")
 
-    def __init__(self, server: str, patience: float) -> None:
+    def __init__(self, server: str, timeout: float) -> None:
         self._server = server
-        self._pause = max(PAUSE, 2 * patience)
+        self.pause = max(PAUSE, 2 * timeout)
         self.failures = 0
         self._opened = 0.0
         self._retry_at: float | None = None  # None while it is closed
         self._lock = threading.RLock()  # a signal handler may come by here, too
-
-    @property
-    def pause(self) -> float:
-        """The seconds between two attempts while it is open."""
-        return self._pause
 
     def admits(self) -> bool:
         """Return whether an operation may go to the server now."""
@@ -54,7 +50,7 @@ class Breaker:
             if self._retry_at is not None:
                 if now < self._retry_at:
                     return False
-                self._retry_at = now + self._pause
+                self._retry_at = now + self.pause
             return True
 
     def succeeded(self) -> None:
@@ -77,11 +73,11 @@ class Breaker:
             if opens:
                 self._opened = now
             if self.failures >= THRESHOLD:
-                self._retry_at = now + self._pause
+                self._retry_at = now + self.pause
         if opens:
             why = f"{reason}; {remedy}".replace("%", "%%")
             log(
                 "warning",
                 f"Redis at %s is left alone after %d failures in a row and tried every %g s: {why}",
-                *(self._server, THRESHOLD, self._pause),
+                *(self._server, THRESHOLD, self.pause),
             )

@@ -148,15 +148,9 @@ class TimedSocket:
                 self._sock.sendall(view[start : start + CHUNK])
 
     def _limit_next_wait(self) -> None:
-        seconds = self._limit
-        deadline = current.get()()
-        if deadline is not None:
-            left = deadline.expires - time.monotonic()
-            if seconds is None or left < seconds:
-                seconds = left
-            seconds = min(seconds, deadline.seconds)
-            if seconds <= 0 and self._limit != 0:  # 0 asks for no wait at all
-                raise TimeoutError("the deadline of the operation has passed")
+        seconds = time_left(self._limit)
+        if seconds is not None and seconds <= 0 and self._limit != 0:  # 0 asks for no wait at all
+            raise TimeoutError("the deadline of the operation has passed")
         if seconds is None or not self._set or not -PRECISION < seconds - self._set < PRECISION:
             self._sock.settimeout(seconds)
             self._set = seconds

@@ -45,6 +45,7 @@ from contextcache.reports.reporter import tally
 from contextcache.servers.urls import public_url
 
 IN_HANDSHAKE = "contextcache_in_handshake"  # marks an error that no command of a caller caused
+RETRY_AFTER = 5  # seconds, told to a visitor's browser while Redis cannot be reached
 REPEAT = 60.0  # seconds before the same outage of the same server is logged again
 DELETIONS = 10  # that did not happen, logged in that time; then every tenfold
 

@@ -45,8 +45,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def opened(patience: float = 0.5) -> Breaker:
-    breaker = Breaker("redis://host:6379/0", patience)
+def opened(timeout: float = 0.5) -> Breaker:
+    breaker = Breaker("redis://host:6379/0", timeout)
     for _ in range(THRESHOLD):
         breaker.failed(*REASON)
     return breaker
@@ -92,7 +92,7 @@ def test_a_try_that_fails_leaves_it_open_and_one_that_is_answered_closes_it(cloc
 
 def test_a_patient_operation_makes_the_pause_longer(clock: Clock) -> None:
     """Else several would wait for the silent server at the same time."""
-    breaker = opened(patience=3)
+    breaker = opened(timeout=3)
     assert breaker.pause == 6
     clock.wait(PAUSE)
     assert not breaker.admits()
