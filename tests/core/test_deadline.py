@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import socket
@@ -15,7 +16,7 @@ import pytest
 import redis
 
 from contextcache.exceptions import ServerError
-from contextcache.servers import connect
+from contextcache.servers import asynchronous, connect
 from contextcache.servers.deadline import Deadline, current, time_left
 from contextcache.servers.operations import Operation, Server
 from tests.redis_server import answered, free_port, running_server
@@ -372,6 +373,7 @@ def test_inside_tls_the_same_holds(certificate: Path) -> None:
             f"Redis at {url} cannot be reached: the TLS handshake failed; check its certificate, "
             "and whether it speaks TLS at all"
         )
+        asyncio.run(_use_asynchronously(asynchronous(trusting), asynchronous(connect(url))))
         hasty = connect(url, timeout=TIMEOUT, ssl_ca_certs=str(certificate / "cert.pem"))
         answered(hasty.ping)
         server.hold()
@@ -380,6 +382,14 @@ def test_inside_tls_the_same_holds(certificate: Path) -> None:
             hasty.get("key")
         assert time.monotonic() - started < AT_MOST
         server.go_on()
+
+
+async def _use_asynchronously(trusting: Any, doubting: Any) -> None:
+    for size in (1, 2**10, 2**25):
+        await trusting.execute_command("SET", "key", b"x" * size)
+        assert await trusting.execute_command("GET", "key") == b"x" * size
+    with pytest.raises(ServerError, match="the TLS handshake failed; check its certificate"):
+        await doubting.execute_command("GET", "key")
 
 
 def test_a_server_that_does_not_speak_tls_is_given_up() -> None:
