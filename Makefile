@@ -29,6 +29,7 @@ help:
 	@echo "make matrix             all of installs, test-lowest, payload-matrix, test-all, conformance"
 	@echo "make pythons            get the supported Pythons that are missing, from Debian (a minute, no root)"
 	@echo "make free-threaded      build a Python without the GIL, where there is none (four minutes, no root)"
+	@echo "make test-servers       run the tests of servers on the newest Redis and on Valkey of Debian"
 	@echo "make test-faults        run only the tests that do real servers harm"
 	@echo "make conformance        run the suites of Django and django-redis on our classes"
 	@echo "make conformance-flask  run the suites of Flask-Caching and cachelib on our backends"
@@ -166,12 +167,37 @@ installs: build
 	echo "failed to install on:$${failed:- none}; NOT tried on:$${missing:- none}"; \
 	test -z "$$failed"
 
+# Redis and Valkey of a newer suite of Debian, unpacked as the Pythons are. Each folder has a program
+# named redis-server, which is what the tests start.
+SERVERS ?= $(HOME)/.cache/contextcache-servers
+.PHONY: newer-servers
+newer-servers:
+	@test -x $(SERVERS)/usr/bin/valkey-server || tools/newer_debian.sh $(SERVERS) redis-server valkey-server
+	@for name in redis valkey; do \
+	    mkdir -p $(SERVERS)/$$name; \
+	    ln -sf ../usr/bin/$$name-server $(SERVERS)/$$name/redis-server; \
+	done
+
+SERVER_TESTS = tests/contract tests/faults tests/django tests/flask tests/core/test_servers.py \
+    tests/core/test_connections.py tests/core/test_deadline.py tests/core/test_async_clients.py \
+    tests/core/test_audit.py
+.PHONY: test-servers
+test-servers: $(VENV)/test.stamp servers newer-servers
+	@for name in redis valkey; do \
+	    server=$$($(SERVERS)/$$name/redis-server --version | cut -d" " -f1-3); \
+	    PATH="$(SERVERS)/$$name:$$PATH" $(VENV)/bin/python -m pytest -n auto $(SERVER_TESTS) $(ARGS) \
+	        && passed="$$passed; $$server" || failed="$$failed; $$server"; \
+	done; \
+	echo "passed on:$${passed:- none}; failed on:$${failed:- none}"; \
+	test -z "$$failed"
+
 # Everything of docs/compatibility.md, which takes hours on two cores; each ends with what ran where.
 .PHONY: matrix
 matrix: pythons
 	$(MAKE) installs
 	$(MAKE) test-lowest
 	$(MAKE) payload-matrix
+	$(MAKE) test-servers
 	$(MAKE) test-all
 	for version in $(SUPPORTED); do $(MAKE) conformance VENV=$(VENV)-$$version || exit 1; done
 

@@ -12,10 +12,13 @@ from contextcache_django.cache_mixin import Guarded
 from contextcache_django.conf import is_deployed
 from contextcache_django.serializers import CacheSerializer
 
-# The option in which each backend that pickles into Redis takes a serializer.
+# The option in which each backend that pickles into Redis or Valkey takes a serializer.
 SERIALIZER_OPTION = {
     "django.core.cache.backends.redis.RedisCache": "serializer",
     "django_redis.cache.RedisCache": "SERIALIZER",
+    "django_valkey.cache.ValkeyCache": "SERIALIZER",
+    "django_cachex.cache.RedisCache": "serializer",
+    "django_cachex.cache.ValkeyCache": "serializer",
 }
 
 

@@ -230,9 +230,11 @@ class GuardedCache(Guarded, Wrapper):
         """Return whether an error of the backend was about a value under `keys`."""
         backend = self.backend
 
+        validate: Any = getattr(backend, "validate_key", None)  # django-valkey's has none
+
         def answer() -> None:
-            for key in keys:
-                backend.validate_key(backend.make_key(key, version))
+            for key in keys if validate is not None else ():
+                validate(backend.make_key(key, version))
             backend.get(PROBE_KEY)
 
         return self._raises_of_values and is_about_value(answer)
@@ -285,7 +287,7 @@ class GuardedCache(Guarded, Wrapper):
     ) -> bool:
         """Store `value` under `key` if that is free, and return whether it was stored."""
         payload = self._encode(key, value)
-        return payload is not SKIPPED and self.backend.add(key, payload, timeout, version)
+        return payload is not SKIPPED and bool(self.backend.add(key, payload, timeout, version))
 
     async def aadd(
         self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None

@@ -219,7 +219,7 @@ def _unguarded_caches() -> Iterator[CheckMessage]:
         if option is not None:
             serializer = _SERIALIZER[option]
             hint = f"Set its BACKEND to {BACKEND!r}, or OPTIONS[{option!r}] to {serializer!r}."
-        label = backend_label(backend).replace("redis", "Redis")
+        label = backend_label(backend).replace("redis", "Redis").replace("valkey", "Valkey")
         yield Warning(
             f"CACHES[{alias!r}] stores values in {label} without a guard.",
             hint=hint,

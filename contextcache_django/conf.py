@@ -118,6 +118,9 @@ def json_guard_for(sink: str, encode: Callable[[Any], bytes] = _AS_JSON) -> JSON
 BACKEND_LABELS = {
     "django.core.cache.backends.redis.RedisCache": "redis",
     "django_redis.cache.RedisCache": "redis",
+    "django_valkey.cache.ValkeyCache": "valkey",
+    "django_cachex.cache.RedisCache": "redis",
+    "django_cachex.cache.ValkeyCache": "valkey",
     "django.core.cache.backends.locmem.LocMemCache": "memory",
     "django.core.cache.backends.db.DatabaseCache": "the database",
     "django.core.cache.backends.filebased.FileBasedCache": "files",

@@ -101,7 +101,7 @@ def named_failures(name: str) -> Iterator[None]:
     except ServerError:
         raise
     except Exception as error:
-        if not any(base.__name__ == "RedisError" for base in type(error).__mro__):
+        if not any(base.__name__ in ("RedisError", "ValkeyError") for base in type(error).__mro__):
             raise
         found = diagnose(error)
         text = one_line(str(error))[:MAX_ANSWER]

@@ -12,8 +12,9 @@ PROBE_KEY = "contextcache:nobody"
 """A key that holds nothing, and is read to see whether a backend answers."""
 
 _CLIENTS = {
-    *("cachelib", "contextcache_django", "contextcache_flask", "django", "django_redis"),
-    *("flask_caching", "pylibmc", "pymemcache", "redis", "valkey"),
+    *("cachelib", "contextcache_django", "contextcache_flask", "django", "django_cachex"),
+    *("django_redis", "django_valkey", "flask_caching", "pylibmc", "pymemcache", "redis"),
+    "valkey",
 }
 
 
@@ -35,11 +36,17 @@ def is_about_value(probe: Callable[[], object]) -> bool:
 def without_clients(error: Exception, backend: object) -> Exception:
     """Return `error` with a traceback that begins in the code of the value, if any of it ran.
 
+    Where a client has put an error of its own in the place of it, such as the `SerializerError` of
+    django-cachex, that is its cause.
+
     Args:
         error: What reading a value raised.
         backend: The backend, whose package is left out with those of the known clients.
     """
-    error.__traceback__ = _after(error, {*_CLIENTS, _package(type(backend).__module__)})
+    packages = {*_CLIENTS, _package(type(backend).__module__)}
+    while _package(type(error).__module__) in packages and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    error.__traceback__ = _after(error, packages)
     return error
 
 

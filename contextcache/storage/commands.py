@@ -42,7 +42,9 @@ def address_of(client: Any) -> str:
     if "path" in options:
         return f"unix://{options['path']}"
     host, port = options.get("host", "localhost"), options.get("port", 6379)
-    return f"redis://{host}:{port}/{options.get('db', 0)}"
+    names = {base.__name__ for base in pool.connection_class.__mro__}
+    scheme = "rediss" if "SSLConnection" in names else "redis"
+    return f"{scheme}://{host}:{port}/{options.get('db', 0)}"
 
 
 def _is_without_command(error: Exception) -> bool:

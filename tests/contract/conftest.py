@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.contract.stores import STORES, Places, Store
+from tests.contract.stores import STORES, Places, Store, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ def places(redis_url: str, redis_client: redis.Redis, memcached: str, tmp_path: 
     return Places(redis_url, memcached, tmp_path)
 
 
-@pytest.fixture(params=STORES, ids=lambda kind: kind.__name__)
+@pytest.fixture(params=STORES, ids=name_of)
 def kind(request: pytest.FixtureRequest) -> type[Store]:
     """Each class of store."""
     found: type[Store] = request.param

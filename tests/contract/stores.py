@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import importlib.util
 import os
 import pickle
 import secrets
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import cachelib
 import django
+import pytest
 import redis
 from asgiref.sync import async_to_sync
 from django.core.cache import caches
@@ -55,6 +56,7 @@ class Store:
 
     sink: ClassVar[str]
     owns_redis: ClassVar[bool] = False  # so that the promises about outages hold
+    keeps_negative_ints: ClassVar[bool] = True
 
     def __init__(self, places: Places, **settings: Any) -> None:
         self.places = places
@@ -275,6 +277,24 @@ class GuardedDjangoRedis(GuardedStockRedis):
     backend = "django_redis.cache.RedisCache"
 
 
+class GuardedDjangoValkey(GuardedStockRedis):
+    sink = "cache 'default' in valkey"
+    backend = "django_valkey.cache.ValkeyCache"
+    keeps_negative_ints = False  # with any serializer, django-valkey 0.4 reads -1 as -1.0
+
+    def location(self) -> str:
+        return self.places.redis_url.replace("redis://", "valkey://")
+
+
+class GuardedCachexRedis(GuardedStockRedis):
+    backend = "django_cachex.cache.RedisCache"
+
+
+class GuardedCachexValkey(GuardedDjangoValkey):
+    keeps_negative_ints = True
+    backend = "django_cachex.cache.ValkeyCache"
+
+
 # --- Flask ----------------------------------------------------------------------------------------
 
 
@@ -395,12 +415,28 @@ class Eager:
         return {0: int, 1: pickle.loads, 2: bytes.decode}[flags](value)
 
 
-STORES: list[type[Store]] = [
+# What is not there for each Python, and why: a run names what it has left out.
+OPTIONAL: dict[type[Store], tuple[str, str]] = {
+    GuardedPyLibMC: ("pylibmc", "pylibmc has no wheel for Python 3.12 and later"),
+    GuardedDjangoValkey: ("django_valkey", "the client of django-valkey has no wheel for 3.15"),
+    GuardedCachexRedis: ("django_cachex", "django-cachex needs Python 3.14"),
+    GuardedCachexValkey: ("django_cachex", "django-cachex needs Python 3.14"),
+}
+
+STORES: list[Any] = [
     *(DjangoRedis, AsyncDjangoRedis, OneLoopDjangoRedis, EmbeddedDjangoRedis),
     *(GuardedLocMem, AsyncGuardedLocMem, GuardedFiles, GuardedDatabase, GuardedPyMemcache),
     *(GuardedStockRedis, GuardedDjangoRedis),
     *(FlaskRedis, FlaskRedisOwnClient),
     *(GuardedSimple, GuardedFileSystem, GuardedCachelibRedis, GuardedMemcached),
+    *(
+        pytest.param(kind, marks=pytest.mark.skipif(find_spec(package) is None, reason=why))
+        for kind, (package, why) in OPTIONAL.items()
+    ),
 ]
-if importlib.util.find_spec("pylibmc") is not None:  # it has no wheel for Python 3.12 and later
-    STORES.append(GuardedPyLibMC)
+
+
+def name_of(kind: Any) -> str:
+    """Return the name of a store among the parameters of a test."""
+    name: str = kind.__name__
+    return name

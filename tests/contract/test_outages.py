@@ -10,7 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from contextcache import ServerError
-from tests.contract.stores import MISS, STORES, DjangoStore, Places, Store
+from tests.contract.stores import MISS, STORES, DjangoStore, Places, Store, name_of
 from tests.redis_server import free_port
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ AS_IF_EMPTY = {
 DELETIONS = ("delete", "delete_many", "clear")
 
 
-@pytest.fixture(params=[kind for kind in STORES if kind.owns_redis], ids=lambda kind: kind.__name__)
+@pytest.fixture(params=[kind for kind in STORES if getattr(kind, "owns_redis", False)], ids=name_of)
 def kind(request: pytest.FixtureRequest) -> type[Store]:
     """Each class of store that talks to Redis by itself."""
     found: type[Store] = request.param

@@ -48,17 +48,23 @@ def unstorable() -> object:
     return (number for number in range(3))
 
 
+def is_negative(value: object) -> bool:
+    """Return whether it is an int below 0."""
+    return type(value) is int and value < 0
+
+
 def test_clean_values_come_back_as_they_were(store: Store) -> None:
     """Type included, one by one and in bulk, and without a finding."""
     with capture_findings() as findings:
-        for number, value in enumerate(VALUES):
+        values = [value for value in VALUES if store.keeps_negative_ints or not is_negative(value)]
+        for number, value in enumerate(values):
             store.set(f"k{number}", value)
-        found = [store.get(f"k{number}") for number in range(len(VALUES))]
-        assert store.set_many({f"m{number}": value for number, value in enumerate(VALUES)}) == set()
-        many = store.get_many(*(f"m{number}" for number in range(len(VALUES) + 1)))
-    assert found == VALUES
-    assert list(map(type, found)) == list(map(type, VALUES))
-    assert many == {f"m{number}": value for number, value in enumerate(VALUES)}
+        found = [store.get(f"k{number}") for number in range(len(values))]
+        assert store.set_many({f"m{number}": value for number, value in enumerate(values)}) == set()
+        many = store.get_many(*(f"m{number}" for number in range(len(values) + 1)))
+    assert found == values
+    assert list(map(type, found)) == list(map(type, values))
+    assert many == {f"m{number}": value for number, value in enumerate(values)}
     assert findings == []
 
 

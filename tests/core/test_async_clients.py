@@ -26,10 +26,7 @@ from tests.redis_server import KEPT, free_port, running_server
 from tests.waiting import exit_code, until
 
 if TYPE_CHECKING:
-    import socket
-    import threading
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 numbers = itertools.count()
 
@@ -87,17 +84,6 @@ def test_commands_one_by_one_and_together(any_url: str, path: str) -> None:
         assert await client.flushdb() is True
 
     asyncio.run(ask())
-
-
-def test_a_unix_socket_is_a_transport_like_any_other(path: str, tmp_path: Path) -> None:
-    """And one that is not there is named."""
-    place = tmp_path / "redis.sock"
-    with running_server("--unixsocket", str(place)):
-        client = new_client(f"unix://{place}?db=1")
-        assert asyncio.run(client.execute_command("SET", "key", "value"))
-        assert asyncio.run(client.execute_command("GET", "key")) == b"value"
-    with pytest.raises(ServerError, match="there is no such socket"):
-        asyncio.run(new_client(f"unix://{tmp_path}/none").execute_command("GET", "key"))
 
 
 def test_an_error_of_a_command_is_left_as_it_is(redis_url: str, path: str) -> None:
@@ -349,50 +335,6 @@ def test_a_spoiled_reply_is_an_outage_and_spoils_nothing_else(
                 assert await client.execute_command("EXISTS", "none") == 0
 
         asyncio.run(ask())
-
-
-def test_a_large_reply_is_given_the_time_it_takes(redis_url: str) -> None:
-    """Its bytes move the deadline, which none that drip do."""
-
-    def slowly(client: socket.socket, reply: bytes, _: threading.Event) -> None:
-        client.sendall(reply)
-        time.sleep(len(reply) / 30e6)
-
-    port = int(redis_url.rpartition(":")[2].partition("/")[0])
-    value = random.Random(0).randbytes(48_000_000)  # 1.6 seconds at least, and 4 at most
-    connect(redis_url, timeout=30).set("slow", value, ex=60)
-    with Proxy(port) as proxy:
-        client = new_client(proxy.url, timeout=1.0)
-
-        async def ask() -> bytes:
-            assert await client.execute_command("EXISTS", "slow") == 1
-            with proxy.spoiling(slowly):
-                found: bytes = await client.execute_command("GET", "slow")
-            return found
-
-        began = time.monotonic()
-        assert asyncio.run(ask()) == value
-        assert time.monotonic() - began > 1.2
-
-
-def test_a_large_value_the_server_does_not_take_is_given_up() -> None:
-    """No byte moves, no single wait is longer than the deadline, and the rest is not sent later.
-
-    By its public names, redis-py closes such a connection when the rest has been sent.
-    """
-    with running_server() as server:
-        client = new_client(server.url, timeout=0.3)
-
-        async def ask() -> float:
-            assert await client.execute_command("PING")
-            server.hold()
-            began = time.monotonic()
-            with pytest.raises(ServerError, match="no answer in time"):
-                await client.execute_command("SET", "large", b"x" * 2**23)
-            return time.monotonic() - began
-
-        assert asyncio.run(ask()) < 3
-        server.go_on()
 
 
 def test_a_server_that_came_back_is_used_again(path: str) -> None:

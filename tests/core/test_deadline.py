@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -16,10 +14,11 @@ import pytest
 import redis
 
 from contextcache.exceptions import ServerError
-from contextcache.servers import asynchronous, connect
+from contextcache.servers import connect
 from contextcache.servers.deadline import Deadline, current, time_left
 from contextcache.servers.operations import Operation, Server
-from tests.redis_server import answered, free_port, running_server
+from tests.redis_server import answered, running_server
+from tests.tls import make_certificate, running_tls
 from tests.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
@@ -337,32 +336,12 @@ def test_a_connection_nobody_needs_is_closed(
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a certificate for this machine, signed by itself."""
-    folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-days", "2", "-subj", "/CN=localhost"),
-            *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
-            *("-keyout", "key.pem", "-out", "cert.pem"),
-        ],
-        cwd=folder,
-        check=True,
-        capture_output=True,
-    )
-    return folder
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 def test_inside_tls_the_same_holds(certificate: Path) -> None:
     """`rediss://` checks the certificate, and has the deadline, for large values as well."""
-    port = free_port()
-    tls = (
-        *("--tls-port", str(port), "--tls-auth-clients", "no"),
-        *("--tls-cert-file", str(certificate / "cert.pem")),
-        *("--tls-key-file", str(certificate / "key.pem")),
-        *("--tls-ca-cert-file", str(certificate / "cert.pem")),
-    )
-    url = f"rediss://127.0.0.1:{port}/0"
-    with running_server(*tls) as server:
+    with running_tls(certificate) as (server, url):
         trusting = connect(url, ssl_ca_certs=str(certificate / "cert.pem"))
         for size in (1, 2**10, 2**25):
             trusting.set("key", b"x" * size)
@@ -373,7 +352,6 @@ def test_inside_tls_the_same_holds(certificate: Path) -> None:
             f"Redis at {url} cannot be reached: the TLS handshake failed; check its certificate, "
             "and whether it speaks TLS at all"
         )
-        asyncio.run(_use_asynchronously(asynchronous(trusting), asynchronous(connect(url))))
         hasty = connect(url, timeout=TIMEOUT, ssl_ca_certs=str(certificate / "cert.pem"))
         answered(hasty.ping)
         server.hold()
@@ -382,14 +360,6 @@ def test_inside_tls_the_same_holds(certificate: Path) -> None:
             hasty.get("key")
         assert time.monotonic() - started < AT_MOST
         server.go_on()
-
-
-async def _use_asynchronously(trusting: Any, doubting: Any) -> None:
-    for size in (1, 2**10, 2**25):
-        await trusting.execute_command("SET", "key", b"x" * size)
-        assert await trusting.execute_command("GET", "key") == b"x" * size
-    with pytest.raises(ServerError, match="the TLS handshake failed; check its certificate"):
-        await doubting.execute_command("GET", "key")
 
 
 def test_a_server_that_does_not_speak_tls_is_given_up() -> None:
