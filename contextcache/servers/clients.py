@@ -9,11 +9,13 @@ must not be sent twice, it relaxes timeouts when a server announces maintenance,
 from __future__ import annotations
 
 import functools
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import redis.asyncio
 import redis.asyncio.cluster
 import redis.cluster
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.cluster import REDIS_ALLOWED_KEYS, ClusterNode, RedisCluster
@@ -257,6 +259,8 @@ _NOT_ASYNC = {
     *("connection_class", "max_connections", "parser_class", "timeout"),
     *("require_full_coverage", "sentinel_username", "sentinel_password"),
 }
+if "maint_notifications_config" not in inspect.signature(AbstractConnection).parameters:
+    _NOT_ASYNC.add("maint_notifications_config")  # redis-py 7 has them in blocking clients only
 _CLUSTER_SETTINGS = {*REDIS_ALLOWED_KEYS, "maint_notifications_config", "require_full_coverage"} - {
     *("host", "port", "db", "retry", "connection_class", "connection_pool_class"),
 }
