@@ -16,6 +16,8 @@ from contextcache.base.steps import in_thread
 from contextcache.config import Config
 from contextcache.engine.budget import PROCESS_BUDGET
 from contextcache.engine.diagnosis import Diagnosis
+from contextcache.engine.options import Options
+from contextcache.engine.outcome import Outcome
 from contextcache.engine.preload import preload
 from contextcache.engine.serializer import Serializer
 from contextcache.exceptions import (
@@ -86,7 +88,7 @@ class Guard:
         if self._envelope is not None and self.signs:
             max_body, self._seal = max_body - self._envelope.OVERHEAD, self._envelope.seal
         self._allowed = None if self.config.loadable is None else _allow_list(self.config.loadable)
-        self._serializer = Serializer(
+        outcome = Outcome(
             self.config,
             self._reporter,
             PROCESS_BUDGET if budget is None else budget,
@@ -94,8 +96,9 @@ class Guard:
             max_body=max_body,
             warn_reason=self.WARN_REASON,
         )
-        preload(debug=self._serializer.outcome.wants_sources)
-        self._body = self._serializer.body
+        preload(debug=outcome.wants_sources)
+        self._outcome = outcome
+        self._body = Serializer(outcome).body
         if self.config.mode == "off":
             self._body = _pickled
         elif self.config.debug:
@@ -139,7 +142,7 @@ class Guard:
         body = self._body(value, label)
         if self.config.mode != "off" and self._reporter.wants_sources:
             try:
-                self._serializer.outcome.report_secrets(value, label, body)
+                self._outcome.report_secrets(value, label, body)
             except (RecursionError, MemoryError):
                 raise
             except Exception as error:  # noqa: BLE001  # our own bug must not break the write
@@ -219,19 +222,16 @@ class Guard:
         Raises:
             FreshProcessError: The fresh process could not be asked.
         """
-        diagnosis = Diagnosis(
-            self._serializer.knowledge.table,
-            label,
+        options = Options(
+            label=label,
             sink=self.sink,
             debug=True,
             exact=True,
-            seconds=60.0,
-            nodes=100_000_000,
             hidden=self.config.redact_keys,
             fresh=fresh,
             searched=True,
         )
-        diagnosis.run(value)
+        diagnosis = Diagnosis(self._outcome.knowledge.table, options).run(value)
         return diagnosis.findings + diagnosis.secrets
 
     def summary(self) -> list[Finding]:

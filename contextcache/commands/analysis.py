@@ -24,6 +24,7 @@ from contextcache.config import Config
 from contextcache.engine.children import iter_children
 from contextcache.engine.diagnosis import Diagnosis
 from contextcache.engine.dispatch import DispatchTable
+from contextcache.engine.options import Options
 from contextcache.exceptions import UnreadablePayloadError
 from contextcache.findings.finding import Action
 from contextcache.findings.path import Path
@@ -237,16 +238,10 @@ def _fields(findings: list[Finding]) -> frozenset[object]:
 
 
 def _looked(value: object, label: str, config: Config, *, fresh: bool = False) -> Diagnosis:
-    look = Diagnosis(
-        DispatchTable(RuleBook(config.rules)),
-        label,
-        debug=True,
-        seconds=60.0,
-        nodes=100_000_000,
-        hidden=config.redact_keys,
-        fresh=fresh,
-        searched=True,
-    ).run(value)
+    options = Options(
+        label=label, debug=True, hidden=config.redact_keys, fresh=fresh, searched=True
+    )
+    look = Diagnosis(DispatchTable(RuleBook(config.rules)), options).run(value)
     look.findings += look.secrets
     return look
 
@@ -257,7 +252,7 @@ def _apart(value: object, look: Diagnosis, config: Config, levels: int) -> Node:
     if look.table.strips(value) is not None:
         return root  # what is in an offender is not for storing
     for step, child in islice(iter_children(value), MOST_PARTS if levels else 0):
-        below = _looked(child, look.label, config)
+        below = _looked(child, look.options.label, config)
         if below.payload is None:
             part = _apart(child, below, config, levels - 1)
         else:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 from contextcache.base.introspection import has_default, qualified_name
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from contextcache.engine.dispatch import DispatchTable
+    from contextcache.engine.options import Options
     from contextcache.engine.wording import Seen
     from contextcache.rules.rule import Verdict
 
@@ -54,16 +54,7 @@ class Diagnosis:
 
     Args:
         table: What is known about types.
-        label: The root of the paths in the value.
-        sink: The words for where it is being stored.
-        session: Whether an offending top-level key may be left out.
-        debug: Whether to look up the lines that set the fields.
-        exact: Whether texts show names as they are, for a developer.
-        seconds: How long locating and wording may take in all.
-        nodes: How many objects locating may look at, each time.
-        hidden: Whether no key is shown, as `Config.redact_keys` says.
-        fresh: Whether what is stored is loaded in a fresh process, too.
-        searched: Whether to look for what has the shape of a secret in what is stored.
+        options: How it is done.
 
     Attributes:
         payload: What is stored; None if nothing can be.
@@ -75,48 +66,26 @@ class Diagnosis:
         seen: Every offender that stands in the value itself, by its id.
     """
 
-    def __init__(
-        self,
-        table: DispatchTable,
-        label: str,
-        *,
-        sink: str = "",
-        session: bool = False,
-        debug: bool = False,
-        exact: bool = False,
-        seconds: float,
-        nodes: int,
-        hidden: bool = False,
-        fresh: bool = False,
-        searched: bool = False,
-    ) -> None:
+    def __init__(self, table: DispatchTable, options: Options) -> None:
         self.table = table
-        self.label = label
+        self.options = options
         self.payload: bytes | None = None
         self.findings: list[Finding] = []
         self.secrets: list[Finding] = []
         self.is_endless = False
         self.dropped: set[str] = set()
         self.seen: dict[int, Seen] = {}
-        self._session = session
-        self._fresh = fresh
-        self._searched = searched
-        self._exact = exact
-        self._seconds = seconds  # that are left
-        self._nodes = nodes
-        self._new_builder = partial(
-            FindingBuilder, sink=sink, debug=debug, exact=exact, hidden=hidden
-        )
+        self._seconds = options.seconds  # that are left
 
     def run(self, value: object) -> Diagnosis:
         """Dump `value` until what is stored also loads, and word what was found."""
-        builder = self._new_builder(value, self.label, self._search)
+        builder = FindingBuilder(value, self.options, self._search)
         markers: dict[int, str] = {}
         cut_higher = False
         rounds = MAX_ROUNDS
         while rounds:
             rounds -= 1
-            root = builder.path_of().printed(exact=self._exact)
+            root = builder.path_of().printed(exact=self.options.exact)
             dump = Dump(self.table, root, where=markers, capture=True)
             try:
                 payload = self._dump_with_retries(value, dump)
@@ -141,12 +110,12 @@ class Diagnosis:
                 continue
             refused = any(refuses(hit, value) for hit in dump.hits)
             self.payload = None if refused else payload
-            if self._fresh and self.payload is not None:
+            if self.options.fresh and self.payload is not None:
                 locator = self._search_in_fresh_process(value, dump, payload)
             for cls in dump.unverified:
                 self.table = self.table.learn(cls, sound=True)
             self._build_findings(builder, dump, locator)
-            if self._searched:
+            if self.options.searched:
                 self._find_secrets(builder, value, dump, payload)
             return self
         dump.hits.append(Hit(value, UNLOADABLE, Action.REFUSED, NOTHING))
@@ -158,7 +127,7 @@ class Diagnosis:
     ) -> None:
         from contextcache.engine.secret_search import find_secrets  # noqa: PLC0415  # for developers
 
-        found = find_secrets(value, dump, payload, seconds=self._seconds, nodes=self._nodes)
+        found = find_secrets(value, dump, payload, seconds=self._seconds, nodes=self.options.nodes)
         self.secrets = builder.observed(found)
 
     def _search_in_fresh_process(self, value: object, dump: Dump, payload: bytes) -> Locator:
@@ -201,7 +170,7 @@ class Diagnosis:
 
     def _search(self, value: object, dump: Dump) -> Locator:
         began = time.perf_counter()
-        locator = Locator(value, dump, seconds=self._seconds, nodes=self._nodes)
+        locator = Locator(value, dump, seconds=self._seconds, nodes=self.options.nodes)
         self._seconds = max(0.0, self._seconds - (time.perf_counter() - began))
         return locator
 
@@ -220,7 +189,7 @@ class Diagnosis:
             holder, name = node.parent, node.step.name
             if holder is None or not isinstance(name, str):
                 continue
-            if node.step.kind is StepKind.ITEM and holder.obj is value and self._session:
+            if node.step.kind is StepKind.ITEM and holder.obj is value and self.options.session:
                 dropped.add(qualified_name(type(hit.leaf)))
             cls = type(holder.obj)
             if node.step.kind is StepKind.ATTRIBUTE:
@@ -237,7 +206,9 @@ class Diagnosis:
     ) -> dict[int, str]:
         """Return the path of everything a marker stands for, by its id."""
         return {
-            id(hit.leaf): builder.path_of(locator.found[id(hit.leaf)]).printed(exact=self._exact)
+            id(hit.leaf): builder.path_of(locator.found[id(hit.leaf)]).printed(
+                exact=self.options.exact
+            )
             for hit in dump.hits
             if hit.action is Action.STRIPPED and id(hit.leaf) in locator.found
         }

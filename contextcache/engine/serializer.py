@@ -11,20 +11,16 @@ from contextcache.engine.diagnosis import MAX_RETRIES, refuses, without_keys
 from contextcache.engine.dump import Dump
 from contextcache.engine.history import LabelHistory, Markers
 from contextcache.engine.hits import kind_of
-from contextcache.engine.knowledge import Knowledge
-from contextcache.engine.outcome import Outcome
 from contextcache.engine.size import MAY_CRASH, stack_is_at_risk
 from contextcache.engine.trial import loads_again
 from contextcache.exceptions import UncacheableValueError
 from contextcache.payload.wire import PROTOCOL
 from contextcache.reports.reporter import is_milestone, report_internal
 from contextcache.reports.request_scope import may_hold_credentials
-from contextcache.rules.book import RuleBook
 
 if TYPE_CHECKING:
-    from contextcache.config import Config
-    from contextcache.engine.budget import Budget
-    from contextcache.reports.reporter import Key, Reporter
+    from contextcache.engine.outcome import Outcome
+    from contextcache.reports.reporter import Key
 
 SMALL_DICT_ITEMS = 16  # up to which to ask for the types costs 0.3 µs, and a pickler 1.3 µs
 _DATA = frozenset({str, int, float, bool, bytes, type(None)})
@@ -34,38 +30,16 @@ class Serializer:
     """Pickle values without what belongs to one thread, request or process.
 
     Args:
-        config: The policy.
-        reporter: Reports what is found.
-        budget: The time that diagnosis may take.
-        session: Whether values are sessions.
-        max_body: The most bytes of a pickle.
-        warn_reason: Why a value is stored as it is, in the words of a report.
+        outcome: What is done with a value that is not clean.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        reporter: Reporter,
-        budget: Budget,
-        *,
-        session: bool,
-        max_body: int,
-        warn_reason: str,
-    ) -> None:
-        self.knowledge = Knowledge(RuleBook(config.rules))
-        self._config = config
-        self._reporter = reporter
-        self._budget = budget
-        self._max_body = max_body
-        self.outcome = Outcome(
-            config,
-            self.knowledge,
-            reporter,
-            budget,
-            session=session,
-            max_body=max_body,
-            warn_reason=warn_reason,
-        )
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        self.knowledge = outcome.knowledge
+        self._config = outcome.config
+        self._reporter = outcome.reporter
+        self._budget = outcome.budget
+        self._max_body = outcome.max_body
 
     def body(self, value: object, label: str) -> bytes:
         """Return the pickle of `value`.

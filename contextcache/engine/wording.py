@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import time
-import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from contextcache.base.introspection import qualified_name
 from contextcache.base.masking import type_text
 from contextcache.engine.field_names import (
-    code_for,
     field_to_act_on,
     fix_for,
     is_inherited,
-    node_to_act_on,
 )
 from contextcache.engine.hits import kind_of
+from contextcache.engine.patch_builder import PatchBuilder
 from contextcache.engine.refusal import NOTHING
 from contextcache.findings.finding import CODES, Action, Finding
 from contextcache.findings.path import Path
 from contextcache.reports import call_site
-from contextcache.reports.reporter import report_internal
 from contextcache.reports.request_scope import origin_of
 from contextcache.rules.rule import Verb
 
@@ -31,11 +28,10 @@ if TYPE_CHECKING:
     from contextcache.engine.dump import Dump
     from contextcache.engine.hits import Hit
     from contextcache.engine.locating import Locator, Node
+    from contextcache.engine.options import Options
     from contextcache.findings.path import Step
-    from contextcache.reports.offence import Offence
     from contextcache.rules.rule import Rule
 
-MAX_WAYS = 100_000  # steps of a walk through a value that count what is held more than once
 _IN_ITS_CLASS = "__getstate__ of the class that holds it"
 
 
@@ -60,12 +56,8 @@ class FindingBuilder:
 
     Args:
         value: The value.
-        label: The root of the paths in it.
+        options: How it is diagnosed.
         locate: Returns where the hits of a dump of an object are.
-        sink: The display name of the storage.
-        debug: Whether to look up the lines that set the fields.
-        exact: Whether texts show names as they are, for a developer.
-        hidden: Whether no key is shown, as `Config.redact_keys` says.
 
     Attributes:
         findings: Every offender, in pickle's order.
@@ -73,26 +65,14 @@ class FindingBuilder:
     """
 
     def __init__(
-        self,
-        value: object,
-        label: str,
-        locate: Callable[[object, Dump], Locator],
-        *,
-        sink: str,
-        debug: bool,
-        exact: bool,
-        hidden: bool,
+        self, value: object, options: Options, locate: Callable[[object, Dump], Locator]
     ) -> None:
         self.findings: list[Finding] = []
         self.seen: dict[int, Seen] = {}
         self._value = value
-        self._label = label
+        self._options = options
         self._locate = locate
-        self._sink = sink
-        self._debug = debug
-        self._exact = exact
-        self._hidden = hidden
-        self._offences: list[Offence | None] = []
+        self._patches = PatchBuilder(value)
         self._offending: set[int] = set()  # the ids of what an offender was reached through
         self._lookup: Callable[[type], Rule | None] = lambda _: None
 
@@ -127,7 +107,7 @@ class FindingBuilder:
             if node is not None and locator.is_behind_proxy(node):
                 continue  # the proxy is the field to act on; what it points at is cleaned silently
             kind, path = kind_of(hit.rule.code, type(hit.leaf)), self.path_of(node)
-            if self._debug or kind not in first or time.perf_counter() < deadline:
+            if self._options.debug or kind not in first or time.perf_counter() < deadline:
                 inner = list(self._inside(hit, path)) if node is not None else []
                 worded = inner or [self._finding(hit, path, node)]
                 first.setdefault(kind, worded[0])
@@ -137,19 +117,20 @@ class FindingBuilder:
                 self.seen[id(hit.leaf)] = Seen(
                     kind, first[kind], path.steps, hit.rule.exhausts_stack
                 )
-        if self._debug:
-            self._add_patches(locator)
+        if self._options.debug:
+            self.findings = [
+                replace(finding, patch=text)
+                for finding, text in zip(self.findings, self._patches.build(locator), strict=True)
+            ]
 
     def observed(self, found: Iterable[tuple[Hit, Node]]) -> list[Finding]:
         """Return findings about what is stored as it is, and for which there is no patch."""
-        findings = [self._finding(hit, self.path_of(node), node) for hit, node in found]
-        self._offences = []
-        return findings
+        return [self._finding(hit, self.path_of(node), node) for hit, node in found]
 
     def path_of(self, node: Node | None = None) -> Path:
         """Return the path of a node, or of the value itself."""
-        path = node.path(self._label) if node is not None else Path(self._label)
-        return replace(path, hidden=self._hidden)
+        path = node.path(self._options.label) if node is not None else Path(self._options.label)
+        return replace(path, hidden=self._options.hidden)
 
     def _inside(self, hit: Hit, path: Path, cut: Path | None = None) -> Iterator[Finding]:
         """Word the offenders inside an object that had to be stripped whole because of them.
@@ -171,9 +152,9 @@ class FindingBuilder:
             if cut.steps:
                 inner.action, inner.did = (
                     Action.STRIPPED,
-                    f"stored the rest without {cut.printed(exact=self._exact)}",
+                    f"stored the rest without {cut.printed(exact=self._options.exact)}",
                 )
-            below = node.path(self._label)
+            below = node.path(self._options.label)
             whole = replace(path, steps=path.steps + below.steps)
             deeper = list(self._inside(inner, whole, cut))
             yield from deeper or [self._finding(inner, whole, node, cut=cut)]
@@ -189,12 +170,10 @@ class FindingBuilder:
             action, did = Action.REFUSED, NOTHING
         elif action is Action.REFUSED:
             did = NOTHING
-        fix = fix_for(hit.rule, hit.leaf, hit.target, can_store=self._can_store(hit))
-        if self._debug:
-            offence = self._offence(hit, path, node)
-            if cut is not None and not (offence and issubclass(type(offence.owner), BaseException)):
-                offence = None  # what holds it would still not load
-            self._offences.append(offence)
+        can_store = self._can_store(hit)
+        fix = fix_for(hit.rule, hit.leaf, hit.target, can_store=can_store)
+        if self._options.debug:
+            self._patches.add(hit, path, node, is_inside=cut is not None, can_store=can_store)
         return Finding(
             code=hit.rule.code,
             path=path,
@@ -209,7 +188,7 @@ class FindingBuilder:
                 str(path.steps[-1].name) if path.steps else "",
             ),
             cut=cut,
-            sink=self._sink,
+            sink=self._options.sink,
             origin=origin_of(path, self._value),
             field=self._field(node, path),
         )
@@ -224,7 +203,7 @@ class FindingBuilder:
         """Name the class that holds the field, and ask nobody to change one that is not theirs."""
         if owner is None:  # a dict or list has no `__getstate__` to speak of
             return fix.replace(f" in {_IN_ITS_CLASS}", "")
-        name = type_text(qualified_name(owner), exact=self._exact).rpartition(".")[2]
+        name = type_text(qualified_name(owner), exact=self._options.exact).rpartition(".")[2]
         if call_site.is_installed(owner) or is_inherited(owner, field):
             # Not to leave that out: a queue has items, and a jar of cookies has cookies.
             data = f"store the data of the {name}, not the {name} itself"
@@ -234,58 +213,7 @@ class FindingBuilder:
     def _field(self, node: Node | None, path: Path) -> str:
         if node is None:
             return "not located within the time for it; contextcache.explain(value) has no limit"
-        return field_to_act_on(node, path, exact=self._exact) if self._debug else ""
-
-    def _offence(self, hit: Hit, path: Path, node: Node | None) -> Offence | None:
-        """Return what a fix to paste is made of; None where there can be none."""
-        from contextcache.reports.offence import Offence  # noqa: PLC0415  # for developers
-
-        gone = hit.action in (Action.STRIPPED, Action.LEFT_OUT)
-        if node is None or (hit.rule.verb is Verb.SNAPSHOT and gone):
-            return None
-        if hit.rule.verb is Verb.TRIM and hit.action is Action.SNAPSHOTTED:
-            return None  # all but a part is stored: no method that leaves it out stores as much
-        owner, field = None, ""
-        at = node_to_act_on(node)
-        if at is not None and at.parent is not None and call_site.is_own(type(at.parent.obj)):
-            owner, field = at.parent.obj, str(at.step.name if at.step is not None else "")
-        return Offence(
-            code=hit.rule.code,
-            action=hit.action,
-            leaf=hit.leaf,
-            path=path,
-            owner=owner,
-            field=field,
-            stands_for=code_for(hit.rule, hit.leaf, hit.target, can_store=self._can_store(hit)),
-            is_certain=getattr(hit.rule, "when", None) is None,
-        )
-
-    def _add_patches(self, locator: Locator) -> None:
-        from contextcache.reports.patches import patches  # noqa: PLC0415  # for developers
-
-        try:
-            counted = [one.held for one in self._offences if one is not None]
-            targets = {id(one): one() for one in counted if type(one) is weakref.ref}
-            wanted = {*map(id, counted), *map(id, targets.values())}
-            ways = locator.count_ways(self._value, wanted, nodes=MAX_WAYS)
-            offences = [
-                one
-                and replace(
-                    one,
-                    ways=ways[id(one.held)],
-                    has_target=ways.get(id(targets.get(id(one.held))), 0) > 0,
-                )
-                for one in self._offences
-            ]
-            texts = patches(offences, self._value)
-        except Exception as error:  # noqa: BLE001  # a fix nobody can word must not break the write
-            report_internal("wording a fix", error)
-            return
-        finally:
-            self._offences = []  # they hold the offenders
-        self.findings = [
-            replace(finding, patch=text) for finding, text in zip(self.findings, texts, strict=True)
-        ]
+        return field_to_act_on(node, path, exact=self._options.exact) if self._options.debug else ""
 
 
 def _data_of_library(holder: Node) -> Node:
