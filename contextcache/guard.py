@@ -16,6 +16,7 @@ from contextcache.base.steps import in_thread
 from contextcache.config import Config
 from contextcache.engine.budget import PROCESS_BUDGET
 from contextcache.engine.diagnosis import Diagnosis
+from contextcache.engine.examiner import Examiner
 from contextcache.engine.options import Options
 from contextcache.engine.outcome import Outcome
 from contextcache.engine.preload import preload
@@ -88,17 +89,11 @@ class Guard:
         if self._envelope is not None and self.signs:
             max_body, self._seal = max_body - self._envelope.OVERHEAD, self._envelope.seal
         self._allowed = None if self.config.loadable is None else _allow_list(self.config.loadable)
-        outcome = Outcome(
-            self.config,
-            self._reporter,
-            PROCESS_BUDGET if budget is None else budget,
-            session=session,
-            max_body=max_body,
-            warn_reason=self.WARN_REASON,
-        )
-        preload(debug=outcome.wants_sources)
-        self._outcome = outcome
-        self._body = Serializer(outcome).body
+        budget = PROCESS_BUDGET if budget is None else budget
+        examiner = Examiner(self.config, self._reporter, budget, session=session)
+        self._outcome = Outcome(examiner, max_body=max_body, warn_reason=self.WARN_REASON)
+        self._body = Serializer(self._outcome).body
+        preload(debug=examiner.wants_sources)
         if self.config.mode == "off":
             self._body = _pickled
         elif self.config.debug:
@@ -231,7 +226,7 @@ class Guard:
             fresh=fresh,
             searched=True,
         )
-        diagnosis = Diagnosis(self._outcome.knowledge.table, options).run(value)
+        diagnosis = Diagnosis(self._outcome.examiner.knowledge.table, options).run(value)
         return diagnosis.findings + diagnosis.secrets
 
     def summary(self) -> list[Finding]:

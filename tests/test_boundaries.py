@@ -120,6 +120,7 @@ ORDER = [
     "engine.diagnosis",
     "engine.history",
     "engine.knowledge",
+    "engine.examiner",
     "engine.outcome",
     "engine.serializer",
     "engine",

@@ -34,11 +34,13 @@ class Serializer:
     """
 
     def __init__(self, outcome: Outcome) -> None:
+        examiner = outcome.examiner
         self.outcome = outcome
-        self.knowledge = outcome.knowledge
-        self._config = outcome.config
-        self._reporter = outcome.reporter
-        self._budget = outcome.budget
+        self.knowledge = examiner.knowledge
+        self._examiner = examiner
+        self._config = examiner.config
+        self._reporter = examiner.reporter
+        self._budget = examiner.budget
         self._max_body = outcome.max_body
 
     def body(self, value: object, label: str) -> bytes:
@@ -104,7 +106,7 @@ class Serializer:
     ) -> bytes:
         """Return what is stored of a value that the pass could not take."""
         past = history or self.knowledge.everywhere
-        is_known = history is None and past.careful and self.outcome.is_spent
+        is_known = history is None and past.careful and self._examiner.is_spent
         # Another thread changed the value meanwhile, as a rule not again within such a short time.
         for _ in range(MAX_RETRIES if failed is RuntimeError else is_known):
             dump = Dump(self.knowledge.table, self._config.shown(label))
@@ -117,7 +119,7 @@ class Serializer:
             else:
                 return self._finish(value, label, None, dump, payload, careful=is_known)
         known = past.refused(past.exhausting) if failed is RecursionError else []
-        if known and self.outcome.is_spent:
+        if known and self._examiner.is_spent:
             return self.outcome.refused_again(value, label, known)
         return self.outcome.diagnosed(value, label, careful=True)
 
@@ -142,7 +144,7 @@ class Serializer:
         keys = self._known_keys(history, dump, value) if history is not None else None
         if keys is None:
             past = history or self.knowledge.everywhere
-            if outcome.is_spent:
+            if self._examiner.is_spent:
                 if self._may_skip_diagnosis(past, dump, payload, value):
                     return payload
                 refused = past.refused(
