@@ -109,6 +109,7 @@ ORDER = [
     "engine.children",
     "engine.size",
     "engine.dump",
+    "engine.nodes",
     "engine.locating",
     "engine.field_names",
     "engine.refusal",

@@ -86,10 +86,10 @@ class Diagnosis:
         while rounds:
             rounds -= 1
             root = builder.path_of().printed(exact=self.options.exact)
-            dump = Dump(self.table, root, where=markers, capture=True)
             try:
-                payload = self._dump_with_retries(value, dump)
+                dump, payload = self._dump_with_retries(value, root, markers)
             except _Refusal as refusal:
+                dump = refusal.dump
                 dump.hits.append(Hit(refusal.leaf, refusal.rule, Action.REFUSED, NOTHING))
                 self._build_findings(builder, dump, self._search(value, dump))
                 return self
@@ -139,29 +139,30 @@ class Diagnosis:
             dump.hits.append(Hit(obj, verdict, Action.OBSERVED, verdict.did))
         return self._search(value, dump)
 
-    def _dump_with_retries(self, value: object, dump: Dump) -> bytes:
-        kept = without_keys(value, self.dropped, dump)
+    def _dump_with_retries(
+        self, value: object, root: str, markers: dict[int, str]
+    ) -> tuple[Dump, bytes]:
         for _ in range(MAX_RETRIES):
+            dump = Dump(self.table, root, where=markers, capture=True)
             try:
-                payload = dump.careful(kept)
+                payload = dump.careful(without_keys(value, self.dropped, dump))
                 dump.all_hits()
-                return payload
+                return dump, payload
             except SelfReferenceError as error:
-                raise _Refusal(error.obj, CIRCULAR) from None
+                raise _Refusal(dump, error.obj, CIRCULAR) from None
             except RecursionError:
                 beginning = too_deep(value, DEEP)
                 if beginning is not None:
-                    raise _Refusal(beginning, TOO_DEEP) from None
-                raise _Refusal(value, RECURSES) from None
+                    raise _Refusal(dump, beginning, TOO_DEEP) from None
+                raise _Refusal(dump, value, RECURSES) from None
             except RuntimeError:
                 # "changed size during iteration", or the like of a deque or set: another thread
-                dump.forget()
-                kept = without_keys(value, self.dropped, dump)
+                continue
             except MemoryError:
                 raise
             except Exception:  # noqa: BLE001  # what pickle itself raises names no object
-                raise _Refusal(value, REFUSES) from None
-        raise _Refusal(value, CHANGING)
+                raise _Refusal(dump, value, REFUSES) from None
+        raise _Refusal(Dump(self.table, root, where=markers), value, CHANGING)
 
     def _build_findings(self, builder: FindingBuilder, dump: Dump, locator: Locator) -> None:
         self.is_endless = any(hit.rule.is_endless for hit in dump.hits)
@@ -244,8 +245,9 @@ class Diagnosis:
 
 
 class _Refusal(Exception):  # noqa: N818  # a signal inside this module
-    def __init__(self, leaf: object, rule: Verdict) -> None:
+    def __init__(self, dump: Dump, leaf: object, rule: Verdict) -> None:
         super().__init__()
+        self.dump = dump
         self.leaf = leaf
         self.rule = rule
 

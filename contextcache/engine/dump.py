@@ -58,11 +58,6 @@ _MADE_WHEN_USED: Mapping[str, Callable[[], Any]] = {
     "_now": now,
 }
 
-_MET = (
-    "hits", "uniform_hits", "unverified", "replacement_by_id", "hit_by_target_id", "captured",
-    "trial_by_id",
-)  # fmt: skip
-
 
 class Dump:
     """One run of the pickler over one value, and what it met.
@@ -151,7 +146,7 @@ class Dump:
         self._pickler = pickler
         payload = buffer.getvalue()
         if may_hold_credentials(payload):
-            return self._without_credentials(value, payload)
+            return _without_credentials(self, value, payload)
         return payload
 
     def careful(self, value: object) -> bytes:
@@ -163,47 +158,17 @@ class Dump:
         if overruns_stack(value):
             raise RecursionError  # as newer versions of Python do by themselves
         buffer = BytesIO()
+        pickler = CarefulPickler(buffer, PROTOCOL)
         token = running.set(self)
-        pickler = CarefulPickler(buffer, self)
         try:
             pickler.dump(value)
         finally:
             running.reset(token)
-            del pickler.running_dump  # no cycle keeps the value alive
         self._pickler = pickler
         payload = buffer.getvalue()
         if may_hold_credentials(payload):
-            return self._without_credentials(value, payload)
+            return _without_credentials(self, value, payload)
         return payload
-
-    def _without_credentials(self, value: object, payload: bytes) -> bytes:
-        """Pickle `value` once more, without the credentials of a request that were found."""
-        clean = Dump(self.table, self.label, where=self.where, capture=self.captured is not None)
-        clean.hits = [  # of keys that are not in `value` any more
-            hit for hit in self.hits if hit.action is Action.LEFT_OUT and hit.holder is None
-        ]
-        buffer = BytesIO()
-        token = running.set(clean)
-        try:
-            pickler = CleaningPickler(buffer, clean, current_credentials())
-            pickler.dump(value)
-        except MemoryError:
-            raise
-        except Exception:  # noqa: BLE001  # such as no room on the stack, where C had enough
-            self.hit(value, NOT_SEARCHED, Action.OBSERVED, NOT_SEARCHED.did)
-            return payload
-        finally:
-            running.reset(token)
-        if not pickler.found:
-            return payload  # it only uses the words
-        for name in _MET:
-            setattr(self, name, getattr(clean, name))
-        self.keepalive += clean.keepalive
-        self.allowed |= clean.allowed
-        if not pickler.cleaned:
-            return payload
-        self._pickler = pickler
-        return buffer.getvalue()
 
     @property
     def memo(self) -> dict[int, tuple[int, object]]:
@@ -220,12 +185,6 @@ class Dump:
         trial = Dump(self.table, self.label, capture=self.captured is not None)
         trial.trial_by_id = self.trial_by_id
         return trial
-
-    def forget(self) -> None:
-        """Forget what was met, because the value is dumped once more."""
-        for name in _MET:
-            setattr(self, name, type(getattr(self, name))())
-        self.repeated = 0
 
     def all_hits(self) -> list[Hit]:
         """Return the hits, those of uniform offenders worded like the others."""
@@ -258,10 +217,6 @@ class Dump:
             met[getattr(self.table.book.lookup(cls), "code", ""), id(cls)] = cls
         return {kind_of(code, cls) for (code, _), cls in met.items()}
 
-    def has_marker(self, among: Container[int]) -> bool:
-        """Return True if a marker stands for one of the offenders with these ids."""
-        return any(hit.action is Action.STRIPPED and id(hit.leaf) in among for hit in self.hits)
-
     def can_import(self, obj: Any) -> bool:
         """Return True if a class or function is found by its name; looked up once per dump."""
         known = self._is_named_by_id.get(id(obj))
@@ -290,3 +245,36 @@ class Dump:
         at = id(leaf) if proxy is None else id(proxy.leaf)
         where = self.where.get(at) or printed_root(self.label)
         return Stripped, (rule.code, kind, where, self._now)
+
+
+def _without_credentials(dump: Dump, value: object, payload: bytes) -> bytes:
+    """Pickle `value` once more, without the credentials of a request that were found."""
+    clean = Dump(dump.table, dump.label, where=dump.where, capture=dump.captured is not None)
+    clean.hits = [  # of keys that are not in `value` any more
+        hit for hit in dump.hits if hit.action is Action.LEFT_OUT and hit.holder is None
+    ]
+    buffer = BytesIO()
+    token = running.set(clean)
+    try:
+        pickler = CleaningPickler(buffer, clean, current_credentials())
+        pickler.dump(value)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001  # such as no room on the stack, where C had enough
+        dump.hit(value, NOT_SEARCHED, Action.OBSERVED, NOT_SEARCHED.did)
+        return payload
+    finally:
+        running.reset(token)
+    if not pickler.found:
+        return payload  # it only uses the words
+    for name in (
+        "hits", "uniform_hits", "unverified", "replacement_by_id", "hit_by_target_id", "captured",
+        "trial_by_id",
+    ):  # fmt: skip
+        setattr(dump, name, getattr(clean, name))
+    dump.keepalive += clean.keepalive
+    dump.allowed |= clean.allowed
+    if not pickler.cleaned:
+        return payload
+    dump._pickler = pickler
+    return buffer.getvalue()

@@ -26,7 +26,7 @@ from contextcache.rules.verdicts import (
 )
 
 if TYPE_CHECKING:
-    from contextcache.engine.locating import Node
+    from contextcache.engine.nodes import Node
     from contextcache.findings.path import Path
     from contextcache.rules.rule import Verdict
 

@@ -16,7 +16,7 @@ from contextcache.rules.verdicts import REFUSES
 
 if TYPE_CHECKING:
     from contextcache.engine.hits import Hit
-    from contextcache.engine.locating import Node
+    from contextcache.engine.nodes import Node
 
 MAX_LEVELS = 8  # objects of a library between the field and the handle
 

@@ -14,7 +14,8 @@ from contextcache.rules.rule import Verb
 
 if TYPE_CHECKING:
     from contextcache.engine.hits import Hit
-    from contextcache.engine.locating import Locator, Node
+    from contextcache.engine.locating import Locator
+    from contextcache.engine.nodes import Node
     from contextcache.findings.path import Path
     from contextcache.reports.offence import Offence
 

@@ -8,7 +8,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from contextcache.base.introspection import instance_dict
-from contextcache.engine.hits import Hit, SelfReferenceError
+from contextcache.engine.hits import Hit, SelfReferenceError, running
 from contextcache.engine.reducers import NAMELESS, is_reducer, reduce_plainly, reduce_unverified
 from contextcache.engine.verbs import unimportable
 from contextcache.findings.finding import Action
@@ -25,13 +25,9 @@ MAX_REPEATS = 100  # of objects reduced again before they were memoised; then it
 class CarefulPickler(pickle.Pickler):
     """Ask about every object, functions and classes included."""
 
-    def __init__(self, file: BytesIO, dump: Dump) -> None:
-        super().__init__(file, PROTOCOL)
-        self.running_dump = dump
-
     def reducer_override(self, obj: Any) -> Any:
         """Reduce a function or class by name, and anything else as the table says."""
-        dump = self.running_dump
+        dump = running.get()
         cls = type(obj)
         if cls is FunctionType or cls is type:
             if any(obj is known for known in NAMELESS) or dump.can_import(obj):
@@ -88,7 +84,7 @@ class CleaningPickler(_PythonPickler):  # type: ignore[misc]
     def __init__(self, file: BytesIO, dump: Dump, credentials: Credentials) -> None:
         super().__init__(file, PROTOCOL)
         self._dump = dump
-        self._careful = CarefulPickler(BytesIO(), dump)
+        self._careful = CarefulPickler(BytesIO(), PROTOCOL)
         self._credentials = credentials
         self._changed: dict[int, object] = {}
         self._above: list[object] = []

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from contextcache.engine.dump import Dump
-    from contextcache.engine.locating import Node
+    from contextcache.engine.nodes import Node
     from contextcache.rules.secret_shapes import Shape
 
 MAX_OBJECTS = 100_000  # of one value that is stored as JSON

@@ -14,6 +14,7 @@ from contextcache.engine.hits import kind_of
 from contextcache.engine.size import MAY_CRASH, stack_is_at_risk
 from contextcache.engine.trial import loads_again
 from contextcache.exceptions import UncacheableValueError
+from contextcache.findings.finding import Action
 from contextcache.payload.wire import PROTOCOL
 from contextcache.reports.reporter import is_milestone, report_internal
 from contextcache.reports.request_scope import may_hold_credentials
@@ -187,7 +188,10 @@ class Serializer:
         kinds = dump.kinds(elsewhere)
         if not kinds <= history.everywhere:
             return None  # the same kind elsewhere has another name and another holder
-        if not history.is_full and dump.has_marker(elsewhere) and self._has_time:
+        has_marker = any(
+            hit.action is Action.STRIPPED and id(hit.leaf) in elsewhere for hit in dump.hits
+        )
+        if has_marker and not history.is_full and self._has_time:
             return None  # it may be at a new path all the same, which its marker has to name
         return keys | {history.kinds[kind] for kind in kinds}
 

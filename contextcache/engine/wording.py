@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from contextcache.engine.dump import Dump
     from contextcache.engine.hits import Hit
-    from contextcache.engine.locating import Locator, Node
+    from contextcache.engine.locating import Locator
+    from contextcache.engine.nodes import Node
     from contextcache.engine.options import Options
     from contextcache.findings.path import Step
     from contextcache.rules.rule import Rule
