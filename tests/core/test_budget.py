@@ -30,7 +30,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     run = Diagnosis.run
 
     def counted(self: Diagnosis, value: object) -> Diagnosis:
-        seen.append(self.label)
+        seen.append(self.options.label)
         return run(self, value)
 
     monkeypatch.setattr(Diagnosis, "run", counted)
@@ -160,8 +160,8 @@ def test_classes_of_one_write_leave_nothing_behind_without_time() -> None:
         guard.dumps({"form": cls(), "lock": threading.Lock()}, label="cache['form']")
         delattr(module, cls.__name__)
     del sys.modules["made"]
-    assert len(guard._serializer.knowledge.table.due) < 10
-    assert len(guard._serializer.knowledge.table) < 50
+    assert len(guard._outcome.examiner.knowledge.table.due) < 10
+    assert len(guard._outcome.examiner.knowledge.table) < 50
 
 
 class Demanding:
@@ -438,5 +438,5 @@ def test_names_that_visitors_choose_are_bounded(label: str) -> None:
         name = "".join(chr(97 + int(digit)) for digit in str(number))
         made = type(name, (), {})()
         guard.dumps({"uid": 1, name: lambda: 0, f"{name}x": made}, label=label)
-    (history,) = guard._serializer.knowledge.histories.values()
+    (history,) = guard._outcome.examiner.knowledge.histories.values()
     assert max(len(history.dropped), len(history.kinds), len(history.places)) <= MAX_PLACES

@@ -191,11 +191,11 @@ def test_a_class_that_is_used_for_a_while_is_asked_for_in_c(
         for number in range(MAX_YOUNG + 1):
             guard.dumps([named(type(f"Young{number}", (), {}))()])
         now += 2 * SETTLED
-    assert model in guard._serializer.knowledge.table
-    assert passing not in guard._serializer.knowledge.table
+    assert model in guard._outcome.examiner.knowledge.table
+    assert passing not in guard._outcome.examiner.knowledge.table
     made.Model = None
     guard.dumps([named(type("Last", (), {}))()])
-    assert model not in guard._serializer.knowledge.table
+    assert model not in guard._outcome.examiner.knowledge.table
 
 
 def test_another_class_under_the_same_name_is_no_reason_to_refuse() -> None:

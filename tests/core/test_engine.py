@@ -35,7 +35,7 @@ from contextcache import (
     explain,
     is_stripped,
 )
-from contextcache.engine.outcome import Outcome
+from contextcache.engine.examiner import Examiner
 from contextcache.testing import assert_cacheable, capture_findings
 from tests.core import shapes
 from tests.resolving import resolve
@@ -489,7 +489,7 @@ def test_a_bug_of_ours_is_no_other_error_to_who_writes_a_session(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing is stored then, as of any other value."""
-    monkeypatch.setattr(Outcome, "_storable_subset", lambda *_: 1 / 0)
+    monkeypatch.setattr(Examiner, "storable_subset", lambda *_: 1 / 0)
     guard = Guard(session=True, max_size=1_000)
     with pytest.raises(UncacheableValueError, match="CC131") as caught:
         guard.dumps({"user": 7, "cart": "x" * 2_000}, label="session")
