@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from contextcache.base.logs import show_findings
 from contextcache.config import Config
 from contextcache.engine.preload import preload
-from contextcache.engine.refusal import uncacheable
+from contextcache.engine.refusal import NOTHING, uncacheable
 from contextcache.exceptions import without_text
 from contextcache.findings.finding import Action, Finding
 from contextcache.findings.path import Path, item
 from contextcache.jsonable.codec import Codec
-from contextcache.jsonable.frames import OMITTED, type_policies
-from contextcache.jsonable.scan import KEY_LEFT_OUT, NOTHING, JSONScan, refused
+from contextcache.jsonable.encoder import Encoder
+from contextcache.jsonable.frames import OMITTED
+from contextcache.jsonable.notes import Notes
 from contextcache.payload.loading import LOOK_FOR_THE_WRITER as LOOK_FOR_THE_WRITER
 from contextcache.reports.reporter import (
     Reporter,
@@ -31,14 +31,14 @@ from contextcache.reports.reporter import (
     report_internal,
     writers,
 )
-from contextcache.reports.request_scope import current_credentials, current_scope
+from contextcache.reports.request_scope import current_scope
 from contextcache.rules.rule import Verb, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sized
 
     from contextcache.exceptions import UnreadablePayloadError
-    from contextcache.rules.credentials import Credentials
+    from contextcache.jsonable.scan import JSONScan
 
 T = TypeVar("T")
 
@@ -46,7 +46,6 @@ COOKIE_SHARE = 0.8  # of the limit of a cookie, from where on its size is report
 MAX_LISTED = 5  # keys of a session whose sizes are listed
 NESTED = "it is nested too deep"  # why JSON or MessagePack cannot be read
 UNCHANGED = "stored unchanged (mode warn)"
-BUILTIN_NAMES = {"str", "int", "bool", "NoneType", "float", "bytes", "list", "tuple", "dict"}
 REFUSED = f"{NOTHING}: {{}} refuses it (mode warn)"
 
 
@@ -79,11 +78,7 @@ class JSONGuard(Generic[T]):
     ) -> None:
         self.config = config if config is not None else Config()
         self.sink = sink
-        self._codec = Codec(encode, decode, name)
-        self._policy = type_policies(self._codec, self.config.rules)
-        ruled = {rule.type for rule in self.config.rules}
-        self._is_searched = bool(ruled & BUILTIN_NAMES)  # always, for what the rules are about
-        self._refused = False  # something in the last value, so that it is asked at once
+        self._encoder = Encoder(Codec(encode, decode, name), self.config, sink)
         self._reporter = Reporter(self.config, sink)
         preload(debug=self.config.debug)
         if self.config.debug:
@@ -112,16 +107,16 @@ class JSONGuard(Generic[T]):
 
     def _dumps(self, value: Any, label: str) -> T:
         if self.config.mode == "off":
-            return self._codec.encode(value)
-        scan, payload = self._examine(value, label)
+            return self._encoder.codec.encode(value)
+        scan, payload = self._encoder.examine(value, label)
         if (collectors or self.config.debug) and payload is not None:
-            secrets = self._secrets(scan or self._scan(value, label), payload)
+            secrets = self._secrets(scan or self._encoder.scan(value, label), payload)
             self._reporter.report(secrets)  # which no mode refuses
         if scan is None:
             return payload
         if self.config.mode == "warn":
             return self._encode_unchanged(value, scan)
-        if findings := scan.findings:
+        if findings := scan.notes.findings:
             reported = self._reporter.report(findings, log=self.config.mode == "strip")
             if scan.kept is OMITTED or (reported and self.config.mode == "raise"):
                 raise uncacheable(findings, self.config)
@@ -129,9 +124,9 @@ class JSONGuard(Generic[T]):
 
     def explain(self, value: Any, *, label: str = "value") -> list[Finding]:
         """Find everything in `value` that JSON cannot hold or changes; report and store nothing."""
-        scan, payload = self._examine(value, label)
-        scan = scan or self._scan(value, label)
-        return scan.findings + ([] if payload is None else self._secrets(scan, payload))
+        scan, payload = self._encoder.examine(value, label)
+        scan = scan or self._encoder.scan(value, label)
+        return scan.notes.findings + ([] if payload is None else self._secrets(scan, payload))
 
     def report_unreadable(self, error: UnreadablePayloadError) -> None:
         """Warn that a payload counts as a miss; each reason at its 1st, 10th, 100th... time."""
@@ -154,156 +149,64 @@ class JSONGuard(Generic[T]):
         sizes = {key: self._size(key, held) for key, held in session.items()}
         steps = {key: item(key, at) for at, key in enumerate(session)}
         heaviest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:MAX_LISTED]
-        scan = self._scan(session, "session")
+        root = Path("session", hidden=self.config.redact_keys)
+        notes = Notes(root, session, self._encoder.codec.name, self.sink)
         exact = self.config.debug
         listed = ", ".join(
-            f"{(scan.root / steps[key]).printed(exact=exact)} {sizes[key]}" for key in heaviest
+            f"{(root / steps[key]).printed(exact=exact)} {sizes[key]}" for key in heaviest
         )
         lost = "; browsers drop it" if size > limit else ""
         did = f"sent a cookie of {size} bytes, of at most {limit}{lost}"
         too_large = Verdict(
             verb=Verb.OBSERVE, code="CC142", did=did, fix=f"{fix} (bytes: {listed})"
         )
-        scan.note(too_large, session[heaviest[0]], path=scan.root / steps[heaviest[0]])
+        notes.add(too_large, session[heaviest[0]], steps=(steps[heaviest[0]],))
         raises = self.config.mode == "raise"
-        if self._reporter.report(scan.findings, log=not raises) and raises:
-            raise uncacheable(scan.findings, self.config)
+        if self._reporter.report(notes.findings, log=not raises) and raises:
+            raise uncacheable(notes.findings, self.config)
 
     def _size(self, key: str, held: Any) -> int:
         try:
-            return len(cast("Sized", self._codec.encode({key: held})))
+            return len(cast("Sized", self._encoder.codec.encode({key: held})))
         except Exception:  # noqa: BLE001  # what cannot be encoded has no size
             return 0
-
-    def _scan(self, value: Any, label: str, **options: Any) -> JSONScan:
-        path = Path(label, hidden=self.config.redact_keys)
-        return JSONScan(value, path, self._codec, self._policy, self.sink, **options)
-
-    def _examine(self, value: Any, label: str) -> tuple[JSONScan | None, T]:
-        """Encode what can be stored of a value; also return what was found, if it was searched."""
-        scan, payload = self._encode_storable(value, label)
-        credentials = current_credentials()
-        if credentials.found_in(payload):
-            clean = self._encode_storable(value, label, credentials)
-            if clean[0] is not None and clean[0].found:
-                return clean
-        return scan, payload
-
-    def _encode_storable(
-        self, value: Any, label: str, credentials: Credentials | None = None
-    ) -> tuple[JSONScan | None, T]:
-        """Encode, decode and compare; where that fails, ask what of it the encoder refuses."""
-        error: Exception
-        try:
-            if not (credentials or self._is_searched) and self._codec.keeps_all(value):
-                return None, self._codec.encode(value)
-        except MemoryError:
-            raise
-        except Exception as raised:  # noqa: BLE001  # such as a number with too many digits
-            error = raised
-        for asks in (True,) if self._refused else (False, True):
-            scan = self._run(value, label, credentials, asks=asks)
-            if scan.kept is OMITTED:
-                return scan, cast("T", None)
-            try:
-                payload = self._compare(scan)
-            except MemoryError:
-                raise
-            except Exception as raised:  # noqa: BLE001  # whatever the encoder raises
-                error, self._refused = raised, True
-            else:
-                self._refused = bool(scan.findings) and self._refused
-                return scan, payload
-        self._blame_keys(scan, error)
-        if scan.kept is OMITTED:
-            return scan, cast("T", None)
-        with suppress(ValueError, RecursionError):  # too deep for a reader after all
-            return scan, self._compare(scan)
-        return scan, self._codec.encode(scan.kept)
-
-    def _run(
-        self, value: Any, label: str, credentials: Credentials | None, *, asks: bool
-    ) -> JSONScan:
-        scan = self._scan(value, label, asks=asks, credentials=credentials)
-        try:
-            scan.run()
-        except MemoryError:
-            raise
-        except RecursionError:  # with no room left on the stack, nothing is known for certain
-            scan = self._scan(value, label)
-            scan.note(refused(code="CC130"), value, Action.REFUSED, did=NOTHING)
-            scan.kept = OMITTED
-        except Exception as error:  # noqa: BLE001  # our own bug must not break the user's write
-            report_internal("looking for what JSON cannot hold", error)
-            scan = self._scan(value, label)
-        return scan
 
     def _secrets(self, scan: JSONScan, payload: T) -> list[Finding]:
         """Find what has the shape of a secret in what is stored, for a developer or a test."""
         from contextcache.engine.secret_search import iter_texts  # noqa: PLC0415
         from contextcache.rules.secret_shapes import shape_of, shapes_in, verdict_on  # noqa: PLC0415
 
-        notes = self._scan(scan.kept, scan.root.root)
+        root = scan.notes.root
+        notes = Notes(root, scan.kept, self._encoder.codec.name, self.sink)
         try:
             text = payload.encode() if isinstance(payload, str) else payload
             shapes = shapes_in(text) if isinstance(text, bytes) else []
-            known = [finding.path for finding in scan.findings] if shapes else []
+            known = [finding.path for finding in scan.notes.findings] if shapes else []
             for steps, held in iter_texts(scan.kept) if shapes else ():
-                shape, path = shape_of(held, shapes), dataclasses.replace(scan.root, steps=steps)
+                shape, path = shape_of(held, shapes), dataclasses.replace(root, steps=steps)
                 if shape is not None and path not in known:
-                    notes.note(verdict_on(shape), held, path=path)
+                    notes.add(verdict_on(shape), held, steps=steps)
         except (RecursionError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001  # our own bug must not break the user's write
             report_internal("looking for secrets", error)
         return notes.findings
 
-    def _compare(self, scan: JSONScan) -> T:
-        if not scan.needs_comparison:
-            return self._codec.encode(scan.kept)
-        payload, back = self._codec.round_trip(scan.kept, is_deep=scan.is_deep)
-        try:
-            scan.compare(back)
-        except (RecursionError, MemoryError):
-            raise
-        except Exception as error:  # noqa: BLE001  # our own bug must not break the user's write
-            report_internal("comparing what comes back from JSON", error)
-        return payload
-
     def _encode_unchanged(self, value: Any, scan: JSONScan) -> T:
         """Report the findings and store exactly what would have been stored without us."""
         cause: Exception | None = None
-        name = self._codec.name
+        name = self._encoder.codec.name
         try:
-            payload = self._codec.encode(value)
+            payload = self._encoder.codec.encode(value)
         except Exception as error:  # noqa: BLE001  # its text may hold keys: another one is raised
             cause = without_text(error, f"{name} cannot hold it")
-            if not any(finding.code == "CC140" for finding in scan.findings):
-                self._blame_keys(scan, error)
+            if not any(finding.code == "CC140" for finding in scan.notes.findings):
+                self._encoder.blame_keys(scan, error)
         did = UNCHANGED if cause is None else REFUSED.format(name)
-        findings = scan.findings
+        findings = scan.notes.findings
         self._reporter.report(
             [dataclasses.replace(one, action=Action.OBSERVED, did=did) for one in findings]
         )
         if cause is not None:
             raise uncacheable(findings, self.config) from cause
         return payload
-
-    def _blame_keys(self, scan: JSONScan, error: Exception) -> None:
-        """Cut the keys whose values are refused as a whole, as those that are nested too deep."""
-        verdict = refused(code="CC130" if isinstance(error, RecursionError) else "CC140")
-        kept = scan.kept if type(scan.kept) is dict else {}
-        rest = {
-            name: held
-            for name, held in kept.items()
-            if not self._codec.refusal({name: held}, is_deep=scan.is_deep)
-        }
-        if 0 < len(rest) < len(kept):
-            scan.kept = rest
-            for at, (name, held) in enumerate(kept.items()):
-                if name not in rest:
-                    path = scan.root / item(name, at)
-                    scan.note(verdict, held, Action.LEFT_OUT, did=KEY_LEFT_OUT, path=path)
-        else:
-            scan.note(verdict, scan.kept, Action.REFUSED, did=NOTHING)
-            scan.kept = OMITTED

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from contextcache.base.introspection import attributes, qualified_name
+from contextcache.base.introspection import attributes
+from contextcache.engine.diagnosis import KEY_LEFT_OUT
 from contextcache.engine.field_names import environ_fix
-from contextcache.findings.finding import CODES, Action, Finding
+from contextcache.engine.refusal import NOTHING
+from contextcache.findings.finding import Action
 from contextcache.findings.path import Path, Step, StepKind, item
-from contextcache.jsonable.codec import MAX_LEVELS, MAX_NODES, PLAIN_DATA, AnyDataclass, fix_for
+from contextcache.jsonable.codec import MAX_LEVELS, MAX_NODES, AnyDataclass, fix_for
 from contextcache.jsonable.comparison import compare
 from contextcache.jsonable.frames import OMITTED, Frame, Odd, position
-from contextcache.reports.request_scope import SESSION, origin_of
+from contextcache.jsonable.notes import Notes, refused
+from contextcache.reports.request_scope import SESSION
 from contextcache.rules.replacements import NothingThere
 from contextcache.rules.request_snapshots import environ_snapshot, is_environ
 from contextcache.rules.rule import Rule, Verb, Verdict
@@ -21,18 +24,12 @@ from contextcache.rules.verdicts import BY_HAND, ENVIRON
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from contextcache.findings.path import Path
     from contextcache.jsonable.codec import Codec
     from contextcache.jsonable.frames import Location, TypePolicy
     from contextcache.rules.credentials import Credentials
 
-NOTHING = "nothing was stored"
-KEY_LEFT_OUT = "left the key out, stored the rest"
 NONE_INSTEAD = "stored None in its place"
-
-
-def refused(fix: str = "", code: str = "CC140", reason: str = "") -> Verdict:
-    """Return the verdict about an object that cannot be stored."""
-    return Verdict(verb=Verb.STRIP, code=code, fix=fix, reason=reason)
 
 
 CIRCULAR = refused(reason="it contains itself")
@@ -51,6 +48,7 @@ class JSONScan:
         credentials: What the current request was sent, where it is taken out of the value.
 
     Attributes:
+        notes: What was found.
         found: Whether any of `credentials` were found.
         kept: What is stored: the value itself, or a copy without what was cut, or `OMITTED`.
         is_deep: Whether it is nested so deep that it may not be read back.
@@ -69,26 +67,18 @@ class JSONScan:
         credentials: Credentials | None = None,
     ) -> None:
         self.kept = value
-        self.root = root
+        self.notes = Notes(root, value, codec.name, sink)
         self.found = self.is_deep = False
         self.is_complete = True
-        self._value = value
         self._codec = codec
         self._policy = policy
-        self._sink = sink
         self._asks = asks
         self._credentials = credentials
-        self._notes: list[tuple[tuple[int, ...], Finding]] = []
         self._odd: list[Odd] = []
         self._stack: list[Frame] = []
         self._open: set[int] = set()
         self._cleaned: list[object] = []  # which keeps their ids taken
         self._done: dict[int, tuple[Any, Any]] = {}  # an object and what is stored for it, by id
-
-    @property
-    def findings(self) -> list[Finding]:
-        """What was found, in the order of the value."""
-        return [finding for _, finding in sorted(self._notes, key=lambda note: note[0])]
 
     @property
     def needs_comparison(self) -> bool:
@@ -115,35 +105,26 @@ class JSONScan:
             self._leave(is_whole=False)
         self.kept = top.changes.get(0, self.kept)
 
-    def note(
+    def _note(
         self,
         verdict: Verdict,
         obj: object,
         action: Action = Action.OBSERVED,
         *,
         did: str = "",
-        path: Path | None = None,
         location: Location | None = None,
     ) -> None:
         """Add a finding about `obj`, by default at what is being visited."""
         location = self._location() if location is None else location
-        if path is None:
-            steps = tuple(frame.step(at) for frame, at in location)
-            path = dataclasses.replace(self.root, steps=steps)
-        owner = next((one.obj for one, _ in location[::-1] if one.parts is AnyDataclass), None)
-        finding = Finding(
-            code=verdict.code,
-            path=path,
-            leaf_type=qualified_name(type(obj)),
-            owner_type="" if owner is None else qualified_name(type(owner)),
-            action=action,
-            reason=verdict.reason or CODES[verdict.code].replace("JSON", self._codec.name),
-            did=did or verdict.did,
-            fix=verdict.fix or PLAIN_DATA,
-            sink=self._sink,
-            origin=origin_of(path, self._value),
+        self.notes.add(
+            verdict,
+            obj,
+            action,
+            did=did,
+            steps=tuple([frame.step(at) for frame, at in location]),
+            at=position(location),
+            owner=next((one.obj for one, _ in location[::-1] if one.parts is AnyDataclass), None),
         )
-        self._notes.append((position(location), finding))
 
     def _location(self) -> Location:
         """Return where what is being visited is."""
@@ -154,7 +135,7 @@ class JSONScan:
     def _visit(self, frame: Frame, obj: Any) -> None:
         if self._credentials is not None and self._credentials.stands_in(obj):
             self.found = True
-            self.note(BY_HAND, obj)
+            self._note(BY_HAND, obj)
         policy = self._policy(type(obj))
         rule = policy.rule
         if policy.is_kept and not (frame.asks or frame.is_foreign):
@@ -204,7 +185,7 @@ class JSONScan:
         else:
             frame.put(plain)
             if conversion := self._codec.conversion(obj, plain):
-                self.note(conversion, obj)
+                self._note(conversion, obj)
 
     def _leave(self, *, is_whole: bool = True) -> None:
         """Put a container in its place, as a copy if something in it was cut."""
@@ -217,7 +198,7 @@ class JSONScan:
             stored = next(forms, OMITTED)
             if stored is OMITTED:  # and nothing is left to say about what it holds
                 at = position(self._location())
-                self._notes = [note for note in self._notes if note[0][: len(at)] != at]
+                self.notes.drop_below(at)
                 self._odd = [odd for odd in self._odd if position(odd.location)[: len(at)] != at]
                 self._cut(holder, frame.obj, refused(fix_for(type(frame.obj)), code))
         self._done[id(frame.obj)] = frame.obj, stored
@@ -241,12 +222,12 @@ class JSONScan:
                 except NothingThere:
                     return self._cut(frame, obj, refused(rule.fix, rule.code))
                 did = rule.did or "stored a snapshot of it"
-                self.note(rule, obj, Action.SNAPSHOTTED, did=did)
+                self._note(rule, obj, Action.SNAPSHOTTED, did=did)
                 return made
             case Verb.STRIP | Verb.REFUSE:
                 return self._cut(frame, obj, refused(rule.fix, rule.code))
             case Verb.OBSERVE:
-                self.note(rule, obj, did=rule.did or "stored it as it is")
+                self._note(rule, obj, did=rule.did or "stored it as it is")
         return obj
 
     def _cut(self, frame: Frame, obj: object, verdict: Verdict) -> Any:
@@ -256,22 +237,21 @@ class JSONScan:
             action, did = Action.LEFT_OUT, KEY_LEFT_OUT
         else:
             action, did = Action.STRIPPED, NONE_INSTEAD
-        self.note(verdict, obj, action, did=did)
+        self._note(verdict, obj, action, did=did)
         frame.put(OMITTED)
         return OMITTED
 
     def _cut_keys(self, frame: Frame) -> None:
         location = self._location()
-        steps = tuple(one.step(at) for one, at in location)
         for at, (key, _) in enumerate(frame.items):
             if type(key) is not str and self._codec.refusal({key: None}):
-                self.note(
+                self.notes.add(
                     refused("use text for keys"),
                     key,
                     Action.LEFT_OUT,
                     did="left out the key and what is under it, stored the rest",
-                    path=dataclasses.replace(self.root, steps=(*steps, Step(StepKind.KEY, at))),
-                    location=(*location, (frame, at)),
+                    steps=(*[one.step(at) for one, at in location], Step(StepKind.KEY, at)),
+                    at=position((*location, (frame, at))),
                 )
                 frame.put(OMITTED, at)
 
@@ -279,7 +259,7 @@ class JSONScan:
         """Store the plain entries of the environment of a request, less its credentials."""
         reason = "the environment of a request carries its cookies and credentials"
         verdict = dataclasses.replace(ENVIRON, reason=reason, fix=environ_fix(environ))
-        self.note(verdict, environ, Action.SNAPSHOTTED)
+        self._note(verdict, environ, Action.SNAPSHOTTED)
         kept = environ_snapshot(environ)
         frame.put({key: kept[key] for key in kept if type(kept[key]) is not tuple})
 
@@ -291,23 +271,23 @@ class JSONScan:
         if kept is plain:
             return obj
         self.found = True
-        self.note(ENVIRON, obj, Action.SNAPSHOTTED)
+        self._note(ENVIRON, obj, Action.SNAPSHOTTED)
         self._cleaned.append(kept)
         return kept
 
     def compare(self, back: object) -> None:
         """Find what came back as something else, or not at all."""
-        reported = {at for at, _ in self._notes}
+        reported = self.notes.positions()
         for odd in self._odd:
             for conversion in compare(odd, back, self._codec, reported):
                 if not self._is_flash(odd):
-                    self.note(conversion, odd.obj, location=odd.location)
+                    self._note(conversion, odd.obj, location=odd.location)
                     reported.add(position(odd.location))
 
     def _is_flash(self, odd: Odd) -> bool:
         """Return True for a flashed message of Flask, which reads a list as well as a tuple."""
         is_pair = type(odd.obj) is tuple and len(odd.obj) == 2 and len(odd.location) == 2
-        if not is_pair or self.root.root != SESSION:
+        if not is_pair or self.notes.root.root != SESSION:
             return False
         frame, at = odd.location[0]
         return frame.step(at) == item("_flashes", 0)
