@@ -149,11 +149,10 @@ class JSONGuard(Generic[T]):
         sizes = {key: self._size(key, held) for key, held in session.items()}
         steps = {key: item(key, at) for at, key in enumerate(session)}
         heaviest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:MAX_LISTED]
-        root = Path("session", hidden=self.config.redact_keys)
-        notes = Notes(root, session, self._encoder.codec.name, self.sink)
+        notes = self._encoder.notes(session, "session")
         exact = self.config.debug
         listed = ", ".join(
-            f"{(root / steps[key]).printed(exact=exact)} {sizes[key]}" for key in heaviest
+            f"{(notes.root / steps[key]).printed(exact=exact)} {sizes[key]}" for key in heaviest
         )
         lost = "; browsers drop it" if size > limit else ""
         did = f"sent a cookie of {size} bytes, of at most {limit}{lost}"
@@ -177,7 +176,7 @@ class JSONGuard(Generic[T]):
         from contextcache.rules.secret_shapes import shape_of, shapes_in, verdict_on  # noqa: PLC0415
 
         root = scan.notes.root
-        notes = Notes(root, scan.kept, self._encoder.codec.name, self.sink)
+        notes = self._encoder.notes(scan.kept, root.root)
         try:
             text = payload.encode() if isinstance(payload, str) else payload
             shapes = shapes_in(text) if isinstance(text, bytes) else []

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from contextcache.base.introspection import attributes, base_names, qualified_name
 from contextcache.base.masking import type_text
+from contextcache.findings.path import item
 from contextcache.jsonable.codec import LOST, AnyDataclass, Codec, changed
 from contextcache.jsonable.frames import position
+from contextcache.reports.request_scope import SESSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from contextcache.jsonable.frames import Frame, Location, Odd
+    from contextcache.jsonable.notes import Notes
     from contextcache.rules.rule import Verdict
 
 TEXT_KEYS = "use text for keys, or turn them back on read"
@@ -25,17 +28,36 @@ MULTI_VALUE_FIXES = {
 """How to store all values of a dict that shows one of several under each key."""
 
 
-def compare(
-    odd: Odd, back: object, codec: Codec[Any], reported: set[tuple[int, ...]]
-) -> Iterator[Verdict]:
-    """Yield what became of an object that may come back as something else.
+def compare(odds: Iterable[Odd], back: object, codec: Codec[Any], notes: Notes) -> None:
+    """Find what came back as something else, or not at all.
 
     Args:
-        odd: The object, and where it is.
+        odds: The objects that may, and where they are.
         back: What came back of the whole value.
         codec: The encoder.
-        reported: The positions of what has been reported.
+        notes: What was found until now; gets what is found here.
     """
+    reported = notes.positions()
+    for odd in odds:
+        for conversion in _conversions(odd, back, codec, reported):
+            if not _is_flash(odd, notes.root.root):
+                notes.add_at(odd.location, conversion, odd.obj)
+                reported.add(position(odd.location))
+
+
+def _is_flash(odd: Odd, root: str) -> bool:
+    """Return True for a flashed message of Flask, which reads a list as well as a tuple."""
+    is_pair = type(odd.obj) is tuple and len(odd.obj) == 2 and len(odd.location) == 2
+    if not is_pair or root != SESSION:
+        return False
+    frame, at = odd.location[0]
+    return frame.step(at) == item("_flashes", 0)
+
+
+def _conversions(
+    odd: Odd, back: object, codec: Codec[Any], reported: set[tuple[int, ...]]
+) -> Iterator[Verdict]:
+    """Yield what became of an object that may come back as something else."""
     found = _find(back, odd.location, codec)
     if found is LOST:
         here = position(odd.location)

@@ -9,8 +9,9 @@ from contextcache.engine.diagnosis import KEY_LEFT_OUT
 from contextcache.engine.refusal import NOTHING
 from contextcache.findings.finding import Action
 from contextcache.findings.path import Path, item
+from contextcache.jsonable.comparison import compare
 from contextcache.jsonable.frames import OMITTED, type_policies
-from contextcache.jsonable.notes import refused
+from contextcache.jsonable.notes import Notes, refused
 from contextcache.jsonable.scan import JSONScan
 from contextcache.reports.reporter import report_internal
 from contextcache.reports.request_scope import current_credentials
@@ -45,8 +46,13 @@ class Encoder(Generic[T]):
 
     def scan(self, value: Any, label: str, **options: Any) -> JSONScan:
         """Return a walk through a value that has not begun; see `JSONScan` for the options."""
+        notes = self.notes(value, label)
+        return JSONScan(value, notes, self.codec, self._policy, **options)
+
+    def notes(self, value: object, label: str) -> Notes:
+        """Return the findings about a value, of which there are none yet."""
         path = Path(label, hidden=self._config.redact_keys)
-        return JSONScan(value, path, self.codec, self._policy, self._sink, **options)
+        return Notes(path, value, self.codec.name, self._sink)
 
     def examine(self, value: Any, label: str) -> tuple[JSONScan | None, T]:
         """Encode what can be stored of a value; also return what was found, if it was searched."""
@@ -112,7 +118,7 @@ class Encoder(Generic[T]):
             return self.codec.encode(scan.kept)
         payload, back = self.codec.round_trip(scan.kept, is_deep=scan.is_deep)
         try:
-            scan.compare(back)
+            compare(scan.odd, back, self.codec, scan.notes)
         except (RecursionError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001  # our own bug must not break the user's write

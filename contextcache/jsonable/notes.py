@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from contextcache.base.introspection import qualified_name
 from contextcache.findings.finding import CODES, Action, Finding
-from contextcache.jsonable.codec import PLAIN_DATA
+from contextcache.jsonable.codec import PLAIN_DATA, AnyDataclass
+from contextcache.jsonable.frames import position
 from contextcache.reports.request_scope import origin_of
 from contextcache.rules.rule import Verb, Verdict
 
 if TYPE_CHECKING:
     from contextcache.findings.path import Path, Step
+    from contextcache.jsonable.frames import Location
 
 
 def refused(fix: str = "", code: str = "CC140", reason: str = "") -> Verdict:
@@ -73,6 +75,21 @@ class Notes:
             origin=origin_of(path, self._value),
         )
         self._notes.append((at, finding))
+
+    def add_at(
+        self,
+        location: Location,
+        verdict: Verdict,
+        obj: object,
+        action: Action = Action.OBSERVED,
+        *,
+        did: str = "",
+    ) -> None:
+        """Add a finding about what is at a location."""
+        owners = (frame.obj for frame, _ in location[::-1] if frame.parts is AnyDataclass)
+        steps = tuple([frame.step(at) for frame, at in location])
+        at = position(location)
+        self.add(verdict, obj, action, did=did, steps=steps, at=at, owner=next(owners, None))
 
     def drop_below(self, at: tuple[int, ...]) -> None:
         """Forget what was found at a position and below it."""
