@@ -18,11 +18,10 @@ from contextcache.engine.preload import preload
 from contextcache.engine.refusal import NOTHING, uncacheable
 from contextcache.exceptions import without_text
 from contextcache.findings.finding import Action, Finding
-from contextcache.findings.path import Path, item
+from contextcache.findings.path import item
 from contextcache.jsonable.codec import Codec
 from contextcache.jsonable.encoder import Encoder
 from contextcache.jsonable.frames import OMITTED
-from contextcache.jsonable.notes import Notes
 from contextcache.payload.loading import LOOK_FOR_THE_WRITER as LOOK_FOR_THE_WRITER
 from contextcache.reports.reporter import (
     Reporter,
