@@ -110,15 +110,18 @@ class Serializer:
         is_known = history is None and past.careful and self._examiner.is_spent
         # Another thread changed the value meanwhile, as a rule not again within such a short time.
         for _ in range(MAX_RETRIES if failed is RuntimeError else is_known):
-            dump = Dump(self.knowledge.table, self._config.shown(label))
+            dump, careful = Dump(self.knowledge.table, self._config.shown(label)), is_known
             try:
-                payload = dump.careful(value) if is_known else dump.fast(value)
+                if is_known:
+                    payload = dump.careful(value)
+                else:
+                    careful, payload = self._dump_with_history(dump, value, label, history)
             except MemoryError:
                 raise
             except Exception as error:  # noqa: BLE001  # the diagnosis tells what it was
                 failed = type(error)
             else:
-                return self._finish(value, label, None, dump, payload, careful=is_known)
+                return self._finish(value, label, history, dump, payload, careful=careful)
         known = past.refused(past.exhausting) if failed is RecursionError else []
         if known and self._examiner.is_spent:
             return self.outcome.refused_again(value, label, known)
