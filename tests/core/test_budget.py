@@ -440,3 +440,26 @@ def test_names_that_visitors_choose_are_bounded(label: str) -> None:
         guard.dumps({"uid": 1, name: lambda: 0, f"{name}x": made}, label=label)
     (history,) = guard._outcome.examiner.knowledge.histories.values()
     assert max(len(history.dropped), len(history.kinds), len(history.places)) <= MAX_PLACES
+
+
+class AddsOnce:
+    """Adds a key to the dict that holds it when it is pickled for the first time."""
+
+    holder: dict[str, object]
+    is_done = False
+
+    def __getstate__(self) -> dict[str, object]:
+        if not AddsOnce.is_done:
+            AddsOnce.is_done = True
+            AddsOnce.holder["added"] = 1
+        return {}
+
+
+def test_a_value_that_changes_meanwhile_is_dumped_again_without_a_look(looks: list[str]) -> None:
+    """It is stored as it is then, and nothing is reported."""
+    value: dict[str, object] = {"first": AddsOnce(), "second": 2}
+    AddsOnce.holder, AddsOnce.is_done = value, False
+    with capture_findings() as findings:
+        stored = pickle.loads(Guard().dumps(value))
+    assert [*stored] == ["first", "second", "added"]
+    assert (findings, looks) == ([], [])
