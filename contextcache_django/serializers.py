@@ -86,6 +86,20 @@ class DjangoRedisSerializer(CacheSerializer):
             opened = self._open()
         return opened[1].guard.dumps(value, label=UNKNOWN_KEY, key="")
 
+    def loads(self, payload: bytes) -> Any:
+        """Return the stored value, or None where the payload cannot be read."""
+        opened = self._opened
+        if opened is None or opened[0] is not project_config():
+            opened = self._open()
+        guard = opened[1].guard
+        try:
+            return guard.loads(payload, label=UNKNOWN_KEY, key="")
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  # as `KeyedGuard.decode`, without a number
+            guard.report_unreadable(error, label=UNKNOWN_KEY, outcome=AS_NONE)
+            return None
+
 
 class SessionSerializer:
     """`SESSION_SERIALIZER` of Django's `db`, `cached_db`, `file` and `signed_cookies` engines.

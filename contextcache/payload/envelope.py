@@ -101,7 +101,10 @@ class Envelope:
             small = self._codec.compress(body).ljust(-(-len(body) // MOST_RATIO), b"\0")
             if len(small) < len(body):
                 header, body = header[:2] + self._codec.flag + header[3:], small
-        return b"".join((header, _mac(self._begun[0], header, key, body), body))
+        mac = self._begun[0].copy()
+        mac.update(header + _key_text(key) if key else header + _NO_KEY)
+        mac.update(body)
+        return b"".join((header, mac.digest(), body))
 
     def open(self, payload: bytes, key: str | bytes, label: str) -> bytes | memoryview:
         """Return the body of a payload that this application sealed for `key`.
@@ -125,8 +128,10 @@ class Envelope:
                 label, "its format is not known here", "upgrade contextcache, or delete the entry"
             )
         for place in self._by_id.get(header[3:], ()):
-            expected = _mac(self._begun[place], header, key, body)
-            if hmac.compare_digest(expected, payload[_HEADER : self.OVERHEAD]):
+            mac = self._begun[place].copy()
+            mac.update(header + _key_text(key) if key else header + _NO_KEY)
+            mac.update(body)
+            if hmac.compare_digest(mac.digest(), payload[_HEADER : self.OVERHEAD]):
                 flag = header[2:3]
                 return body if flag == b"\0" else _body(flag, body, label, self._most)
         if header[3:] not in self._by_id:
@@ -201,13 +206,13 @@ def _bare(begun: hmac.HMAC) -> hmac.HMAC:
     return inner
 
 
-def _mac(begun: hmac.HMAC, header: bytes, key: str | bytes, body: bytes | memoryview) -> bytes:
-    """Return the signature of `body` under `key`, without a copy of the body."""
-    place = key.encode() if isinstance(key, str) else key
-    mac = begun.copy()
-    mac.update(b"".join((header, len(place).to_bytes(8, "big"), place)))
-    mac.update(body)
-    return mac.digest()
+_NO_KEY = bytes(8)
+
+
+def _key_text(key: str | bytes) -> bytes:
+    """Return a key as the signature covers it: its length comes first, so no two are confused."""
+    text = key.encode() if isinstance(key, str) else key
+    return len(text).to_bytes(8, "big") + text
 
 
 # --- Compression ----------------------------------------------------------------------------------
