@@ -60,7 +60,7 @@ class CarefulPickler(_Runs, CarefulPickler):
 
     def __init__(self, file: Any, protocol: int = PROTOCOL) -> None:
         self.running = Dump(DispatchTable(RuleBook()), "value", capture=True)
-        super().__init__(file, self.running)
+        super().__init__(file, protocol)
 
 
 def written_by(kind: Any, value: object) -> bytes:

@@ -210,7 +210,7 @@ def test_log_and_memory_are_bounded_whatever_a_visitor_varies(
     assert len(reporter._counts) <= 80
     assert len(reporter._told) <= 80
     assert sum(map(len, reporter._members.values())) <= 120
-    assert len(guard._serializer.knowledge.histories) <= MAX_LABELS
+    assert len(guard._outcome.examiner.knowledge.histories) <= MAX_LABELS
 
 
 def test_what_is_known_is_counted_apart_from_a_flood() -> None:
