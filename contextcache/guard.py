@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from contextcache.base.logs import show_findings
 from contextcache.base.steps import in_thread
@@ -70,6 +70,9 @@ class Guard:
     WARN_REASON = "mode warn"
     """Why a value is stored as it is, in the words of a report."""
 
+    PURPOSE: ClassVar[str] = "cache"
+    """What payloads are signed for; one that was signed for something else is refused."""
+
     def __init__(
         self,
         config: Config | None = None,
@@ -83,7 +86,7 @@ class Guard:
         self.config = dataclasses.replace(config, **options) if options else config
         self.sink = sink
         self._reporter = Reporter(self.config, sink)
-        self._envelope = _envelope(self.config, "session" if session else "cache")
+        self._envelope = _envelope(self.config, "session" if session else self.PURPOSE)
         self.signs = self._envelope is not None and self.config.sign is not False
         max_body, self._seal = self.config.max_size, None
         if self._envelope is not None and self.signs:

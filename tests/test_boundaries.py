@@ -27,7 +27,7 @@ ADAPTERS = [path for path in SOURCES if path not in CORE]
 # The folders of the core, each of which may import those before it.
 FOLDERS = (
     *("base", "findings", "exceptions", "payload", "rules", "config", "reports", "engine"),
-    *("guard", "testing", "jsonable", "servers", "storage", "commands"),
+    *("guard", "jobs", "testing", "jsonable", "servers", "storage", "commands"),
     *("cli", "__main__", "metrics", "pytest_plugin", "__init__"),
 )
 
@@ -126,6 +126,7 @@ ORDER = [
     "engine.serializer",
     "engine",
     "guard",
+    "jobs",
     "testing",
     "jsonable.codec",
     "jsonable.frames",

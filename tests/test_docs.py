@@ -31,8 +31,8 @@ BLOCKS = {
 
 
 def test_every_block_is_executed_here() -> None:
-    """A new block gets its test."""
-    assert set(BLOCKS) == {
+    """A new block gets its test; those of the recipes have theirs in `test_recipes`."""
+    assert {block for block in BLOCKS if block[0] != "recipes"} == {
         ("django", "guarded cache"),
         ("django", "by reference"),
         ("django", "panel"),

@@ -169,7 +169,7 @@ class Trust:
             UnreadablePayloadError: Its body cannot be expanded.
         """
         failure: UnreadablePayloadError | None = None
-        for purpose in ("session", "cache"):
+        for purpose in ("session", "cache", "job"):
             envelope = _envelope(tuple(self.secrets), purpose)
             for place in (key, b""):  # a serializer alone is not told the key
                 try:
