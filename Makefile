@@ -192,14 +192,18 @@ test-servers: $(VENV)/test.stamp servers newer-servers
 	test -z "$$failed"
 
 # Everything of docs/compatibility.md, which takes hours on two cores; each ends with what ran where.
+RESULTS = $(CURDIR)/.results
 .PHONY: matrix
+matrix: export CONTEXTCACHE_RESULTS = $(RESULTS)
 matrix: pythons
+	rm -rf $(RESULTS)
 	$(MAKE) installs
 	$(MAKE) test-lowest
 	$(MAKE) payload-matrix
 	$(MAKE) test-servers
 	$(MAKE) test-all
 	for version in $(SUPPORTED); do $(MAKE) conformance VENV=$(VENV)-$$version || exit 1; done
+	$(VENV)/bin/python -m tools.compatibility $(RESULTS)
 
 # What is missing is unpacked from a newer suite of Debian, whose mirror this machine's apt knows. On
 # another system, or for a version that the suite has not, use pyenv: it is found, too.
@@ -252,7 +256,7 @@ build: $(VENV)/pip.stamp
 .PHONY: clean
 clean:
 	rm -rf $(VENV) $(LOWEST) $(VENV)-free $(foreach version,$(SUPPORTED),$(VENV)-$(version)) dist
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* \
+	rm -rf .results .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* \
 	    example_project/django_shop/db.sqlite3
 
 $(VENV)/pip.stamp:

@@ -19,6 +19,7 @@ from contextcache.servers.clients import new_client
 from tests.browser import _chromium, browser
 from tests.memcached_server import memcached
 from tests.redis_server import any_url, redis_client, redis_url
+from tests.results import write_result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +38,11 @@ settings.register_profile(
 settings.load_profile("repeatable")
 
 PATIENT = 10.0  # seconds
+
+
+def pytest_terminal_summary(config: pytest.Config) -> None:
+    """Leave the result for the table of `docs/compatibility.md`, if that is asked for."""
+    write_result(config)
 
 
 @pytest.fixture(autouse=True, scope="session")
