@@ -65,33 +65,20 @@ def items(steps: Steps[None]) -> Iterator[Any]:
 
 async def items_async(steps: Steps[None]) -> AsyncIterator[Any]:
     """Yield what `steps` find over an asynchronous client."""
-    step = next(steps, None)
-    while step is not None:
-        answer = None
-        if isinstance(step, Found):
-            for item in step:
-                yield item
-        else:
+    with contextlib.suppress(StopIteration):
+        step = next(steps)
+        while True:
+            if isinstance(step, Found):
+                for item in step:
+                    yield item
+                step = next(steps)
+                continue
             try:
                 answer = await step
             except BaseException as error:  # noqa: BLE001  # a cancellation, too
-                step = _thrown(steps, error)
-                continue
-        step = _sent(steps, answer)
-
-
-def _sent(steps: Steps[None], answer: Any) -> Any:
-    try:
-        return steps.send(answer)
-    except StopIteration:
-        return None
-
-
-def _thrown(steps: Steps[None], error: BaseException) -> Any:
-    try:
-        return steps.throw(error)
-    except StopIteration:
-        return None
+                step = steps.throw(error)
+            else:
+                step = steps.send(answer)
 
 
 async def in_thread(function: Callable[P, R], *args: P.args, **options: P.kwargs) -> R:

@@ -19,7 +19,8 @@ adds options of redis-py, as in `redis://host/0?client_name=shop`. Valkey is add
 A client answers or raises within its timeout, whatever the server does: it never retries, and a
 server that is silent is left alone for a while. The modules here: `errors` says what each error
 means, `deadline` what the timeout covers, `breaker` who is left alone; `urls` has the grammar,
-`connections` and `clients` what is built on redis-py.
+`connections` and `clients` what is built on redis-py, `async_pools` and `async_clients` the same
+for event loops.
 """
 
 from __future__ import annotations

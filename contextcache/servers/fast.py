@@ -1,7 +1,7 @@
 """Faster connections and pools, with private names of redis-py; see `connections`.
 
-This is the only module that uses such names, and it is used only with the versions of redis-py that
-it was tested with. The locks and counts of redis-py's pool are left out: they are a quarter of the
+Only this module and `fast_async` use such names, and only with the versions of redis-py that they
+were tested with. The locks and counts of redis-py's pool are left out: they are a quarter of the
 time of a small command, and a child that is forked meanwhile hangs in them.
 """
 
