@@ -20,7 +20,7 @@ from typing import Any
 
 from contextcache.base.introspection import mangled
 
-_MAIN = ("__main__", "__mp_main__")
+MAIN = ("__main__", "__mp_main__")
 _FILE_LOADERS = (SourceFileLoader, SourcelessFileLoader, ExtensionFileLoader)
 
 
@@ -67,7 +67,7 @@ def _is_shared(module_name: str, name: str, module: Any) -> bool:
     """Return False if it is certain that no other process finds `name` by importing the module."""
     if _extension_codes and (module_name, name) in _extension_codes:
         return False  # it is stored as a number, which only this process has registered
-    if module_name in _MAIN or not issubclass(type(module), ModuleType):
+    if module_name in MAIN or not issubclass(type(module), ModuleType):
         return True
     namespace = _namespace(module)
     first = name.partition(".")[0]

@@ -6,15 +6,22 @@ None imports a framework: they read instance dictionaries, so no property of the
 
 from __future__ import annotations
 
+import contextlib
 import time
 from _thread import _local as local
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contextcache.base.introspection import instance_dict
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 Reduced = tuple[Any, ...]
 """What `__reduce_ex__` returns."""
+
+Trimmed = tuple[Any, ...]
+"""What the `make` of a rule with the verb `trim` returns: see `Rule`."""
 
 
 class NothingThere(Exception):  # noqa: N818  # a signal between a snapshot and its rule
@@ -65,4 +72,29 @@ def state_of(reduced: object) -> dict[str, Any]:
 
 def with_state(reduced: Reduced, **changes: object) -> Reduced:
     """Return a reduce value with other values for some attributes."""
-    return (*reduced[:2], {**reduced[2], **changes}, *reduced[3:])
+    return of_state(reduced, {**reduced[2], **changes})
+
+
+def of_state(reduced: Reduced, state: dict[str, Any]) -> Reduced:
+    """Return a reduce value with these attributes in place of its own."""
+    return (*reduced[:2], state, *reduced[3:])
+
+
+@contextlib.contextmanager
+def nothing_there(reason: str = "") -> Iterator[None]:
+    """Say that there is nothing behind the offender where what is asked for it raises an error.
+
+    It runs functions of the application, so any error is possible.
+
+    Args:
+        reason: As that of `NothingThere`.
+
+    Raises:
+        NothingThere: An error was raised; those of an exhausted stack or memory pass through.
+    """
+    try:
+        yield
+    except (RecursionError, MemoryError):
+        raise
+    except Exception:  # noqa: BLE001  # whatever a function of the application raises
+        raise NothingThere(reason) from None

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contextcache.base.introspection import qualified_name
 from contextcache.payload.wire import RequestSnapshot
 from contextcache.rules.replacements import fields, now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 SECRET_PARTS = (
     "accesskey", "apikey", "auth", "bearer", "cookie", "credential", "csrf", "jwt", "passphrase",
@@ -59,11 +62,7 @@ def _from_environ(
         value = environ.get(name, "")
         return value if type(value) is str else ""
 
-    headers = {
-        name[5:].replace("_", "-").title(): value
-        for name, value in environ.items()
-        if type(name) is str and name.startswith("HTTP_") and type(value) is str
-    }
+    headers = _headers_in(environ)
     match = own.get("resolver_match")
     rule = own.get("url_rule")
     named = fields(match).get("view_name") or fields(rule).get("endpoint") or ""
@@ -75,7 +74,7 @@ def _from_environ(
         scheme=text("wsgi.url_scheme") or str(scope.get("scheme") or own.get("scheme") or "http"),
         content_type=text("CONTENT_TYPE"),
         query=_query(text("QUERY_STRING")),
-        headers={name: harmless(value) for name, value in headers.items() if innocent(name)},
+        headers=_kept_headers(headers.items()),
         view_name=named if type(named) is str else "",
         taken=now(),
     )
@@ -95,9 +94,26 @@ def _from_scope(obj: object, scope: dict[str, Any]) -> RequestSnapshot:
         scheme=str(scope.get("scheme", "http")),
         content_type=headers.get("Content-Type", ""),
         query=_query(bytes(scope.get("query_string", b"")).decode("latin-1")),
-        headers={name: harmless(value) for name, value in headers.items() if innocent(name)},
+        headers=_kept_headers(headers.items()),
         taken=now(),
     )
+
+
+def _headers_in(environ: dict[Any, Any]) -> dict[str, str]:
+    """Return the headers in an environment, by their names in HTTP."""
+    return {
+        name[5:].replace("_", "-").title(): value
+        for name, value in environ.items()
+        if type(name) is str and name.startswith("HTTP_") and type(value) is str
+    }
+
+
+def _kept_headers(headers: Iterable[tuple[object, object]]) -> dict[str, str]:
+    return {
+        name: harmless(value)
+        for name, value in headers
+        if type(name) is str and type(value) is str and innocent(name)
+    }
 
 
 def _server(name: str, port: str) -> str:
@@ -140,16 +156,6 @@ def header_snapshot(obj: object) -> dict[str, str]:
     own = fields(obj)
     environ = own.get("environ")
     if isinstance(environ, dict):  # werkzeug EnvironHeaders, a live view of the environ
-        pairs: list[tuple[object, object]] = [
-            (name[5:].replace("_", "-").title(), value)
-            for name, value in environ.items()
-            if type(name) is str and name.startswith("HTTP_")
-        ]
-    else:  # django.http.request.HttpHeaders
-        store = own.get("_store") or {}
-        pairs = list(store.values()) if isinstance(store, dict) else []
-    return {
-        name: harmless(value)
-        for name, value in pairs
-        if type(name) is str and type(value) is str and innocent(name)
-    }
+        return _kept_headers(_headers_in(environ).items())
+    store = own.get("_store")  # of django.http.request.HttpHeaders
+    return _kept_headers(store.values() if isinstance(store, dict) else ())

@@ -6,13 +6,8 @@ from typing import Any
 
 from contextcache.base.introspection import instance_dict, qualified_name
 from contextcache.payload.wire import Stripped
-from contextcache.rules.replacements import Reduced, fields, now, state_of, with_state
+from contextcache.rules.replacements import Reduced, Trimmed, fields, now, state_of, with_state
 from contextcache.rules.rule import Verb, rows
-
-
-def plain_list(obj: Any) -> list[object]:
-    """Return what a dictionary view shows."""
-    return list(obj)
 
 
 def plain_dict(obj: Any) -> dict[object, object]:
@@ -20,22 +15,7 @@ def plain_dict(obj: Any) -> dict[object, object]:
     return {key: obj[key] for key in obj.keys()}  # noqa: SIM118  # sqlite3.Row iterates its values
 
 
-def plain_bytes(obj: Any) -> bytes:
-    """Return the bytes a memoryview shows."""
-    return bytes(obj)
-
-
-def detached(obj: Any) -> object:
-    """Return a copy of a BeautifulSoup tag that hangs in no document."""
-    return obj.__copy__()
-
-
-def plain_str(obj: Any) -> str:
-    """Return the text of a string subclass."""
-    return str.__str__(obj)
-
-
-def slim_page(_obj: object, reduced: Reduced) -> tuple[Reduced, list[object]] | None:
+def slim_page(_obj: object, reduced: Reduced) -> Trimmed | None:
     """Keep the rows of a Django page and the count behind it, not all the other rows."""
     paginator = state_of(reduced).get("paginator")
     own = fields(paginator)
@@ -57,7 +37,7 @@ def slim_page(_obj: object, reduced: Reduced) -> tuple[Reduced, list[object]] | 
     return with_state(reduced, paginator=copy), [rows]
 
 
-def plain_attrs(_obj: object, reduced: Reduced) -> tuple[Reduced, list[object]] | None:
+def plain_attrs(_obj: object, reduced: Reduced) -> Trimmed | None:
     """Keep of a pandas object's `attrs` what can be copied: pandas copies them on every access."""
     attrs = state_of(reduced).get("attrs")
     if type(attrs) is not dict:
@@ -94,20 +74,17 @@ def has_cause(obj: object) -> bool:
     return cause is not None
 
 
+_VIEWS = tuple(
+    f"{kind}_{part}" for kind in ("dict", "odict") for part in ("keys", "values", "items")
+)
+
 ROWS = {
     # Views of other objects
     **rows(
-        "CC116", Verb.SNAPSHOT, "dict_keys", "dict_values", "dict_items", "odict_keys",
-        "odict_values", "odict_items", "collections.abc.KeysView",
-        make=plain_list, json=True, did="stored a list of what it shows",
+        "CC116", Verb.SNAPSHOT, *_VIEWS, "collections.abc.KeysView",
+        make=list, json=True, did="stored a list of what it shows",
         fix="store list(...) of it",
-        instead=dict.fromkeys(
-            (
-                "dict_keys", "dict_values", "dict_items", "odict_keys", "odict_values",
-                "odict_items",
-            ),
-            "list({})",
-        ),
+        instead=dict.fromkeys(_VIEWS, "list({})"),
     ),
     **rows(
         "CC116", Verb.SNAPSHOT, "mappingproxy", "sqlite3.Row",
@@ -116,7 +93,7 @@ ROWS = {
     ),
     **rows(
         "CC116", Verb.SNAPSHOT, "memoryview",
-        make=plain_bytes, did="stored the bytes it shows",
+        make=bytes, did="stored the bytes it shows",
         fix="store bytes(...) of it", instead="bytes({})",
     ),
     # More than meets the eye
@@ -129,13 +106,13 @@ ROWS = {
     ),
     **rows(
         "CC121", Verb.SNAPSHOT, "bs4.element.NavigableString",
-        make=plain_str, when=in_document,
+        make=str.__str__, when=in_document,
         reason="the string drags the whole document along",
         did="stored the text alone", fix="store str(...) of it", instead="str({})",
     ),
     **rows(
         "CC121", Verb.SNAPSHOT, "bs4.element.Tag",
-        make=detached, when=in_document,
+        make=lambda tag: tag.__copy__(), when=in_document,
         reason="the tag drags the whole document along",
         did="stored the tag alone", fix="store str(...) of it, or copy.copy(...)",
         instead="copy.copy({})",

@@ -7,18 +7,14 @@ from typing import Any
 
 from contextcache.base.introspection import base_names
 from contextcache.base.logs import error_name
-from contextcache.rules.replacements import NothingThere, fields
+from contextcache.rules.replacements import NothingThere, fields, nothing_there
 from contextcache.rules.rule import Verb, rows
 
 
 def proxy_target(obj: object) -> object:
     """Return what a werkzeug `LocalProxy` points at in this request."""
-    try:
+    with nothing_there():  # it calls a function of the user's, such as `lambda: g.user`
         return object.__getattribute__(obj, "_get_current_object")()
-    except (RecursionError, MemoryError):
-        raise
-    except Exception:  # noqa: BLE001  # a function of the user's, such as `lambda: g.user`
-        raise NothingThere from None
 
 
 def lazy_value(obj: object) -> object:
@@ -95,12 +91,8 @@ def is_nameless_lazy(obj: Any) -> bool:
 def lazy_result(obj: Any) -> object:
     """Return what a lazy text of Django's is now, as it would be shown."""
     function, arguments, keywords = obj.__reduce__()[1][:3]
-    try:
+    with nothing_there():
         return function(*arguments, **keywords)
-    except (RecursionError, MemoryError):
-        raise
-    except Exception:  # noqa: BLE001  # a function of the user's
-        raise NothingThere from None
 
 
 ROWS = {

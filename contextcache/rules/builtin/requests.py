@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from contextcache.rules.replacements import NothingThere, fields
+from contextcache.rules.replacements import fields, nothing_there
 from contextcache.rules.request_snapshots import header_snapshot, request_snapshot
 from contextcache.rules.rule import Verb, rows
 
@@ -22,11 +22,8 @@ def session_data(session: Any) -> dict[str, Any]:
         return loaded.copy()
     accessed = session.accessed  # by which Django decides about `Vary: Cookie`
     try:
-        return dict(session.items())
-    except (RecursionError, MemoryError):
-        raise
-    except Exception:  # noqa: BLE001  # no database, or async code that must not ask it
-        raise NothingThere("the session has not been read, and cannot be now") from None
+        with nothing_there("the session has not been read, and cannot be now"):
+            return dict(session.items())  # without a database, or where async code must not ask it
     finally:
         session.accessed = accessed
 

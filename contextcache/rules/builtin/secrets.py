@@ -7,26 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from contextcache.base.introspection import qualified_name
 from contextcache.payload.wire import Stripped
-from contextcache.rules.replacements import Reduced, now, state_of
+from contextcache.rules.replacements import Reduced, Trimmed, now, of_state, state_of
 from contextcache.rules.rule import Verb, rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PASSWORD_FIELDS = frozenset(
-    {
-        "password",
-        "password_hash",
-        "passwd",
-        "pw_hash",
-        "hashed_password",
-        "_password",
-        "_password_hash",
-    }
-)
+PASSWORD_FIELDS = frozenset({
+    "password", "password_hash", "passwd", "pw_hash", "hashed_password", "_password",
+    "_password_hash",
+})  # fmt: skip
 
 
-def without_user_password(obj: Any, reduced: Reduced) -> tuple[Reduced, list[object], str] | None:
+def without_user_password(obj: Any, reduced: Reduced) -> Trimmed | None:
     """Defer the password hash of a row of a Django user model.
 
     Django asks the database for a field that is missing from the instance dictionary. A row that
@@ -48,10 +41,10 @@ def without_user_password(obj: Any, reduced: Reduced) -> tuple[Reduced, list[obj
     if model_state is not None and not model_state.adding and None not in keys:
         hidden, did = hidden | hashes, ""
     kept = {name: value for name, value in state.items() if name not in hidden}
-    return (*reduced[:2], kept, *reduced[3:]), [], did
+    return of_state(reduced, kept), [], did
 
 
-def without_password(_obj: object, reduced: Reduced) -> tuple[Reduced, list[object]] | None:
+def without_password(_obj: object, reduced: Reduced) -> Trimmed | None:
     """Leave the password hash out of a user.
 
     Django reads a field that is missing from the instance dictionary from the database when it
@@ -64,10 +57,7 @@ def without_password(_obj: object, reduced: Reduced) -> tuple[Reduced, list[obje
     kept = {name: value for name, value in state.items() if name not in hidden}
     if not {"_state", "_sa_instance_state"} & kept.keys():
         kept |= {name: Stripped("CC120", "str", f"user.{name}", now()) for name in sorted(hidden)}
-    return (*reduced[:2], kept, *reduced[3:]), []
-
-
-Trimmed = tuple[Reduced, list[object], str]
+    return of_state(reduced, kept), []
 
 
 def without(
@@ -98,7 +88,7 @@ def without(
                 kept[name] = Stripped("CC120", kind, f"{cls.__name__}.{name}", now())
         if in_order:
             return (reduced[0], (cls, *map(kept.get, in_order)), *reduced[2:]), [], ""
-        return (*reduced[:2], kept, *reduced[3:]), [], ""
+        return of_state(reduced, kept), [], ""
 
     return trim
 

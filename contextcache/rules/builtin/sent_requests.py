@@ -11,7 +11,14 @@ import re
 from typing import Any
 
 from contextcache.base.introspection import instance_dict
-from contextcache.rules.replacements import NothingThere, Reduced, fields, state_of, with_state
+from contextcache.rules.replacements import (
+    NothingThere,
+    Reduced,
+    Trimmed,
+    fields,
+    state_of,
+    with_state,
+)
 from contextcache.rules.request_snapshots import innocent
 from contextcache.rules.rule import Verb, rows
 
@@ -23,8 +30,6 @@ _PARAMETER = re.compile(
 )
 _PASSWORD = re.compile(r"(?<=://)[^/?#\s@]*@")
 
-Trimmed = tuple[Reduced, list[object], str]
-
 
 def without_url_secrets(text: str) -> str:
     """Return a URL or form without user, password and parameters that are named as a key is."""
@@ -34,16 +39,12 @@ def without_url_secrets(text: str) -> str:
 def without_sent_credentials(_obj: object, reduced: Reduced) -> Trimmed | None:
     """Leave out of a request of requests, httpx or urllib what it was authenticated with."""
     state = state_of(reduced)
-    changes: dict[str, object] = {}
-    for name, clean in _CLEANERS.items():
-        held = state.get(name)
-        cleaned = None if held is None else clean(held)
-        if cleaned is not None:
-            changes[name] = cleaned
+    cleaned = {name: clean(state.get(name)) for name, clean in _CLEANERS.items()}
+    changes = {name: clean for name, clean in cleaned.items() if clean is not None}
     return (with_state(reduced, **changes), [], "") if changes else None
 
 
-def without_asked_url(_obj: object, reduced: Reduced) -> tuple[Any, ...] | None:
+def without_asked_url(_obj: object, reduced: Reduced) -> Trimmed | None:
     """Leave the same out of the URL of a response of requests; its request reports it."""
     state = state_of(reduced)
     cleaned = _clean_text(state.get("url"))

@@ -6,12 +6,15 @@ import sys
 from _thread import RLock, allocate_lock
 from typing import Any
 
+from contextcache.base.importing import MAIN
 from contextcache.base.introspection import class_mro, qualified_name
 from contextcache.rules.replacements import (
     ByName,
     NothingThere,
     Reduced,
+    Trimmed,
     fields,
+    of_state,
     state_of,
     with_state,
 )
@@ -62,7 +65,7 @@ def gevent_queue(obj: Any) -> tuple[object, tuple[object, ...]]:
 def context_variable(obj: object) -> ByName:
     """Name a context variable that is a global of a module, so that it is stored by name."""
     for module_name, module in list(sys.modules.items()):
-        if module_name in ("__main__", "__mp_main__") or module is None:
+        if module_name in MAIN or module is None:
             continue
         for name, value in list(getattr(module, "__dict__", {}).items()):
             if value is obj:
@@ -70,14 +73,11 @@ def context_variable(obj: object) -> ByName:
     raise NothingThere
 
 
-def thread_pool(obj: object) -> tuple[object, tuple[object, ...]]:
-    """Rebuild an idle thread pool with the same number of workers."""
-    return type(obj), (fields(obj).get("_max_workers"), fields(obj).get("_thread_name_prefix", ""))
-
-
-def process_pool(obj: object) -> tuple[object, tuple[object, ...]]:
-    """Rebuild an idle process pool with the same number of workers."""
-    return type(obj), (fields(obj).get("_max_workers"),)
+def idle_pool(obj: object) -> tuple[object, tuple[object, ...]]:
+    """Rebuild a pool of threads or processes with the same number of workers."""
+    own = fields(obj)
+    names = [own["_thread_name_prefix"]] if "_thread_name_prefix" in own else []
+    return type(obj), (own.get("_max_workers"), *names)
 
 
 _CONDITION = frozenset({
@@ -86,7 +86,7 @@ _CONDITION = frozenset({
 })  # fmt: skip
 
 
-def bare_condition(obj: Any, reduced: Reduced) -> tuple[Reduced, list[object]] | None:
+def bare_condition(obj: Any, reduced: Reduced) -> Trimmed | None:
     """Rebuild a `threading.Condition` from its lock, as every version of Python can.
 
     The methods of the lock that it holds differ between versions: 3.14 added `locked`.
@@ -100,10 +100,10 @@ def bare_condition(obj: Any, reduced: Reduced) -> tuple[Reduced, list[object]] |
         return (type(obj), (state["_lock"],), *([own] if own else [])), []
     kept = _CONDITION - {"locked"}  # a constructor of its own may want anything
     own |= {name: held for name, held in state.items() if name in kept}
-    return (*reduced[:2], own, *reduced[3:]), []
+    return of_state(reduced, own), []
 
 
-def queue_to_shut_down(_: object, reduced: Reduced) -> tuple[Reduced, list[object]] | None:
+def queue_to_shut_down(_: object, reduced: Reduced) -> Trimmed | None:
     """Give a `queue.Queue` written before Python 3.13 the attribute that later versions read."""
     state = state_of(reduced)
     if "mutex" not in state or "is_shutdown" in state:
@@ -197,12 +197,8 @@ ROWS = {
     # Pools of workers
     **rows(
         "CC115", Verb.RECREATE, "concurrent.futures.thread.ThreadPoolExecutor",
-        make=thread_pool, did=recreated("idle pool"),
-        fix="leave it out in __getstate__ of the class that holds it, and make it on first use",
-    ),
-    **rows(
-        "CC115", Verb.RECREATE, "concurrent.futures.process.ProcessPoolExecutor",
-        make=process_pool, did=recreated("idle pool"),
+        "concurrent.futures.process.ProcessPoolExecutor",
+        make=idle_pool, did=recreated("idle pool"),
         fix="leave it out in __getstate__ of the class that holds it, and make it on first use",
     ),
 }  # fmt: skip
