@@ -29,6 +29,7 @@ help:
 	@echo "make matrix             all of installs, test-lowest, payload-matrix, test-all, conformance"
 	@echo "make pythons            get the supported Pythons that are missing, from Debian (a minute, no root)"
 	@echo "make free-threaded      build a Python without the GIL, where there is none (four minutes, no root)"
+	@echo "make newer-servers      get the newest Redis and Valkey from Debian (no root)"
 	@echo "make test-servers       run the tests of servers on the newest Redis and on Valkey of Debian"
 	@echo "make test-faults        run only the tests that do real servers harm"
 	@echo "make conformance        run the suites of Django and django-redis on our classes"

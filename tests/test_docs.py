@@ -13,6 +13,7 @@ from flask import Flask
 from contextcache import Config, is_stripped
 from contextcache_flask import ContextCache
 from tests.child import ROOT, run
+from tests.test_readme import PAGES as READ_WITH_README
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,8 +32,8 @@ BLOCKS = {
 
 
 def test_every_block_is_executed_here() -> None:
-    """A new block gets its test; those of the recipes have theirs in `test_recipes`."""
-    assert {block for block in BLOCKS if block[0] != "recipes"} == {
+    """A new block gets its test; other pages have theirs in `test_recipes` and `test_readme`."""
+    assert {block for block in BLOCKS if block[0] not in ("recipes", *READ_WITH_README)} == {
         ("django", "guarded cache"),
         ("django", "by reference"),
         ("django", "panel"),
@@ -51,8 +52,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_the_table_of_settings_is_complete() -> None:
     """Each key of the configuration has its row, and each row is a key."""
-    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Settings")[2]
-    named = re.findall(r"^\| `(\w+)` \|", section.partition("\n## ")[0], re.MULTILINE)
+    text = (DOCS / "settings.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
     assert sorted(named) == sorted([*Config.KEYS, "OBSERVE"])
 
 
