@@ -11,6 +11,7 @@ import pytest
 from flask import Flask
 
 from contextcache import Config, is_stripped
+from contextcache.reports import log_format
 from contextcache_flask import ContextCache
 from tests.child import ROOT, run
 from tests.test_readme import PAGES as READ_WITH_README
@@ -165,3 +166,10 @@ def test_a_bare_backend_is_guarded() -> None:
     assert cache.get("k")["n"] == 1
     assert not cache.get("k")["lock"].locked()
     assert is_stripped(cache.get("k")["rows"])
+
+
+def test_every_field_of_a_log_record_is_documented() -> None:
+    """They are API."""
+    text = (DOCS / "logging.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`contextcache_(\w+)`", text))
+    assert named == {*log_format.RECORDED, "leaves", "server", "reason"}
