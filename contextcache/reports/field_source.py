@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from importlib.metadata import PackagePath
 
     Function = ast.FunctionDef | ast.AsyncFunctionDef
-    Found = tuple[int, str, ast.stmt, ast.expr | None, Function | None]
+    Found = tuple[int, ast.stmt, ast.expr | None, Function | None]
 
 LONGEST_LINE = 80  # characters of a statement that are shown
 
@@ -149,6 +149,7 @@ def class_place(cls: type) -> tuple[str, int]:
 # What a class says about a field, best first: a method assigns it; the class does; a
 # `cached_property` makes it; an annotation or `__slots__` declares it.
 _IN_METHOD, _TO_NOTHING, _IN_CLASS, _MADE, _DECLARED, _SLOT = range(6)
+_HOW = ("set", "set", "set", "made", "declared", "declared")
 
 
 def _best(cls: type, name: str) -> Setting | None:
@@ -164,8 +165,8 @@ def _settings(cls: type, name: str) -> Iterator[tuple[int, Setting]]:
         return
     tree, _, before = source
     names = {name, unmangled(name, tree.name)}
-    for rank, how, node, value, method in _statements(tree, names):
-        yield rank, Setting(cls, name, before + node.lineno, how, node, value, method)
+    for rank, node, value, method in _statements(tree, names):
+        yield rank, Setting(cls, name, before + node.lineno, _HOW[rank], node, value, method)
 
 
 def _statements(tree: ast.ClassDef, names: set[str]) -> Iterator[Found]:
@@ -173,25 +174,23 @@ def _statements(tree: ast.ClassDef, names: set[str]) -> Iterator[Found]:
     for node in _inside(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             if node.name in names and any("cached" in ast.unparse(d) for d in node.decorator_list):
-                yield _MADE, "made", node, None, node
+                yield _MADE, node, None, node
             own = _own_names(node)
             for inner in _inside(node, functions=True):
                 for target, value in _targets(inner):
                     if _sets(target, names, own):
+                        rank = _TO_NOTHING if isinstance(value, ast.Constant) else _IN_METHOD
                         if isinstance(inner, ast.AnnAssign) and value is None:
-                            yield _DECLARED, "declared", inner, None, node
-                        else:
-                            rank = _TO_NOTHING if isinstance(value, ast.Constant) else _IN_METHOD
-                            yield rank, "set", inner, value, node
+                            rank = _DECLARED
+                        yield rank, inner, value, node
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             for target, value in _targets(node):
                 if isinstance(target, ast.Name) and target.id in names:
-                    how = "set" if value is not None else "declared"
-                    yield _IN_CLASS if value is not None else _DECLARED, how, node, value, None
+                    yield _IN_CLASS if value is not None else _DECLARED, node, value, None
                 if isinstance(target, ast.Name) and target.id == "__slots__" and value is not None:
                     slots = {at.value for at in ast.walk(value) if isinstance(at, ast.Constant)}
                     if names & slots:
-                        yield _SLOT, "declared", node, None, None
+                        yield _SLOT, node, None, None
 
 
 def _inside(node: ast.AST, *, functions: bool = False) -> Iterator[ast.stmt]:

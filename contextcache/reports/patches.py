@@ -34,9 +34,9 @@ def patches(offences: Sequence[Offence | None], value: object) -> list[str]:
         value: The value that they were found in.
     """
     classes: dict[int, ClassPatch] = {}
-    texts = [""] * len(offences)
+    texts: dict[int, str] = {}
     in_class: dict[int, ClassPatch] = {}
-    elsewhere: dict[str, list[int]] = {}
+    elsewhere: dict[str, dict[int, Offence]] = {}
     for at, offence in enumerate(offences):
         if offence is None:
             continue
@@ -48,11 +48,8 @@ def patches(offences: Sequence[Offence | None], value: object) -> list[str]:
                 continue
         texts[at] = rebuilt(offence.leaf) if offence.code in _REBUILT else ""
         if not texts[at]:
-            elsewhere.setdefault(offence.path.pattern, []).append(at)
-    for at, patch in in_class.items():
-        texts[at] = str(patch)
+            elsewhere.setdefault(offence.path.pattern, {})[at] = offence
+    texts.update({at: str(patch) for at, patch in in_class.items()})
     for group in elsewhere.values():
-        text = at_place([one for at in group if (one := offences[at]) is not None], value)
-        for at in group:
-            texts[at] = text
-    return texts
+        texts.update(dict.fromkeys(group, at_place([*group.values()], value)))
+    return [texts.get(at, "") for at in range(len(offences))]

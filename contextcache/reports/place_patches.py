@@ -97,9 +97,10 @@ def _without(
         [step] = steps
         if step.kind is StepKind.ATTRIBUTE:
             return _called_with(obj, str(step.name), expression, code)
-        held = _held(obj, step)
-        below = [way[1:] for way in ways]
-        inner = _without(below, f"{expression}{step}", held[0], code, depth) if held else ""
+        if step.kind is not StepKind.ITEM or type(obj) not in (dict, list, tuple):
+            return ""
+        held, below = obj[step.name], [way[1:] for way in ways]  # type: ignore[index]
+        inner = _without(below, f"{expression}{step}", held, code, depth)
         return _replaced(expression, obj, step, inner, is_one=not depth) if inner else ""
     return _all_without(ways, expression, obj, code, depth)
 
@@ -111,13 +112,6 @@ def _called_with(obj: object, field: str, expression: str, code: str) -> str:
     if type(obj) is functools.partial and field == "func":
         return f"functools.partial({code}, *{expression}.args, **{expression}.keywords)"
     return ""
-
-
-def _held(obj: object, step: Step) -> list[object]:
-    """Return what a plain container holds at a step, in a list; an empty one for anything else."""
-    if step.kind is not StepKind.ITEM or type(obj) not in (dict, list, tuple):
-        return []
-    return [obj[step.name]]  # type: ignore[index]
 
 
 def _replaced(expression: str, obj: object, step: Step, inner: str, *, is_one: bool) -> str:
