@@ -23,6 +23,7 @@ import pickle
 import re
 import socket
 import ssl
+import subprocess
 import tempfile
 import textwrap
 import threading
@@ -586,7 +587,7 @@ def now(value: Any, label: str) -> Told:
 
 def page() -> str:
     """Return the document."""
-    parts = [HEAD.format(count=len(REPORTS))]
+    parts = [HEAD.format(count=len(REPORTS)), NEWER.format(told=shown(newer(), 100))]
     for one in REPORTS:
         with surroundings():
             parts.append(
@@ -614,6 +615,32 @@ def shown(text: str, width: int) -> str:
     return "\n".join(html.escape(line, quote=False) or "&#32;" for line in folded)
 
 
+def newer() -> str:
+    """Return what stock pickle of Python 3.14 says of a customer, whose error has notes."""
+    found = ["tools/find_python.sh", "3.14"]
+    python = subprocess.run(found, check=True, capture_output=True, text=True).stdout.strip()
+    done = subprocess.run([python, "-c", CUSTOMER], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+CUSTOMER = """
+import pickle, threading, traceback
+
+class Customer:
+    def __init__(self):
+        self.name = "Ada"
+        self.gateway = Gateway()
+
+class Gateway:
+    def __init__(self):
+        self.config = {"environment": "sandbox", "session": threading.local()}
+
+try:
+    pickle.dumps([Customer()])
+except TypeError as error:
+    print(*traceback.format_exception_only(error), sep="")
+"""
+
 HEAD = """\
 # Before and after
 
@@ -621,6 +648,21 @@ HEAD = """\
 Django and Flask-Caching use it, and what contextcache tells them in development. `make
 before-after` writes this page by running both; the values are in `tools/before_after.py` and
 `tools/more_reports.py`.
+"""
+NEWER = """\
+## What Python 3.14 says by itself
+
+Since 3.14, pickle adds notes to its error: the objects on the way, innermost first. A traceback
+shows them; `str(error)`, which most logs have, does not. Of a list with a customer, whose
+`gateway.config["session"]` is a `threading.local`, stock pickle says:
+
+```text
+{told}
+```
+
+It stops at the first such object. It does not say where the value was stored, which line put the
+object there, or what to do. Where pickle raises nothing, as for a request or a password hash, there
+is no note.
 """
 SECTION = """\
 ## [{id}]({url})
