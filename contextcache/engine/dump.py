@@ -212,8 +212,7 @@ class Dump:
         uniform = self.uniform_hits
         if among is not None:
             uniform = [leaf for leaf in uniform if id(leaf) in among]
-        types = [*map(type, uniform)]
-        for cls in dict(zip(map(id, types), types, strict=True)).values():
+        for cls in set(map(type, uniform)):  # which the table has hashed before
             met[getattr(self.table.book.lookup(cls), "code", ""), id(cls)] = cls
         return {kind_of(code, cls) for (code, _), cls in met.items()}
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copyreg
 import dataclasses
+import operator
 import pickle
+import sys
 from array import array
 from collections import deque
 from dis import opname
@@ -32,6 +34,7 @@ from contextcache.engine.verbs import (
     without_name,
 )
 from contextcache.findings.finding import Action
+from contextcache.payload.wire import PROTOCOL
 from contextcache.reports.call_site import is_installed
 from contextcache.reports.reporter import report_internal
 from contextcache.rules.replacements import NothingThere
@@ -54,11 +57,8 @@ if TYPE_CHECKING:
     from contextcache.rules.rule import Rule, Verdict
 
 
-def reduce_plainly(obj: Any) -> Reduced:
-    """Reduce an object of a class for which `is_plain` is true.
-
-    C does the same in twice the time, for it asks the object for each of the hooks it could have.
-    """
+def _reduce_ordinary(obj: Any) -> Reduced:
+    """Return class and attributes of an object of a class for which `is_plain` is true."""
     state = obj.__dict__
     if "__getstate__" in state or "__reduce_ex__" in state:
         return reduce_as_pickle_does(obj)  # which asks the object for both, not its class
@@ -66,6 +66,16 @@ def reduce_plainly(obj: Any) -> Reduced:
 
 
 NAMELESS = (NoneType, EllipsisType, NotImplementedType)  # pickle knows them itself
+
+
+# C does the same in twice the time, for it asks the object for each of the hooks it could have.
+# But the pickler of 3.15.0 never ends if another thread changes a dict while a method runs.
+reduce_plainly: Reducer = (
+    _reduce_ordinary
+    if sys.version_info < (3, 15)
+    else operator.methodcaller("__reduce_ex__", PROTOCOL)
+)
+"""Reduces the objects of a class for which `is_plain` is true."""
 
 
 def reduce_unverified(obj: object) -> Reduced:

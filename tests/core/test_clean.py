@@ -181,7 +181,7 @@ def test_once_a_type_is_known_no_code_of_ours_runs_for_its_objects() -> None:
     assert many == few < 20
 
 
-def test_an_object_of_a_plain_class_costs_one_call() -> None:
+def test_an_object_of_a_plain_class_costs_at_most_one_call() -> None:
     """A function that leaves out what `object.__reduce_ex__` asks for is faster than that."""
     guard = Guard()
     guard.dumps([shapes.Item("kept")])
@@ -189,7 +189,7 @@ def test_an_object_of_a_plain_class_costs_one_call() -> None:
         _own_calls(guard, [shapes.Item("kept", number) for number in range(count)])
         for count in (2, 500)
     )
-    assert many - few == 498
+    assert many - few == (498 if sys.version_info < (3, 15) else 0)
 
 
 class Plain:
@@ -284,6 +284,7 @@ def _identities(value: object) -> list[tuple[str, int]]:
             own = getattr(type(obj), "__dict__", {})
             slots = [name for name in own.get("__slots__", ()) if name in own]
             held_by = {**getattr(obj, "__dict__", {}), **{n: getattr(obj, n, None) for n in slots}}
+            held_by.pop("__slotnames__", None)  # where pickle itself keeps the slots of a class
             queue += [(f"{where}.{name}", held) for name, held in held_by.items()]
     return sorted(found)
 
