@@ -34,6 +34,7 @@ SECTIONS = {
     "floor": ("What the time is made of", "floor"),
     "growth": ("How it grows", "growth"),
     "engine": ("The guard alone", "engine"),
+    "guard_cost": ("The guard alone, part by part", "guard_cost"),
     "imports": ("Imports", "imports"),
 }
 

@@ -222,7 +222,7 @@ def _line(name: str, taken: Taken, contestant: str) -> str:
 NOT_REACHED = """\
 What is not reached, and why:
 
-* The serializer of django-redis, set + get of 1 KB: +0.15 of raw redis-py signed and +0.08
+* **The serializer of django-redis, set + get of 1 KB: +0.15 of raw redis-py signed and +0.08
   unsigned, not +0.13 and +0.06.** A `Pickler` with a table and a context variable costs 1 to 2
   µs of that, HMAC-SHA256 each way 4 µs, and `loads` nothing that can be measured. What is left,
   3 to 4 µs, are the five Python functions of `Guard.dumps` and the search for names, which cost
@@ -230,7 +230,7 @@ What is not reached, and why:
   in between. One pickler for all writes of a thread would save 0.5 µs, and keep the last value
   alive; no search for names would save 0.4 µs, and store the cookie of a request whose
   environment was copied.
-* A lock in each of 2,000 rows, on 3.11: 1.3, of which the pass is 1.1.** The rest finds out
+* **A lock in each of 2,000 rows, on 3.11: 1.3, of which the pass is 1.1.** The rest finds out
   whether each of the locks is at a place that was reported. Without that, a lock in another
   field of the same rows would not be reported before the tenth write."""
 
