@@ -7,6 +7,7 @@ the few methods that stores of contextcache use, and no other ones of redis-py's
 # mypy: allow-untyped-calls
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -135,6 +136,8 @@ _READ_ONLY = redis.exceptions.ReadOnlyError
 class EmbeddedAsyncClient:
     """An asynchronous client of a server inside this process, which answers at once.
 
+    Other tasks go on meanwhile, as they do where there is something to wait for.
+
     Args:
         client: The client that blocks, as far as there is anything to wait for.
     """
@@ -146,6 +149,7 @@ class EmbeddedAsyncClient:
         self, commands: Sequence[Command], *, raise_on_error: bool = True
     ) -> list[Any]:
         """Send commands together and return their answers."""
+        await asyncio.sleep(0)
         pipeline = self._client.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
@@ -161,6 +165,7 @@ class EmbeddedAsyncClient:
         method = getattr(self._client, name)
 
         async def ask(*args: Any) -> Any:
+            await asyncio.sleep(0)
             return method(*args)
 
         return ask

@@ -161,3 +161,35 @@ def test_a_session_that_is_saved_twice_at_once_is_whole(cache: RedisCache) -> No
 
     asyncio.run(visit())
     assert caches["default"] is cache
+
+
+def test_pages_that_are_cancelled_read_nothing_of_each_other(cache: RedisCache) -> None:
+    """As where visitors leave before the page is there: hundreds, at random moments."""
+    wrong: list[object] = []
+
+    async def page(number: int) -> None:
+        keys = [f"page-{number}-{part}" for part in range(3)]
+        session = SessionStore()
+        await session.aset("owner", number)
+        await session.acreate()
+        while True:
+            await cache.aset_many(dict.fromkeys(keys, number))
+            found = await cache.aget_many(keys)
+            other = await SessionStore(session.session_key).aget("owner")
+            seen = {*found.values(), other, await cache.aget(keys[0])}
+            if seen != {number}:
+                wrong.append((number, seen))
+
+    async def visit() -> None:
+        chance = random.Random(0)
+        for first in range(0, 300, 30):
+            pages = [asyncio.create_task(page(first + number)) for number in range(30)]
+            await asyncio.sleep(0.02)
+            for one in chance.sample(pages, len(pages)):
+                await asyncio.sleep(chance.random() / 500)
+                one.cancel()
+            ended = await asyncio.gather(*pages, return_exceptions=True)
+            assert all(isinstance(one, asyncio.CancelledError) for one in ended), ended
+
+    asyncio.run(visit())
+    assert wrong == []
