@@ -12,7 +12,6 @@ import contextvars
 import os
 import pickle
 import secrets
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import cachelib
@@ -31,6 +30,7 @@ from redis.retry import Retry
 
 from contextcache_flask import guarded
 from tests.sealing import SECRET
+from tests.unavailable import needs
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.django.settings")
 django.setup()
@@ -415,24 +415,16 @@ class Eager:
         return {0: int, 1: pickle.loads, 2: bytes.decode}[flags](value)
 
 
-# What is not there for each Python, and why: a run names what it has left out.
-OPTIONAL: dict[type[Store], tuple[str, str]] = {
-    GuardedPyLibMC: ("pylibmc", "pylibmc has no wheel for Python 3.12 and later"),
-    GuardedDjangoValkey: ("django_valkey", "the client of django-valkey has no wheel for 3.15"),
-    GuardedCachexRedis: ("django_cachex", "django-cachex needs Python 3.14"),
-    GuardedCachexValkey: ("django_cachex", "django-cachex needs Python 3.14"),
-}
-
 STORES: list[Any] = [
     *(DjangoRedis, AsyncDjangoRedis, OneLoopDjangoRedis, EmbeddedDjangoRedis),
     *(GuardedLocMem, AsyncGuardedLocMem, GuardedFiles, GuardedDatabase, GuardedPyMemcache),
     *(GuardedStockRedis, GuardedDjangoRedis),
     *(FlaskRedis, FlaskRedisOwnClient),
     *(GuardedSimple, GuardedFileSystem, GuardedCachelibRedis, GuardedMemcached),
-    *(
-        pytest.param(kind, marks=pytest.mark.skipif(find_spec(package) is None, reason=why))
-        for kind, (package, why) in OPTIONAL.items()
-    ),
+    pytest.param(GuardedPyLibMC, marks=needs("pylibmc")),
+    pytest.param(GuardedDjangoValkey, marks=needs("django-valkey")),
+    pytest.param(GuardedCachexRedis, marks=needs("django-cachex")),
+    pytest.param(GuardedCachexValkey, marks=needs("django-cachex")),
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from cachalot import apps
 from django.core.cache import caches
 
 from contextcache_django.checks import check_coverage
@@ -12,8 +13,6 @@ from contextcache_django.checks import check_coverage
 if TYPE_CHECKING:
     import redis
     from pytest_django.fixtures import SettingsWrapper
-
-apps = pytest.importorskip("cachalot.apps")
 
 STOCK = "django.core.cache.backends.redis.RedisCache"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
+import importlib
 import pickle
 import secrets
 from pathlib import Path
@@ -23,6 +23,7 @@ from contextcache_django.cache import GuardedCache
 from contextcache_django.cache_proxy import Payload
 from tests.django.shop import Client, PerThread, dirty_cart, generator
 from tests.redis_server import free_port
+from tests.unavailable import needs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,11 +43,15 @@ PLACES = {
     f"{DJANGO}.redis.RedisCache": "redis",
     "django_redis.cache.RedisCache": "redis",
 }
-if importlib.util.find_spec("pylibmc") is None:  # it has no wheel for Python 3.12 and later
-    del PLACES[f"{DJANGO}.memcached.PyLibMCCache"]
+UNAVAILABLE = {f"{DJANGO}.memcached.PyLibMCCache": needs("pylibmc")}
 
 
-@pytest.fixture(params=PLACES, ids=lambda name: name.rpartition(".")[2])
+@pytest.fixture(
+    params=[
+        pytest.param(name, id=name.rpartition(".")[2], marks=UNAVAILABLE.get(name, ()))
+        for name in PLACES
+    ]
+)
 def backend(request: pytest.FixtureRequest) -> str:
     """The dotted name of a backend."""
     name: str = request.param

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,9 +21,10 @@ from contextcache_django.serializers import (
 )
 from tests.django.shop import Client, generator
 from tests.resolving import resolve
+from tests.unavailable import needs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     import redis
@@ -33,49 +33,43 @@ if TYPE_CHECKING:
 SLOT = "contextcache_django.serializers"
 
 
-# The backend and the options of each slot, and what has to be there for it.
-SLOTS: dict[str, tuple[str, dict[str, Any], str]] = {
+# The backend and the options of each slot.
+SLOTS: dict[str, tuple[str, dict[str, Any]]] = {
     "django": (
         "django.core.cache.backends.redis.RedisCache",
         {"serializer": f"{SLOT}.CacheSerializer"},
-        "",
     ),
     "django as class": (
         "django.core.cache.backends.redis.RedisCache",
         {"serializer": CacheSerializer},
-        "",
     ),
     "django-redis": (
         "django_redis.cache.RedisCache",
         {"SERIALIZER": f"{SLOT}.DjangoRedisSerializer"},
-        "",
     ),
     "django-valkey": (
         "django_valkey.cache.ValkeyCache",
         {"SERIALIZER": f"{SLOT}.DjangoRedisSerializer"},
-        "the client of django-valkey has no wheel for 3.15",
     ),
     "django-cachex": (
         "django_cachex.cache.RedisCache",
         {"serializer": f"{SLOT}.CacheSerializer"},
-        "django-cachex needs Python 3.14",
     ),
     "django-cachex with valkey": (
         "django_cachex.cache.ValkeyCache",
         {"serializer": f"{SLOT}.CacheSerializer"},
-        "django-cachex needs Python 3.14",
     ),
 }
 
 
-def slots() -> Iterator[Any]:
-    """Yield the slots, those marked that cannot be had on this Python."""
-    for name, (backend, _, why) in SLOTS.items():
-        is_missing = find_spec(backend.partition(".")[0]) is None
-        yield pytest.param(name, marks=pytest.mark.skipif(is_missing, reason=why))
+UNAVAILABLE = {
+    "django-valkey": needs("django-valkey"),
+    "django-cachex": needs("django-cachex"),
+    "django-cachex with valkey": needs("django-cachex"),
+}
 
 
-@pytest.fixture(params=slots())
+@pytest.fixture(params=[pytest.param(slot, marks=UNAVAILABLE.get(slot, ())) for slot in SLOTS])
 def stock(
     request: pytest.FixtureRequest,
     settings: SettingsWrapper,
@@ -83,7 +77,7 @@ def stock(
     redis_client: redis.Redis,
 ) -> Any:
     """A stock backend on a real Redis, with nothing of ours but the serializer."""
-    backend, options, _ = SLOTS[request.param]
+    backend, options = SLOTS[request.param]
     url = redis_url.replace("redis://", "valkey://") if "Valkey" in backend else redis_url
     settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": url, "OPTIONS": options}}
     return caches["default"]
