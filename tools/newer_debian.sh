@@ -4,7 +4,7 @@
 #   tools/newer_debian.sh FOLDER PACKAGE...      SUITE=forky by default
 #
 # Nothing on the machine is installed or changed and root is not needed: apt only downloads, and each
-# program is told to use the C library that came with it.
+# program is linked to the C library of that suite.
 set -eu
 
 suite=${SUITE:-forky}

@@ -41,7 +41,7 @@ def finding_row(
 
     Args:
         finding: Any finding.
-        silence: The line that silences, with an empty list for the patterns; see `Config`.
+        silence: The line that silences, where the last `[]` stands for the patterns; see `Config`.
         also: Other views in which this field was found.
     """
     return {

@@ -5,8 +5,8 @@ does neither. A connection has one owner at a time. One that comes back while it
 because its task was cancelled, is closed. A pool has a limit, because tasks are cheap: who comes
 when all connections are in use waits for one, until the deadline.
 
-A pool is closed with its loop: an asynchronous generator that the loop knows is told when it ends,
-by `asyncio.run` and whatever else calls `loop.shutdown_asyncgens`. A loop that is closed without is
+A pool is closed when its loop ends: it registers an asynchronous generator with the loop, which
+`loop.shutdown_asyncgens` closes; `asyncio.run` calls that. A loop that is closed without it is
 noticed when the next one uses the server, and its sockets are closed when they are collected.
 """
 

@@ -188,7 +188,7 @@ def test_many_tasks_share_a_few_connections(
 
 
 def test_a_limit_is_kept_and_said(redis_url: str, path: str) -> None:
-    """Who waits for a connection longer than the deadline is told so; the server is not blamed."""
+    """Waiting for a connection past the deadline is an error, and opens no circuit breaker."""
     client = new_client(redis_url, timeout=0.3, max_connections=1)
 
     async def ask() -> None:

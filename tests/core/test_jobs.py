@@ -89,7 +89,7 @@ def test_what_is_signed_for_a_job_is_nothing_else() -> None:
 
 
 def test_mode_warn_reports_and_leaves_the_job_to_pickle() -> None:
-    """The finding has the same path; pickle refuses the lock as ever."""
+    """The finding has the same path; pickle refuses the lock."""
     guard = JobGuard(mode="warn")
     with capture_findings() as findings, pytest.raises(UncacheableValueError):
         guard.dumps(((threading.Lock(),), {}))
