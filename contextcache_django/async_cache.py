@@ -12,7 +12,7 @@ from contextcache_django.cache_mixin import Guarded
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from contextcache.storage.async_store import AsyncRedisStore
+    from contextcache_django.cache import _Store
 
 
 class AsyncMethods(Guarded):
@@ -22,7 +22,7 @@ class AsyncMethods(Guarded):
     """
 
     if TYPE_CHECKING:  # of `RedisCache`, and of Django's
-        _cache: Any
+        _cache: _Store
 
         def get_backend_timeout(self, timeout: Any = DEFAULT_TIMEOUT) -> int | None:
             """Return the seconds until a value expires; None for never."""
@@ -31,17 +31,12 @@ class AsyncMethods(Guarded):
         def _not_stored(encoded: dict[Any, tuple[str, Any]], failed: list[str]) -> list[Any]: ...
 
     async def _aencode(
-        self, store: Any, key: Any, value: Any, version: int | None
+        self, store: _Store, key: Any, value: Any, version: int | None
     ) -> tuple[str, Any]:
         """Return the key in Redis, and the payload of `value` or `SKIPPED`."""
         redis_key = self.make_key(key, version)
         self.validate_key(redis_key)
         return redis_key, await store.async_keyed.encode(key, value, redis_key)
-
-    @property
-    def _async_store(self) -> AsyncRedisStore:
-        store: AsyncRedisStore = self._cache.asynchronous
-        return store
 
     async def aget(self, key: Any, default: Any = None, version: int | None = None) -> Any:
         """Return the value under `key`, or `default` where there is none that can be read."""
@@ -57,7 +52,7 @@ class AsyncMethods(Guarded):
         """Return the values that are there and can be read, in one trip."""
         asked = {self.make_and_validate_key(key, version): key for key in keys}
         store, found = self._cache, {}
-        for redis_key, payload in (await self._async_store.get_many([*asked])).items():
+        for redis_key, payload in (await store.asynchronous.get_many([*asked])).items():
             value = await store.async_keyed.decode(asked[redis_key], payload, redis_key, MISSING)
             if value is not MISSING:
                 found[asked[redis_key]] = value
@@ -65,7 +60,7 @@ class AsyncMethods(Guarded):
 
     async def ahas_key(self, key: Any, version: int | None = None) -> bool:
         """Return whether `key` holds something, without reading it."""
-        return await self._async_store.exists(self.make_and_validate_key(key, version))
+        return await self._cache.asynchronous.exists(self.make_and_validate_key(key, version))
 
     async def aset(
         self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
@@ -73,7 +68,7 @@ class AsyncMethods(Guarded):
         """Store `value` under `key`."""
         store = self._cache
         redis_key, payload = await self._aencode(store, key, value, version)
-        await self._async_store.set(redis_key, payload, self.get_backend_timeout(timeout))
+        await store.asynchronous.set(redis_key, payload, self.get_backend_timeout(timeout))
 
     async def aadd(
         self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
@@ -82,7 +77,7 @@ class AsyncMethods(Guarded):
         store = self._cache
         redis_key, payload = await self._aencode(store, key, value, version)
         seconds = self.get_backend_timeout(timeout)
-        return await self._async_store.add(redis_key, payload, seconds)
+        return await store.asynchronous.add(redis_key, payload, seconds)
 
     async def aset_many(
         self,
@@ -96,7 +91,7 @@ class AsyncMethods(Guarded):
             key: await self._aencode(store, key, value, version) for key, value in data.items()
         }
         seconds = self.get_backend_timeout(timeout)
-        failed = await self._async_store.set_many(dict(encoded.values()), seconds)
+        failed = await store.asynchronous.set_many(dict(encoded.values()), seconds)
         return self._not_stored(encoded, failed)
 
     async def atouch(
@@ -104,26 +99,28 @@ class AsyncMethods(Guarded):
     ) -> bool:
         """Let `key` expire anew, and return whether it was there."""
         redis_key = self.make_and_validate_key(key, version)
-        return await self._async_store.touch(redis_key, self.get_backend_timeout(timeout))
+        seconds = self.get_backend_timeout(timeout)
+        return await self._cache.asynchronous.touch(redis_key, seconds)
 
     async def aincr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
         """Add `delta` to the number under `key`, atomically."""
         redis_key = self.make_and_validate_key(key, version)
-        total = await self._async_store.incr(redis_key, delta, create=False)
-        return self._cache.total(redis_key, total)  # type: ignore[no-any-return]
+        store = self._cache
+        total = await store.asynchronous.incr(redis_key, delta, create=False)
+        return store.total(redis_key, total)
 
     async def adelete(self, key: Any, version: int | None = None) -> bool:
         """Delete the value under `key`, and return whether it was there."""
-        return await self._async_store.delete(self.make_and_validate_key(key, version))
+        return await self._cache.asynchronous.delete(self.make_and_validate_key(key, version))
 
     async def adelete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
         """Delete the values under `keys`, in one trip."""
         redis_keys = [self.make_and_validate_key(key, version) for key in keys]
-        await self._async_store.delete_many(redis_keys)
+        await self._cache.asynchronous.delete_many(redis_keys)
 
     async def aclose(self, **_: Any) -> None:
         """Keep the connections, which end with their event loop."""
 
     async def aclear(self) -> Any:
         """Delete everything in the database, and return whether that was possible."""
-        return await self._async_store.clear()
+        return await self._cache.asynchronous.clear()

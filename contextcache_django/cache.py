@@ -227,6 +227,9 @@ class _Store(RedisStore, _DjangoClient):
         servers: URLs; the first one is written, the others are read.
         options: Options of Django's client, and of redis-py.
 
+    Attributes:
+        clients: The client of each of the servers.
+
     Raises:
         ImproperlyConfigured: A URL or option contains a mistake.
     """
@@ -238,11 +241,11 @@ class _Store(RedisStore, _DjangoClient):
             clients = [connect(url, pool_class=self._pool_class, **settings) for url in servers]
         except ConfigurationError as error:
             raise ImproperlyConfigured(str(error)) from error
-        self._clients = clients
+        self.clients = clients
         self._policy: Any = {"config": lambda: guard.config, "sink": guard.sink}
         RedisStore.__init__(self, *clients, **self._policy)
         self.keyed = KeyedGuard(guard)
-        self.async_keyed = AsyncKeyedGuard(self.keyed, guard)
+        self.async_keyed = AsyncKeyedGuard(guard)
         self.project = project_config()
         self.sessions: SessionStorage | None = None
         self.async_sessions: AsyncSessionStorage | None = None
@@ -257,7 +260,7 @@ class _Store(RedisStore, _DjangoClient):
     @cached_property
     def asynchronous(self) -> AsyncRedisStore:
         """The same for event loops."""
-        return AsyncRedisStore(*map(asynchronous, self._clients), **self._policy)
+        return AsyncRedisStore(*map(asynchronous, self.clients), **self._policy)
 
     def incr(self, redis_key: str, delta: int = 1) -> int:  # type: ignore[override]
         """Add to a number; see `total`."""

@@ -8,7 +8,7 @@ from contextcache.base.steps import awaitable
 from contextcache.exceptions import ServerError, UncacheableValueError
 from contextcache.guard import LARGE_COMPRESSED
 from contextcache.storage.commands import LABEL as SESSION
-from contextcache.storage.keyed_guard import SKIPPED, label_of
+from contextcache.storage.keyed_guard import SKIPPED, KeyedGuard, label_of
 from contextcache.storage.redis_store import SCANNED, StoreSteps, set_command
 from contextcache.storage.sessions import as_session
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from contextcache.guard import Guard
-    from contextcache.storage.keyed_guard import KeyedGuard
     from contextcache.storage.redis_store import Command, Payload
 
 
@@ -77,13 +76,12 @@ class AsyncKeyedGuard:
     """What a cache holds under its keys, for event loops; see `KeyedGuard`.
 
     Args:
-        keyed: The same for threads.
-        guard: Its guard.
+        guard: Makes and reads payloads.
     """
 
-    def __init__(self, keyed: KeyedGuard, guard: Guard) -> None:
-        self._keyed = keyed
+    def __init__(self, guard: Guard) -> None:
         self._guard = guard
+        self._keyed = KeyedGuard(guard)
 
     async def encode(self, key: object, value: object, redis_key: str) -> Payload:
         """Return what is stored for `value`, or `SKIPPED`."""

@@ -139,11 +139,6 @@ class StoreSteps(OutagePolicy):
         self._only_reader = self._readers[0] if len(self._readers) == 1 else None
 
     @property
-    def clients(self) -> list[Any]:
-        """The client of each server, first the one that takes the writes."""
-        return list(dict.fromkeys((self.writer, *self._readers)))
-
-    @property
     def reader(self) -> Any:
         """The client of one of the servers to read from."""
         return self._only_reader or random.choice(self._readers)  # noqa: S311

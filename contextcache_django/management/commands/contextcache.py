@@ -151,7 +151,8 @@ def checked() -> Iterator[Check]:
             cache, _, client = opened(alias)
         except CommandError:  # not in Redis, or reported above
             continue
-        for one in cache._cache.clients if isinstance(cache, RedisCache) else [client]:
+        clients = cache._cache.clients if isinstance(cache, RedisCache) else [client]
+        for one in dict.fromkeys(clients):
             yield from unreachable(f"CACHES[{alias!r}]", one)
 
 
