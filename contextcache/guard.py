@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from contextcache.base.logs import show_findings
-from contextcache.base.steps import in_thread
 from contextcache.config import Config
 from contextcache.engine.budget import PROCESS_BUDGET
 from contextcache.engine.diagnosis import Diagnosis
@@ -26,7 +25,7 @@ from contextcache.exceptions import (
     UnreadablePayloadError,
     UntrustedPayloadError,
 )
-from contextcache.payload.loading import MAGIC, load, unreadable
+from contextcache.payload.loading import MAGIC, is_sealed, load, unreadable
 from contextcache.payload.wire import PROTOCOL
 from contextcache.reports.reporter import (
     A_MISS,
@@ -39,6 +38,8 @@ from contextcache.reports.reporter import (
 from contextcache.reports.request_scope import SESSION, current_scope
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from contextcache.engine.budget import Budget
     from contextcache.findings.finding import Finding
     from contextcache.payload.allow_list import AllowList
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 
 LARGE = 2**20  # bytes of a body from which an event loop does not wait for its signature
 LARGE_COMPRESSED = 2**16  # of one that is compressed
+
+_R = TypeVar("_R")
 
 
 class Guard:
@@ -194,17 +197,20 @@ class Guard:
         body = self._body(value, label)
         if len(body) < LARGE:
             return self._seal(body, key)
-        return await in_thread(self._seal, body, key)
+        return await _in_thread(self._seal, body, key)
 
     async def loads_async(
         self, payload: bytes, *, label: str = "value", key: str | bytes = ""
     ) -> Any:
         """Do what `loads` does; the value is built in the caller's context."""
-        large = len(payload) >= (LARGE if payload[2:3] == b"\0" else LARGE_COMPRESSED)
-        if not large or payload[:1] != MAGIC or self._envelope is None or label == SESSION:
+        envelope = self._envelope
+        if envelope is None or label == SESSION or not is_sealed(payload):
+            return self.loads(payload, label=label, key=key)
+        least = LARGE_COMPRESSED if envelope.is_compressed(payload) else LARGE
+        if len(payload) < least:
             return self.loads(payload, label=label, key=key)
         label = self.config.shown(label)
-        body = await in_thread(self._envelope.open, payload, key, label)
+        body = await _in_thread(envelope.open, payload, key, label)
         return load(body, self._allowed, label)
 
     def explain(self, value: object, *, label: str = "value", fresh: bool = False) -> list[Finding]:
@@ -249,6 +255,13 @@ class Guard:
         if not isinstance(error, UnreadablePayloadError):
             error = unreadable(error, self.config.shown(label))
         self._reporter.unreadable(error, outcome)
+
+
+async def _in_thread(function: Callable[..., _R], *args: Any) -> _R:
+    """Return what `function` returns, without holding up the event loop."""
+    import asyncio  # noqa: PLC0415  # only where there is a loop
+
+    return await asyncio.to_thread(function, *args)
 
 
 def _pickled(value: object, label: str) -> bytes:  # noqa: ARG001  # as `Serializer.body`

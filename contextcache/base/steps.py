@@ -57,10 +57,10 @@ def items(steps: Steps[None]) -> Iterator[Any]:
     answer = None
     with contextlib.suppress(StopIteration):
         while True:
-            step = steps.send(answer)
-            answer = None if isinstance(step, Found) else step
-            if isinstance(step, Found):
-                yield from step
+            answer = steps.send(answer)
+            if isinstance(answer, Found):
+                yield from answer
+                answer = None
 
 
 async def items_async(steps: Steps[None]) -> AsyncIterator[Any]:
@@ -79,13 +79,6 @@ async def items_async(steps: Steps[None]) -> AsyncIterator[Any]:
                 step = steps.throw(error)
             else:
                 step = steps.send(answer)
-
-
-async def in_thread(function: Callable[P, R], *args: P.args, **options: P.kwargs) -> R:
-    """Return what `function` returns, without holding up the event loop."""
-    import asyncio  # noqa: PLC0415  # only where there is a loop
-
-    return await asyncio.to_thread(function, *args, **options)
 
 
 def blocking(steps: Callable[P, Steps[R]]) -> Callable[P, R]:
