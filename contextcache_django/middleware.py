@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
 
-
 _SCOPE = "_contextcache_scope"
 
 

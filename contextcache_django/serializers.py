@@ -38,6 +38,7 @@ class CacheSerializer:
     """
 
     _overrides: Mapping[str, Any] | None = None
+    # What `_open` has made. Each method looks by itself whether it still holds: a call less.
     _opened: tuple[Config, KeyedGuard] | None = None
 
     def dumps(self, value: Any) -> bytes | int:

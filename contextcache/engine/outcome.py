@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from contextcache.engine.diagnosis import KEY_LEFT_OUT
+from contextcache.engine.examiner import PATIENCE
 from contextcache.engine.refusal import NOTHING, refusal, uncacheable
 from contextcache.engine.size import heaviest, stack_is_at_risk
 from contextcache.exceptions import without_text
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from contextcache.reports.reporter import Key
     from contextcache.rules.rule import Verdict
 
-PATIENCE = 20  # times as long a developer waits for a path
 UNCHANGED = "stored unchanged"
 REFUSED_BY_PICKLE = f"{NOTHING}: pickle refuses it"
 
