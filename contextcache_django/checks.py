@@ -61,8 +61,9 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     """Return the mistakes in `CONTEXTCACHE` and in the caches that use it."""
     found = [one for where, mapping, _ in _own_settings() for one in _mistakes(mapping, where)]
     found += _named_as_in_flask()
-    found += _session_engine()
-    return found or [*check_leftovers(), *_unusable_caches(), *_embedded_by_default()]
+    # With such mistakes no cache can be made, which would name each of them once more.
+    found = found or [*check_leftovers(), *_unusable_caches(), *_embedded_by_default()]
+    return [*found, *_session_engine()]
 
 
 def check_coverage(**_: Any) -> list[CheckMessage]:
@@ -349,12 +350,14 @@ _WITHOUT_SERIALIZER = {ENGINE, "django.contrib.sessions.backends.cache"}
 
 def _unmatched() -> Iterator[Check]:
     for where, mapping, _ in _own_settings():
-        try:
-            config = Config.from_mapping({key: mapping.get(key, ()) for key in ("IGNORE",)})
-            rules = Config.from_mapping({"RULES": mapping.get("RULES", {})}).rules
-        except (AttributeError, ConfigurationError):  # which is reported as E002
+        if not isinstance(mapping, dict):
             continue
-        yield from unmatched_rules(rules, f"{where}['RULES']")
+        known = {key: mapping[key] for key in ("IGNORE", "RULES") if key in mapping}
+        try:
+            config = Config.from_mapping(known)
+        except ConfigurationError:  # which is reported as E002
+            continue
+        yield from unmatched_rules(config.rules, f"{where}['RULES']")
         yield from unmatched_patterns(config, f"{where}['IGNORE']")
 
 

@@ -724,6 +724,15 @@ def test_a_session_engine_that_does_not_exist(
     assert Error(f"SESSION_ENGINE {why}.", hint=hint, id="contextcache.E006") in found()
 
 
+def test_a_session_engine_that_does_not_exist_hides_no_other_mistake(
+    settings: SettingsWrapper,
+) -> None:
+    """One run names all that there is to correct."""
+    settings.SESSION_ENGINE = "contextcache_django.session"
+    settings.CACHES = {"default": {**OURS, "LOCATION": "redis://127.0.0.1:6379/0?db=x"}}
+    assert {"contextcache.E004", "contextcache.E006"} <= {one.id for one in found()}
+
+
 @pytest.mark.parametrize("name", ["CONTEXT_CACHE", "CONTEXTCACHES", "CONTEXCACHE"])
 def test_a_misspelled_setting(settings: SettingsWrapper, name: str) -> None:
     """It would have no effect, and nothing would say so."""

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import re
 import secrets
 import subprocess
 import sys
@@ -341,6 +342,21 @@ def test_the_check_names_what_the_system_checks_do(
     assert report.splitlines()[1].startswith("    HINT: ")
     settings.SILENCED_SYSTEM_CHECKS = ["contextcache.W005"]
     assert run("check") == (0, "contextcache: everything is guarded\n")
+
+
+def test_the_check_names_warnings_beside_errors(
+    configure: Any, redis_url: str, settings: Any
+) -> None:
+    """All that `manage.py check --deploy` names, in one run."""
+    configure(redis_url)
+    settings.CACHES = {
+        **settings.CACHES,
+        "embedded": {"BACKEND": BACKEND, "LOCATION": "fakeredis://"},
+    }
+    settings.CONTEXTCACHE = {"MODES": "strip", "SIGN": False}
+    status, report = run("check")
+    assert status == 1
+    assert re.findall(r"^contextcache\.(\w+): ", report, re.MULTILINE) == ["E001", "W005", "W010"]
 
 
 @pytest.mark.parametrize("backend", [BACKEND, "django.core.cache.backends.redis.RedisCache"])

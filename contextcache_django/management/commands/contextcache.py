@@ -140,10 +140,11 @@ def checked() -> Iterator[Check]:
 
     Checks that `SILENCED_SYSTEM_CHECKS` names are left out.
     """
-    messages = checks.check_settings()
-    if not messages:
-        messages = [*checks.check_coverage(), *checks.check_deployment()]
-    for message in messages:
+    for message in (
+        *checks.check_settings(),
+        *checks.check_coverage(),
+        *checks.check_deployment(),
+    ):
         if not message.is_silenced():
             yield Check(str(message.id).removeprefix(PREFIX), message.msg, message.hint or "")
     for alias in settings.CACHES:
