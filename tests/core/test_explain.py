@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import decimal
-import fcntl
 import importlib.metadata
 import io
 import json
 import os
 import pickle
 import platform
-import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
 import textwrap
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +24,7 @@ from contextcache.commands.code_pages import page
 from contextcache.findings.finding import CODES
 from contextcache.reports.terminal import Paper
 from tests.child import ROOT
+from tests.terminal import shown
 from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -475,37 +472,18 @@ def test_no_key_is_printed_where_keys_are_redacted(
             assert "[*][*]" in told[1]
 
 
-def in_terminal(*arguments: str, **environment: str) -> str:
-    """Return what the command writes to a terminal."""
-    code = f"from contextcache.cli import main; main({['explain', *arguments]})"
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdout=theirs,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", **environment},
-    ):
-        os.close(theirs)
-        told = b""
-        while True:
-            try:
-                part = os.read(ours, 65536)
-            except OSError:  # the other side is closed
-                break
-            told += part
-    os.close(ours)
-    return told.decode()
+EXPLAIN = ("-m", "contextcache", "explain", "shop:session")
 
 
 def test_colours_are_for_terminals() -> None:
     """A terminal gets them, unless NO_COLOR is set; a pipe never does."""
-    assert "\x1b[33;1m✗ CC102 recreated\x1b[0m" in in_terminal("shop:session", NO_COLOR="")
-    assert "\x1b" not in in_terminal("shop:session", NO_COLOR="1")
+    assert "\x1b[33;1m✗ CC102 recreated\x1b[0m" in shown(*EXPLAIN, NO_COLOR="")[1]
+    assert "\x1b" not in shown(*EXPLAIN, NO_COLOR="1")[1]
 
 
 def test_a_stream_that_knows_no_lines_gets_plain_letters() -> None:
     """An old console shows the tree in ASCII."""
-    told = in_terminal("shop:session", NO_COLOR="1", PYTHONIOENCODING="ascii")
+    _, told = shown(*EXPLAIN, NO_COLOR="1", PYTHONIOENCODING="ascii")
     assert "|- ['cart']  shop.Cart" in told
     assert "x CC102 recreated" in told
 
@@ -562,34 +540,12 @@ def test_colours_in_a_pipe_are_asked_for(variables: dict[str, str], coloured: bo
     assert ("\x1b[" in done.stdout) is coloured
 
 
-def shown(columns: int, **variables: str) -> str:
-    """Return what `explain` writes on a terminal of this width."""
-    reader, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    variables = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", **variables}
-    variables.pop("COLUMNS", None)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "contextcache", "explain", "shop:session"],
-        stdout=terminal,
-        env=variables,
-    )
-    os.close(terminal)
-    written = b""
-    try:
-        while chunk := os.read(reader, 4096):
-            written += chunk
-    except OSError:  # Linux answers EIO once the other end is closed
-        pass
-    finally:
-        os.close(reader)
-    assert process.wait(timeout=PATIENCE) == 1
-    return written.decode().replace("\r\n", "\n")
-
-
 @pytest.mark.parametrize("columns", [40, 60, 100])
 def test_a_terminal_is_filled_and_not_exceeded(columns: int) -> None:
     """Rows of the tree are cut, the texts of a finding wrapped; code stays as it is."""
-    plain = re.sub("\x1b\\[[0-9;]*m", "", shown(columns))
+    status, coloured = shown(*EXPLAIN, columns=columns)
+    assert status == 1
+    plain = re.sub("\x1b\\[[0-9;]*m", "", coloured)
     tree, _, findings = plain.partition("\n\nCC102")
     assert max(map(len, tree.splitlines()[1:])) <= columns
     fix = re.search(r"^  fix     (.*?)^            ", findings, re.MULTILINE | re.DOTALL)
@@ -603,9 +559,9 @@ def test_a_terminal_is_filled_and_not_exceeded(columns: int) -> None:
 
 def test_a_dumb_terminal_gets_no_colour() -> None:
     """It would show the codes."""
-    assert "\x1b[" in shown(100)
-    assert "\x1b[" not in shown(100, TERM="dumb")
-    assert "\x1b[" not in shown(100, NO_COLOR="1")
+    for variables, coloured in (({}, True), ({"TERM": "dumb"}, False), ({"NO_COLOR": "1"}, False)):
+        status, text = shown(*EXPLAIN, **variables)
+        assert (status, "\x1b[" in text) == (1, coloured)
 
 
 def test_a_reader_that_has_seen_enough_ends_it_quietly() -> None:

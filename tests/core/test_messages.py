@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import pickle
-import pty
 import subprocess
 import sys
 import textwrap
@@ -32,6 +31,7 @@ from contextcache.reports import reporter
 from contextcache.reports.log_format import BLOCK, LINE, TAIL, DevelopmentFormatter, record_fields
 from contextcache.testing import capture_findings
 from tests.child import ROOT
+from tests.terminal import shown
 from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -387,27 +387,11 @@ HEAD = (
 )
 
 
-def child(**options: Any) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
-    environment.pop("NO_COLOR", None)
-    return subprocess.Popen([sys.executable, "-c", WRITE], cwd=ROOT, env=environment, **options)
-
-
 def test_a_terminal_gets_colour() -> None:
     """On a real terminal the head, what was done and what to do stand out."""
-    reader, terminal = pty.openpty()
-    process = child(stderr=terminal)
-    os.close(terminal)
-    shown = b""
-    try:
-        while chunk := os.read(reader, 4096):
-            shown += chunk
-    except OSError:  # Linux answers EIO once the other end is closed
-        pass
-    finally:
-        os.close(reader)
-    assert process.wait(timeout=PATIENCE) == 0
-    lines = shown.decode().replace("\r\n", "\n").split("\n")
+    status, text = shown("-c", WRITE, stream="stderr")
+    assert status == 0
+    lines = text.split("\n")
     assert lines[0] == f"\x1b[33;1m{HEAD}\x1b[0m"
     result, fix = (next(one for one in lines if f"  {word}" in one) for word in ("result", "fix"))
     assert result == (
@@ -418,11 +402,19 @@ def test_a_terminal_gets_colour() -> None:
 
 def test_a_file_or_pipe_gets_no_colour() -> None:
     """What is not a terminal gets text and nothing else."""
-    process = child(stderr=subprocess.PIPE)
-    _, shown = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0
-    assert b"\x1b" not in shown
-    assert shown.decode().split("\n")[0] == HEAD
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
+    environment.pop("NO_COLOR", None)
+    done = subprocess.run(
+        [sys.executable, "-c", WRITE],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    assert "\x1b" not in done.stderr
+    assert done.stderr.split("\n")[0] == HEAD
 
 
 def test_the_formatter_colours_only_what_it_knows() -> None:
