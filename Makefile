@@ -26,7 +26,7 @@ help:
 	@echo "make test-lowest        run the adapters' tests with the lowest versions that are declared"
 	@echo "make test-freethreaded  use one guard in eight threads without the GIL (SECONDS=60, PYTHON_FT=...)"
 	@echo "make installs           install the wheel, alone and with extras, on each supported Python"
-	@echo "make matrix             all of installs, test-lowest, payload-matrix, test-all, conformance"
+	@echo "make matrix             run everything in docs/compatibility.md and write that page (hours)"
 	@echo "make pythons            get the supported Pythons that are missing, from Debian (a minute, no root)"
 	@echo "make free-threaded      build a Python without the GIL, where there is none (four minutes, no root)"
 	@echo "make newer-servers      get the newest Redis and Valkey from Debian (no root)"

@@ -35,6 +35,7 @@ BLOCKS = {
 def test_every_block_is_executed_here() -> None:
     """A new block gets its test; other pages have theirs in `test_recipes` and `test_readme`."""
     assert {block for block in BLOCKS if block[0] not in ("recipes", *READ_WITH_README)} == {
+        ("backends", "cachalot"),  # in `tests.django.test_cachalot`
         ("django", "guarded cache"),
         ("django", "by reference"),
         ("django", "panel"),

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cachalot import apps
 from django.core.cache import caches
 
 from contextcache_django.checks import check_coverage
+from tests.test_docs import BLOCKS
 
 if TYPE_CHECKING:
     import redis
     from pytest_django.fixtures import SettingsWrapper
 
-STOCK = "django.core.cache.backends.redis.RedisCache"
-
 
 @pytest.fixture
 def alias(settings: SettingsWrapper, redis_url: str, redis_client: redis.Redis) -> str:
     """The alias that the documentation shows: Django's backend with our serializer."""
-    settings.CACHES = {
-        "default": {"BACKEND": "contextcache_django.cache.RedisCache", "LOCATION": redis_url},
-        "queries": {
-            "BACKEND": STOCK,
-            "LOCATION": redis_url,
-            "OPTIONS": {"serializer": "contextcache_django.serializers.CacheSerializer"},
-        },
-    }
-    return "queries"
+    shown: dict[str, Any] = {}
+    exec(re.sub(r"redis://127\.0\.0\.1:6379/\d", redis_url, BLOCKS["backends", "cachalot"]), shown)
+    settings.CACHES = shown["CACHES"]
+    alias: str = shown["CACHALOT_CACHE"]
+    return alias
 
 
 def test_the_alias_with_our_serializer_is_accepted_and_guarded(
